@@ -1,0 +1,46 @@
+# Every command sets up what it needs first: system packages, the virtual environment, locked dependencies.
+SHELL := /bin/bash
+VENV ?= .venv
+PY := $(VENV)/bin/python
+RUN := env -u PYTHONPATH $(PY)
+
+.PHONY: setup demo run test check bench lock format clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock scripts/setup.sh pyproject.toml
+	bash scripts/setup.sh $(VENV)
+	@touch $@
+
+demo: setup
+	$(RUN) -m demo
+
+run: setup
+	$(RUN) -m app.cli serve
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(RUN) -m scripts.check_migrations
+	$(RUN) -m app.cli openapi --check openapi.yaml
+
+test: check
+	$(RUN) -m pytest
+
+# make bench NAME=pipeline
+bench: setup
+	$(RUN) -m benchmarks $(NAME)
+
+format: setup
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+lock: setup
+	$(VENV)/bin/pip install --quiet uv
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build

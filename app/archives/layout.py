@@ -1,0 +1,58 @@
+"""Every key name at a destination, in one place.
+
+    <installation id>/<domain slug>-<domain uid>/<20261123T021500Z>_<type>_<backup uid>.<attempt>/
+        01-files.tar.zst.age … details.json.zst.age  manifest.json
+
+Keys hold numbers and ASCII slugs only: true names may be hostile.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+MANIFEST = "manifest.json"
+_EXTENSIONS = {"files": "tar", "mail": "tar", "mysql": "sql", "mariadb": "sql", "postgresql": "pgdump"}
+
+
+def slug(name: str) -> str:
+    """Lower-case ASCII letters, digits and hyphens, at most 40 characters, never empty."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "x"
+
+
+@dataclass(frozen=True, slots=True)
+class BackupFolder:
+    """Where one attempt at one backup lies."""
+
+    installation: str
+    domain_name: str
+    domain_uid: str
+    created_at: datetime
+    type: str
+    backup_uid: str
+    attempt: int
+
+    @property
+    def domain_prefix(self) -> str:
+        return f"{self.installation}/{slug(self.domain_name)}-{self.domain_uid}/"
+
+    @property
+    def prefix(self) -> str:
+        when = self.created_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        return f"{self.domain_prefix}{when}_{self.type}_{self.backup_uid}.{self.attempt}/"
+
+    @property
+    def manifest_key(self) -> str:
+        return f"{self.prefix}{MANIFEST}"
+
+    def component_key(self, number: int, kind: str, name: str, *, encrypted: bool) -> str:
+        label = kind if kind in ("files", "mail") else f"{kind}-{slug(name)}"
+        return f"{self.prefix}{number:02d}-{label}.{_EXTENSIONS[kind]}.zst{_suffix(encrypted)}"
+
+    def details_key(self, *, encrypted: bool) -> str:
+        return f"{self.prefix}details.json.zst{_suffix(encrypted)}"
+
+
+def _suffix(encrypted: bool) -> str:
+    return ".age" if encrypted else ""

@@ -1,0 +1,123 @@
+"""dump → count and hash → zstd → age → count and hash, and the way back."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from app.archives import encryption
+from app.archives.compression import Compressor, decompress
+from app.archives.streams import ByteStream, Digest, Sink, SourceReader, transform
+from app.errors import ArchiveDamaged
+
+
+@dataclass(slots=True)
+class Digests:
+    """Sizes and hashes of one archive; complete when its stream has ended."""
+
+    plain: Digest = field(default_factory=Digest)
+    stored: Digest = field(default_factory=Digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What was recorded of one archive: sizes in bytes, SHA-256 in hex."""
+
+    plain_size: int
+    plain_sha256: str
+    stored_size: int
+    stored_sha256: str
+
+
+class _ChunkReader(io.RawIOBase):
+    """An iterator of chunks as a file-like object."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        super().__init__()
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._rest = memoryview(chunk)
+        piece = self._rest if size is None or size < 0 else self._rest[:size]
+        self._rest = self._rest[len(piece) :]
+        return bytes(piece)
+
+
+def encode(source: ByteStream, compressor: Compressor, recipients: Sequence[str], digests: Digests) -> ByteStream:
+    """Yield the archive of `source` as it is stored; `digests` is complete afterwards. Closes `source`."""
+
+    def work(reader: SourceReader, sink: Sink) -> None:
+        reader.digest, sink.digest = digests.plain, digests.stored
+        frames = compressor.compress(reader.chunks())
+        if recipients:
+            encryption.encrypt(_ChunkReader(frames), sink, recipients)
+        else:
+            for frame in frames:
+                sink.write(frame)
+
+    return transform(source, work, "encode")
+
+
+def decode(source: ByteStream, identities: Sequence[str] | None, expected: Expected) -> ByteStream:
+    """Yield the plain bytes of a stored archive; `identities` is None for an unencrypted one.
+
+    The last chunk is withheld until sizes and hashes match what was recorded, so that no consumer can take
+    a cut or altered archive for a whole one. Raises ArchiveDamaged, DecryptionFailed. Closes `source`.
+    """
+    digests = Digests()
+    return withhold_last(_decode(source, identities, digests), lambda: _compare(digests, expected))
+
+
+def decode_authenticated(source: ByteStream, identities: Sequence[str] | None) -> ByteStream:
+    """Like decode, for bytes whose hash the caller has verified already."""
+    return _decode(source, identities, Digests())
+
+
+def _decode(source: ByteStream, identities: Sequence[str] | None, digests: Digests) -> ByteStream:
+    def opened(reader: SourceReader, sink: Sink) -> None:
+        reader.digest = digests.stored
+        if identities is None:
+            for chunk in reader.chunks():
+                sink.write(chunk)
+        else:
+            encryption.decrypt(reader, sink, identities)
+
+    def unpacked(reader: SourceReader, sink: Sink) -> None:
+        sink.digest = digests.plain
+        for chunk in decompress(reader):
+            sink.write(chunk)
+
+    return transform(transform(source, opened, "decrypt"), unpacked, "decompress")
+
+
+def _compare(digests: Digests, expected: Expected) -> None:
+    found = (digests.stored.size, digests.stored.sha256, digests.plain.size, digests.plain.sha256)
+    if found != (expected.stored_size, expected.stored_sha256, expected.plain_size, expected.plain_sha256):
+        raise ArchiveDamaged(
+            f"The archive is not what was recorded: {digests.stored.size} stored and {digests.plain.size} plain "
+            f"bytes instead of {expected.stored_size} and {expected.plain_size}, or its hash differs; "
+            "restore another backup or another copy of this one"
+        )
+
+
+async def withhold_last(source: ByteStream, verify: Callable[[], None]) -> ByteStream:
+    """Pass `source` on one chunk late; the last chunk follows only when `verify` has not raised."""
+    held: bytes | None = None
+    async with aclosing(source):
+        async for chunk in source:
+            if held is not None:
+                yield held
+            held = chunk
+    verify()
+    if held is not None:
+        yield held

@@ -1,0 +1,176 @@
+"""BackupStore: which keys a backup has at a destination, and in which order they are written and deleted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.archives.compression import Compressor
+from app.archives.layout import MANIFEST, BackupFolder
+from app.archives.manifest import MAX_MANIFEST_BYTES, Details, Manifest, StoredObject, seal, unseal
+from app.archives.pipeline import Digests, Expected, decode, decode_authenticated, encode
+from app.archives.streams import ByteStream, Digest, from_bytes
+from app.errors import ArchiveDamaged, ManifestInvalid, ObjectNotFound, SizeMismatch
+from app.security.signing import Signer
+from app.storage.base import ObjectInfo, StorageDriver
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArchive:
+    """One archive as it was stored and confirmed."""
+
+    object: StoredObject
+    plain_size: int
+    plain_sha256: str
+
+    @property
+    def expected(self) -> Expected:
+        return Expected(self.plain_size, self.plain_sha256, self.object.size, self.object.sha256)
+
+
+class BackupStore:
+    """One destination's backups. Objects first, manifest last; on deletion the manifest goes first."""
+
+    def __init__(self, driver: StorageDriver, compressor: Compressor, signer: Signer) -> None:
+        self._driver = driver
+        self._compressor = compressor
+        self._signer = signer
+
+    async def put_component(
+        self,
+        key: str,
+        source: ByteStream,
+        recipients: Sequence[str],
+        before_publish: Callable[[], None] = lambda: None,
+    ) -> StoredArchive:
+        """Compress, encrypt and store `source`, then read it back and compare size and hash.
+
+        `before_publish` runs after the source's last byte and may raise: nothing becomes visible then.
+        """
+        digests = Digests()
+
+        async def guarded() -> ByteStream:
+            async with aclosing(encode(source, self._compressor, recipients, digests)) as archive:
+                async for chunk in archive:
+                    yield chunk
+            before_publish()
+
+        async with aclosing(guarded()) as stream:
+            info = await self._driver.put(key, stream)
+        stored = StoredObject(key=key, size=digests.stored.size, sha256=digests.stored.sha256)
+        if info.size != stored.size:
+            raise SizeMismatch(f"{key}: {info.size} bytes are stored, {stored.size} were sent")
+        await self.verify_object(stored)
+        return StoredArchive(stored, digests.plain.size, digests.plain.sha256)
+
+    def open_component(
+        self, stored: StoredObject, plain_size: int, plain_sha256: str, identities: Sequence[str] | None
+    ) -> ByteStream:
+        """The plain bytes of an archive; see pipeline.decode for what is raised, and when."""
+        expected = Expected(plain_size, plain_sha256, stored.size, stored.sha256)
+        return decode(self._driver.get(stored.key), identities, expected)
+
+    async def verify_object(self, stored: StoredObject) -> None:
+        """Read an object and compare size and hash. Raises ArchiveDamaged, ObjectNotFound."""
+        digest = Digest()
+        async with aclosing(self._driver.get(stored.key)) as stream:
+            async for chunk in stream:
+                digest.update(chunk)
+        if (digest.size, digest.sha256) != (stored.size, stored.sha256):
+            raise ArchiveDamaged(
+                f"{stored.key} is damaged: it holds {digest.size} bytes where {stored.size} were stored, "
+                "or its hash differs"
+            )
+
+    async def present(self, stored: StoredObject) -> bool:
+        """True when an object of the recorded size is there."""
+        try:
+            return (await self._driver.stat(stored.key)).size == stored.size
+        except ObjectNotFound:
+            return False
+
+    async def put_details(self, key: str, details: Details, recipients: Sequence[str]) -> StoredArchive:
+        return await self.put_component(key, from_bytes(details.model_dump_json().encode()), recipients)
+
+    async def read_details(self, manifest: Manifest, identities: Sequence[str]) -> Details:
+        """Raises ArchiveDamaged, DecryptionFailed. The hash in the signed manifest authenticates it."""
+        raw = b"".join([chunk async for chunk in self._driver.get(manifest.details.key)])
+        if (len(raw), hashlib.sha256(raw).hexdigest()) != (manifest.details.size, manifest.details.sha256):
+            raise ArchiveDamaged(f"{manifest.details.key} is damaged")
+        secret = identities if manifest.details_encryption else None
+        plain = b"".join([chunk async for chunk in decode_authenticated(from_bytes(raw), secret)])
+        details = Details.model_validate_json(plain)
+        if details.backup_uid != manifest.backup_uid:
+            raise ManifestInvalid(f"{manifest.details.key} belongs to another backup")
+        return details
+
+    async def commit(self, folder: BackupFolder, manifest: Manifest) -> ObjectInfo:
+        """Publish the manifest: from here on the backup exists. Checks first that every object is there."""
+        for stored in (*(o for c in manifest.components for o in c.objects), manifest.details):
+            if not await self.present(stored):
+                raise ArchiveDamaged(f"{stored.key} is gone or has another size; the backup is not committed")
+        data = seal(manifest, self._signer)
+        return await self._driver.put(folder.manifest_key, from_bytes(data), len(data))
+
+    async def read_manifest(self, key: str) -> Manifest:
+        """Read and authenticate. Raises ObjectNotFound, ManifestInvalid, UnknownSigner."""
+        parts: list[bytes] = []
+        size = 0
+        async with aclosing(self._driver.get(key)) as stream:
+            async for chunk in stream:
+                size += len(chunk)
+                if size > MAX_MANIFEST_BYTES:
+                    raise ManifestInvalid(f"{key} is too large to be a manifest")
+                parts.append(chunk)
+        return unseal(b"".join(parts), self._signer, key.removesuffix(MANIFEST))
+
+    async def delete(self, manifest_key: str) -> None:
+        """Manifest first: a deletion that is interrupted leaves leftovers, never a broken backup. Idempotent."""
+        try:
+            manifest = await self.read_manifest(manifest_key)
+        except ObjectNotFound:
+            return
+        await self._driver.delete(manifest_key)
+        for component in manifest.components:
+            for stored in component.objects:
+                await self._driver.delete(stored.key)
+        await self._driver.delete(manifest.details.key)
+
+    async def sweep(self, installation: str, older_than: datetime, keep: Callable[[str], bool]) -> list[str]:
+        """Delete objects that no valid manifest names and `keep` does not claim; return their keys.
+
+        Only in our installation's prefix, only older than `older_than`, and never in the folder of a
+        manifest that cannot be read: what we cannot judge, we leave.
+        """
+        found: list[ObjectInfo] = []
+        referenced: set[str] = set()
+        untouchable: set[str] = set()
+        async for info in self._driver.list(f"{installation}/"):
+            found.append(info)
+        for info in found:
+            folder, _, name = info.key.rpartition("/")
+            if name != MANIFEST:
+                continue
+            try:
+                manifest = await self.read_manifest(info.key)
+            except ObjectNotFound:
+                continue
+            except Exception:  # noqa: BLE001,RUF100  unreadable for whatever reason: keep all of it
+                untouchable.add(folder.rpartition(".")[0])
+                continue
+            referenced.add(info.key)
+            referenced.add(manifest.details.key)
+            referenced.update(o.key for c in manifest.components for o in c.objects)
+        removed = []
+        for info in found:
+            attempts = info.key.rpartition("/")[0].rpartition(".")[0]
+            young = info.modified_at is None or info.modified_at >= older_than
+            if info.key in referenced or attempts in untouchable or young or keep(info.key):
+                continue
+            await self._driver.delete(info.key)
+            removed.append(info.key)
+        await self._driver.remove_leftovers(older_than)
+        return removed

@@ -1,0 +1,236 @@
+"""Every error this service raises on purpose.
+
+LiberuError
+├── InvalidRequest            the caller's input is wrong; nothing was changed
+│   ├── InvalidName           a key, name or path that is not allowed
+│   ├── IdempotencyMismatch   the same Idempotency-Key with another body
+│   └── KeyMaterialInvalid    a recipient, identity or key file that cannot be used
+├── NotFound                  no such thing, or not the caller's
+├── Unauthenticated           no valid token
+├── Forbidden                 a valid token without the ability
+├── Conflict                  the request and the present state exclude each other
+│   ├── AlreadyRunning        one backup per domain and type at a time
+│   ├── DestinationProtected  the default destination, or one that has backups
+│   ├── NotRestorable         the backup's state has nothing to restore
+│   ├── ConsentRequired       possible only with a flag that the request lacks
+│   └── DataFolderLocked      another process uses this data folder
+├── StorageError
+│   ├── ObjectNotFound
+│   ├── DestinationUnreachable
+│   ├── DestinationInvalid    misconfigured: for example a folder that is a file
+│   ├── StoragePermissionDenied
+│   ├── NoSpace
+│   └── SizeMismatch          what is stored is not as long as what was sent
+├── ArchiveError
+│   ├── ManifestInvalid       not ours, edited, moved or of an unknown format
+│   ├── UnknownSigner
+│   ├── ArchiveDamaged        hash or length differs, or a stream ends early
+│   ├── DecryptionFailed      wrong or missing key
+│   └── MemberMismatch        what was extracted is not what was recorded
+├── DeploymentError
+│   ├── CommandFailed         exit status and the last lines of stderr
+│   ├── ToolMissing
+│   ├── TargetMissing         a document root or mail folder that is not there
+│   └── SwapImpossible        no mode of the swap works at the target
+├── ComponentError
+│   ├── DatabaseUnreachable
+│   ├── DatabaseAccessDenied
+│   ├── DatabaseNotFound
+│   ├── DumpIncomplete        exit status 0, but the end marker or tables are missing
+│   └── LoadFailed            the database refused what was loaded; nothing was changed
+└── JobError
+    ├── OwnershipLost         another attempt took the operation over
+    └── OperationCancelled
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LiberuError(Exception):
+    """Base of the tree. `code` is stable for clients; `retryable` tells whether trying again may help."""
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class InvalidRequest(LiberuError):
+    code = "invalid_request"
+
+
+class InvalidName(InvalidRequest):
+    code = "invalid_name"
+
+
+class IdempotencyMismatch(InvalidRequest):
+    code = "idempotency_mismatch"
+
+
+class KeyMaterialInvalid(InvalidRequest):
+    code = "key_material_invalid"
+
+
+class NotFound(LiberuError):
+    code = "not_found"
+
+
+class Unauthenticated(LiberuError):
+    code = "unauthenticated"
+
+
+class Forbidden(LiberuError):
+    code = "forbidden"
+
+
+class Conflict(LiberuError):
+    code = "conflict"
+
+
+class AlreadyRunning(Conflict):
+    code = "already_running"
+    retryable = True
+
+
+class DestinationProtected(Conflict):
+    code = "destination_protected"
+
+
+class NotRestorable(Conflict):
+    code = "not_restorable"
+
+
+class ConsentRequired(Conflict):
+    code = "consent_required"
+
+
+class DataFolderLocked(Conflict):
+    code = "data_folder_locked"
+
+
+class StorageError(LiberuError):
+    code = "storage_error"
+    retryable = True
+
+
+class ObjectNotFound(StorageError):
+    code = "object_not_found"
+    retryable = False
+
+
+class DestinationUnreachable(StorageError):
+    code = "destination_unreachable"
+
+
+class DestinationInvalid(StorageError):
+    code = "destination_invalid"
+    retryable = False
+
+
+class StoragePermissionDenied(StorageError):
+    code = "storage_permission_denied"
+    retryable = False
+
+
+class NoSpace(StorageError):
+    code = "no_space"
+    retryable = False
+
+
+class SizeMismatch(StorageError):
+    code = "size_mismatch"
+
+
+class ArchiveError(LiberuError):
+    code = "archive_error"
+
+
+class ManifestInvalid(ArchiveError):
+    code = "manifest_invalid"
+
+
+class UnknownSigner(ArchiveError):
+    code = "unknown_signer"
+
+
+class ArchiveDamaged(ArchiveError):
+    code = "archive_damaged"
+
+
+class DecryptionFailed(ArchiveError):
+    code = "decryption_failed"
+
+
+class MemberMismatch(ArchiveError):
+    code = "member_mismatch"
+
+
+class DeploymentError(LiberuError):
+    code = "deployment_error"
+
+
+class CommandFailed(DeploymentError):
+    """A command ended with a status other than 0. `stderr` holds its last lines, never a secret."""
+
+    code = "command_failed"
+
+    def __init__(self, command: str, status: int, stderr: str) -> None:
+        tail = stderr.strip() or "it printed no reason"
+        super().__init__(f"{command} ended with status {status}: {tail}")
+        self.command = command
+        self.status = status
+        self.stderr = stderr
+
+
+class ToolMissing(DeploymentError):
+    code = "tool_missing"
+
+
+class TargetMissing(DeploymentError):
+    code = "target_missing"
+
+
+class SwapImpossible(DeploymentError):
+    code = "swap_impossible"
+
+
+class ComponentError(LiberuError):
+    code = "component_error"
+
+
+class DatabaseUnreachable(ComponentError):
+    code = "database_unreachable"
+    retryable = True
+
+
+class DatabaseAccessDenied(ComponentError):
+    code = "database_access_denied"
+
+
+class DatabaseNotFound(ComponentError):
+    code = "database_not_found"
+
+
+class DumpIncomplete(ComponentError):
+    code = "dump_incomplete"
+
+
+class LoadFailed(ComponentError):
+    code = "load_failed"
+
+
+class JobError(LiberuError):
+    code = "job_error"
+
+
+class OwnershipLost(JobError):
+    code = "ownership_lost"
+
+
+class OperationCancelled(JobError):
+    code = "operation_cancelled"

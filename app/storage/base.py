@@ -1,0 +1,104 @@
+"""The contract of every storage driver."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Literal
+
+from app.errors import InvalidName
+
+MAX_KEY_BYTES = 1024
+_SEGMENT = re.compile(r"[^\x00-\x1f\x7f/\\]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object as the server describes it. `size` in bytes."""
+
+    key: str
+    size: int
+    modified_at: datetime | None = None
+
+
+def validate_key(key: str) -> str:
+    """Return `key`, or raise InvalidName: relative, `/`-separated, nothing that could leave the root.
+
+    Segments that start with a dot are refused: they are the drivers' own temporary names.
+    """
+    segments = key.split("/")
+    if len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES or any(
+        not _SEGMENT.fullmatch(segment) or segment.startswith(".") or len(segment.encode()) > 255
+        for segment in segments
+    ):
+        raise InvalidName(f"{key!r} is not a valid object key")
+    return key
+
+
+def validate_prefix(prefix: str) -> str:
+    """A prefix is empty or a key that ends with `/`: listing is by folder."""
+    if prefix:
+        if not prefix.endswith("/"):
+            raise InvalidName(f"{prefix!r} is not a valid prefix: it must end with '/'")
+        validate_key(prefix[:-1])
+    return prefix
+
+
+class StorageDriver(ABC):
+    """Six operations on objects at a destination. Keys are relative, `/`-separated names (see validate_key).
+
+    Every method raises InvalidName for a bad key and a StorageError for everything the destination does;
+    no exception of a library gets out. Methods may be called concurrently.
+    """
+
+    #: How far a put is confirmed without reading it again: by its size alone, or by a checksum.
+    confirms: ClassVar[Literal["size", "checksum"]] = "size"
+
+    @abstractmethod
+    async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:
+        """Store `stream` under `key`, replacing what is there, and return the size that was verified.
+
+        Atomic: on any error, cancellation or kill nothing is visible under `key` (or the former object
+        still is). Durable when it returns. With `size`, a stream of another length raises SizeMismatch.
+        Raises NoSpace, StoragePermissionDenied, DestinationUnreachable; an error of `stream` passes through.
+        """
+
+    @abstractmethod
+    def get(self, key: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the object's bytes from `offset` on, in chunks of at most about 1 MiB.
+
+        An offset at or past the end yields nothing. Raises ObjectNotFound at the first chunk.
+        """
+
+    @abstractmethod
+    async def stat(self, key: str) -> ObjectInfo:
+        """Size and time as the destination knows them. Raises ObjectNotFound."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
+        """Yield every published object below the folder `prefix`, in any order; temporary ones never.
+
+        A folder that does not exist yields nothing.
+        """
+
+    @abstractmethod
+    async def delete(self, key: str) -> None:
+        """Delete the object. Idempotent: a missing key is no error."""
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Prove that objects can be written, read and deleted; raise a typed StorageError if not."""
+
+    async def free_bytes(self) -> int | None:
+        """Free space for new objects in bytes, or None where the destination cannot tell."""
+        return None
+
+    async def remove_leftovers(self, older_than: datetime) -> int:
+        """Remove temporary objects that interrupted puts left before `older_than`; return how many."""
+        return 0
+
+    async def close(self) -> None:  # noqa: B027  most drivers hold nothing
+        """Release connections. The driver is not used afterwards."""

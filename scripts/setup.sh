@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Sets up a machine for this project: system packages (by apt when root), a virtual environment, locked dependencies.
+set -euo pipefail
+venv=${1:?usage: setup.sh VENV}
+
+declare -A package_of=(
+  [tar]=tar [zstd]=zstd [age]=age [setfacl]=acl [setfattr]=attr [setpriv]=util-linux
+  [mariadb-dump]=mariadb-client [mariadbd]=mariadb-server
+  [pg_dump]=postgresql-client [busybox]=busybox-static
+)
+missing=()
+export PATH="$PATH:/usr/sbin:/sbin"
+for tool in "${!package_of[@]}"; do
+  command -v "$tool" >/dev/null || missing+=("${package_of[$tool]}")
+done
+compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+
+if ((${#missing[@]})); then
+  mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Installing system packages: ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    # The tests start private servers: keep apt from starting the packages' own.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+      printf '#!/bin/sh\nexit 101\n' >$policy
+      chmod 755 $policy
+      trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  else
+    echo "System packages are missing. Install them, then run this again:" >&2
+    echo "  sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+  fi
+fi
+
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+echo "Ready: $venv"

@@ -1,0 +1,221 @@
+"""The one contract suite of all storage drivers; a driver's own part is its fixture."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from app.errors import InvalidName, ObjectNotFound, SizeMismatch
+from app.storage.base import StorageDriver
+from app.storage.local import LocalDriver
+from app.storage.memory import MemoryDriver
+
+
+@pytest.fixture(params=["local", "memory"])
+def driver(request: pytest.FixtureRequest, tmp_path: Path) -> StorageDriver:
+    return {"local": lambda: LocalDriver(tmp_path / "root"), "memory": MemoryDriver}[request.param]()
+
+
+async def stream(*chunks: bytes) -> AsyncGenerator[bytes, None]:
+    for chunk in chunks:
+        yield chunk
+
+
+async def read(driver: StorageDriver, key: str, offset: int = 0) -> bytes:
+    return b"".join([chunk async for chunk in driver.get(key, offset)])
+
+
+async def keys(driver: StorageDriver, prefix: str = "") -> list[str]:
+    return sorted([info.key async for info in driver.list(prefix)])
+
+
+async def test_put_get_stat_round_trip(driver: StorageDriver) -> None:
+    info = await driver.put("a/b/c.bin", stream(b"hello ", b"world"), 11)
+    assert (info.key, info.size) == ("a/b/c.bin", 11)
+    assert await read(driver, "a/b/c.bin") == b"hello world"
+    assert (await driver.stat("a/b/c.bin")).size == 11
+
+
+async def test_put_replaces(driver: StorageDriver) -> None:
+    await driver.put("k", stream(b"a long first content"))
+    await driver.put("k", stream(b"short"))
+    assert await read(driver, "k") == b"short"
+
+
+async def test_get_from_an_offset(driver: StorageDriver) -> None:
+    await driver.put("k", stream(b"0123456789"))
+    assert await read(driver, "k", 4) == b"456789"
+    assert await read(driver, "k", 10) == b""
+    assert await read(driver, "k", 99) == b""
+
+
+async def test_empty_object(driver: StorageDriver) -> None:
+    await driver.put("empty", stream(), 0)
+    assert (await driver.stat("empty")).size == 0
+    assert await read(driver, "empty") == b""
+
+
+async def test_64_mib_object_keeps_every_byte(driver: StorageDriver) -> None:
+    block = os.urandom(1 << 20)
+    digest = hashlib.sha256(block * 64)
+    await driver.put("big", stream(*[block] * 64), 64 << 20)
+    found = hashlib.sha256()
+    async for chunk in driver.get("big"):
+        assert len(chunk) <= 2 << 20
+        found.update(chunk)
+    assert found.digest() == digest.digest()
+
+
+async def test_source_error_leaves_nothing_and_passes_through(driver: StorageDriver) -> None:
+    async def broken() -> AsyncGenerator[bytes, None]:
+        yield b"x" * 1000
+        raise RuntimeError("the dump failed")
+
+    await driver.put("old", stream(b"kept"))
+    for key in ("new", "old"):
+        with pytest.raises(RuntimeError, match="the dump failed"):
+            await driver.put(key, broken())
+    assert await keys(driver) == ["old"]
+    assert await read(driver, "old") == b"kept"
+
+
+@pytest.mark.parametrize("announced", [3, 20])
+async def test_source_that_lies_about_its_size(driver: StorageDriver, announced: int) -> None:
+    with pytest.raises(SizeMismatch):
+        await driver.put("k", stream(b"0123456789"), announced)
+    assert await keys(driver) == []
+
+
+async def test_cancellation_leaves_nothing(driver: StorageDriver) -> None:
+    started = asyncio.Event()
+
+    async def endless() -> AsyncGenerator[bytes, None]:
+        yield b"x"
+        started.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(driver.put("k", endless()))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await keys(driver) == []
+
+
+async def test_nothing_is_visible_while_a_put_runs(driver: StorageDriver) -> None:
+    seen: list[str] = []
+
+    async def looking() -> AsyncGenerator[bytes, None]:
+        yield b"x" * 10
+        seen.extend(await keys(driver))
+        with pytest.raises(ObjectNotFound):
+            await driver.stat("k")
+        yield b"y"
+
+    await driver.put("k", looking())
+    assert seen == []
+
+
+async def test_concurrent_puts_of_one_key_end_with_one_of_them(driver: StorageDriver) -> None:
+    contents = [bytes([65 + n]) * 100_000 for n in range(8)]
+    await asyncio.gather(*(driver.put("same", stream(content)) for content in contents))
+    assert await read(driver, "same") in contents
+    assert await keys(driver) == ["same"]
+
+
+async def test_listing_thousands_by_prefix(driver: StorageDriver) -> None:
+    await asyncio.gather(*(driver.put(f"p{n % 3}/x{n:04d}", stream(b"1")) for n in range(2100)))
+    assert len(await keys(driver)) == 2100
+    assert await keys(driver, "p1/") == [f"p1/x{n:04d}" for n in range(2100) if n % 3 == 1]
+    assert await keys(driver, "none/") == []
+
+
+async def test_prefix_is_a_folder_not_a_string(driver: StorageDriver) -> None:
+    await driver.put("ab/c", stream(b"1"))
+    assert await keys(driver, "a/") == []
+    with pytest.raises(InvalidName):
+        await keys(driver, "a")
+
+
+async def test_delete_is_idempotent(driver: StorageDriver) -> None:
+    await driver.put("a/b", stream(b"1"))
+    await driver.delete("a/b")
+    await driver.delete("a/b")
+    assert await keys(driver) == []
+    with pytest.raises(ObjectNotFound):
+        await driver.stat("a/b")
+    with pytest.raises(ObjectNotFound):
+        await read(driver, "a/b")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "a//b",
+        "a/",
+        "./a",
+        "a/.",
+        ".put-1",
+        "a\0b",
+        "a\nb",
+        "a\\b",
+        "x" * 2000,
+    ],
+)
+async def test_keys_that_try_to_leave_the_root(driver: StorageDriver, key: str) -> None:
+    with pytest.raises(InvalidName):
+        await driver.put(key, stream(b"1"))
+    with pytest.raises(InvalidName):
+        await read(driver, key)
+    with pytest.raises(InvalidName):
+        await driver.stat(key)
+    with pytest.raises(InvalidName):
+        await driver.delete(key)
+
+
+async def test_unicode_and_odd_keys(driver: StorageDriver) -> None:
+    odd = ["täst/ключ", "with space/-dash", "emoji/😀", "quote'\"/$x;`"]
+    for key in odd:
+        await driver.put(key, stream(key.encode()))
+    assert await keys(driver) == sorted(odd)
+    for key in odd:
+        assert await read(driver, key) == key.encode()
+
+
+async def test_check_passes_and_leaves_nothing(driver: StorageDriver) -> None:
+    await driver.check()
+    assert await keys(driver) == []
+
+
+async def test_kill_in_the_middle_of_a_put_shows_nothing(tmp_path: Path) -> None:
+    program = (
+        "import asyncio,sys\nfrom pathlib import Path\nfrom app.storage.local import LocalDriver\n"
+        "async def source():\n    yield b'x'*5_000_000\n"
+        "    print('written', flush=True)\n    await asyncio.sleep(600)\n"
+        "asyncio.run(LocalDriver(Path(sys.argv[1])).put('a/k', source()))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process, process.stdout:
+        assert process.stdout.readline() == b"written\n"
+        process.send_signal(signal.SIGKILL)
+    driver = LocalDriver(tmp_path)
+    assert await keys(driver) == []
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] != []
+    from datetime import UTC, datetime, timedelta
+
+    assert await driver.remove_leftovers(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert await driver.remove_leftovers(datetime.now(UTC) + timedelta(seconds=5)) == 1
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
