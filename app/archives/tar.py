@@ -1,0 +1,219 @@
+"""Reading tar headers from a stream: what an archive says it holds.
+
+Sources: POSIX.1-2017 pax interchange format; the GNU tar manual, "Storing Sparse Files" (PAX format 0.0-1.0)
+and "GNU tar format" (long names, types L and K).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from app.errors import ArchiveDamaged
+
+BLOCK = 512
+_MAX_EXTENDED = 16 << 20
+_ZERO = bytes(BLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """`type` as in a directory listing (f d l p c b) or `h` for a hard link; `size` in bytes when expanded."""
+
+    path: bytes
+    type: str
+    size: int
+    uid: int
+    gid: int
+    link: bytes
+
+
+_TYPES = {b"0": "f", b"\0": "f", b"7": "f", b"1": "h", b"2": "l", b"3": "c", b"4": "b", b"5": "d", b"6": "p"}
+
+
+class TarScanner:
+    """Fed with a tar stream in chunks of any size, yields its members. Keeps no member and no contents."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._skip = 0
+        self._zero_blocks = 0
+        self._extended: dict[bytes, bytes] = {}
+
+    @property
+    def ended(self) -> bool:
+        """True when the end-of-archive marker (two zero blocks) has been seen."""
+        return self._zero_blocks >= 2
+
+    def feed(self, data: bytes) -> Iterator[Member]:
+        """Raises ArchiveDamaged for a header that is none."""
+        if self._skip >= len(data) and not self._buffer:
+            self._skip -= len(data)
+            return
+        buffer = self._buffer + data if self._buffer else data
+        position = 0
+        while True:
+            if self._skip:
+                step = min(self._skip, len(buffer) - position)
+                position += step
+                self._skip -= step
+            if self._skip or len(buffer) - position < BLOCK:
+                break
+            header = buffer[position : position + BLOCK]
+            if header == _ZERO:
+                self._zero_blocks += 1
+                position += BLOCK
+                continue
+            if self.ended:  # padding after the end may hold anything
+                position += BLOCK
+                continue
+            self._zero_blocks = 0
+            kind = header[156:157]
+            size = _number(header[124:136])
+            if kind in b"xgLK":
+                if size > _MAX_EXTENDED:
+                    raise ArchiveDamaged("The tar archive holds an extended header larger than 16 MiB")
+                needed = BLOCK + _padded(size)
+                if len(buffer) - position < needed:
+                    break
+                self._extend(kind, buffer[position + BLOCK : position + BLOCK + size])
+                position += needed
+                continue
+            _check(header)
+            member, stored = self._member(header, kind, size)
+            self._skip = _padded(stored)
+            position += BLOCK
+            yield member
+        self._buffer = buffer[position:]
+
+    def _extend(self, kind: bytes, payload: bytes) -> None:
+        if kind == b"L":
+            self._extended[b"path"] = payload.rstrip(b"\0")
+        elif kind == b"K":
+            self._extended[b"linkpath"] = payload.rstrip(b"\0")
+        elif kind == b"x":
+            self._extended.update(_pax_records(payload))
+
+    def _member(self, header: bytes, kind: bytes, size: int) -> tuple[Member, int]:
+        pax, self._extended = self._extended, {}
+        path = pax.get(b"GNU.sparse.name") or pax.get(b"path")
+        if path is None:
+            path = header[:100].partition(b"\0")[0]
+            prefix = header[345:500].partition(b"\0")[0]
+            if prefix and header[257:263] == b"ustar\0":
+                path = prefix + b"/" + path
+        stored = int(pax[b"size"]) if b"size" in pax else size
+        real = pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size")
+        letter = _TYPES.get(kind, "f")
+        if letter not in "fh":
+            stored = 0
+        expanded = int(real) if real else stored
+        uid = int(pax[b"uid"]) if b"uid" in pax else _number(header[108:116])
+        gid = int(pax[b"gid"]) if b"gid" in pax else _number(header[116:124])
+        link = pax.get(b"linkpath") or header[157:257].partition(b"\0")[0]
+        return Member(normalised(path), letter, expanded, uid, gid, link), stored
+
+
+def normalised(path: bytes) -> bytes:
+    """A member's name without leading './' and trailing '/'; the root itself is empty."""
+    while path.startswith(b"./"):
+        path = path[2:].lstrip(b"/")
+    path = path.rstrip(b"/")
+    return b"" if path == b"." else path
+
+
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+def _number(field: bytes) -> int:
+    if field[0] & 0x80:  # base-256, for what octal digits cannot hold
+        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+    text = field.strip(b" \0")
+    try:
+        return int(text or b"0", 8)
+    except ValueError as error:
+        raise ArchiveDamaged("The tar archive holds a header with a malformed number") from error
+
+
+def _check(header: bytes) -> None:
+    stated = _number(header[148:156])
+    if stated != sum(header[:148]) + 32 * 8 + sum(header[156:]):
+        raise ArchiveDamaged("The tar archive holds a header with a wrong checksum")
+
+
+def _pax_records(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
+    position = 0
+    while position < len(payload):
+        space = payload.find(b" ", position)
+        digits = payload[position:space]
+        if space < 0 or not digits.isdigit() or int(digits) < space - position + 3:
+            raise ArchiveDamaged("The tar archive holds a malformed extended header")
+        end = position + int(digits)
+        key, equals, value = payload[space + 1 : end - 1].partition(b"=")
+        if not equals or end > len(payload):
+            raise ArchiveDamaged("The tar archive holds a malformed extended header")
+        yield key, value
+        position = end
+
+
+class MemberList:
+    """What an archive said it holds, kept on disk, to compare with what was extracted.
+
+    A temporary SQLite file keeps memory flat at millions of members. Use from one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute(
+            "CREATE TABLE member (path BLOB PRIMARY KEY, type, size, uid, gid, link, seen DEFAULT 0)"
+        )
+        self.count = 0
+
+    def add(self, members: list[Member]) -> None:
+        """A later member of the same name replaces the earlier one, as tar does."""
+        self._database.executemany(
+            "INSERT OR REPLACE INTO member (path, type, size, uid, gid, link) VALUES (?, ?, ?, ?, ?, ?)",
+            [(m.path, m.type, m.size, m.uid, m.gid, m.link) for m in members if m.path],
+        )
+        self.count += len(members)
+
+    def compare(self, found: list[tuple[bytes, str, int]]) -> list[str]:
+        """Tick off (path, type, size) of what was extracted; say of each that differs how."""
+        differences = []
+        for path, type, size in found:
+            row = self._database.execute("SELECT type, size FROM member WHERE path = ?", (path,)).fetchone()
+            difference = _difference(row, type, size)
+            if difference is not None:
+                differences.append(f"{path.decode('utf-8', 'backslashreplace')} {difference}")
+        self._database.executemany("UPDATE member SET seen = 1 WHERE path = ?", [(path,) for path, _, _ in found])
+        return differences
+
+    def missing(self, limit: int) -> list[bytes]:
+        rows = self._database.execute("SELECT path FROM member WHERE seen = 0 LIMIT ?", (limit,))
+        return [row[0] for row in rows]
+
+    def owned_by_others(self, uid: int) -> Iterator[tuple[bytes, int, int]]:
+        """(path, uid, gid) of members whose owner is not `uid`."""
+        with closing(self._database.cursor()) as cursor:
+            yield from cursor.execute("SELECT path, uid, gid FROM member WHERE uid <> ? ORDER BY path", (uid,))
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def _difference(row: tuple[str, int] | None, type: str, size: int) -> str | None:
+    """A hard link may be any kind of file: its size stands with its first name."""
+    if row is None:
+        return "is not in the archive"
+    expected_type, expected_size = row
+    if expected_type == "h":
+        return None
+    if type != expected_type:
+        return f"is of type {type} instead of {expected_type}"
+    if type == "f" and size != expected_size:
+        return f"holds {size} bytes instead of {expected_size}"
+    return None

@@ -1,0 +1,70 @@
+"""The contract of every component: how one part of a site becomes a byte stream, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.archives.manifest import Warning_
+from app.archives.streams import ByteStream
+
+MAX_NAMED = 200
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened beside the bytes.
+
+    `incomplete`: what was there and could not be read or written; it makes the backup partial.
+    `warnings`: what was not there to be had, or is not kept. `facts`: counts and versions.
+    """
+
+    warnings: list[Warning_] = field(default_factory=list)
+    incomplete: list[Warning_] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def warn(self, code: str, message: str, subject: str | None = None) -> None:
+        _add(self.warnings, Warning_(code=code, message=message, subject=subject))
+
+    def lack(self, code: str, message: str, subject: str | None = None) -> None:
+        _add(self.incomplete, Warning_(code=code, message=message, subject=subject))
+
+
+def _add(records: list[Warning_], record: Warning_) -> None:
+    """Keep the first MAX_NAMED and count the rest, so that a million bad files stay one page."""
+    if len(records) < MAX_NAMED:
+        records.append(record)
+    elif len(records) == MAX_NAMED:
+        records.append(Warning_(code="more", message="1 more", subject=None))
+    else:
+        count = int(records[-1].message.split()[0]) + 1
+        records[-1] = Warning_(code="more", message=f"{count} more", subject=None)
+
+
+@dataclass(slots=True)
+class Dump:
+    """`stream` is the plain archive; `report` is complete when it has ended.
+
+    `verify` raises when what was streamed is not a whole dump; call it after the last byte.
+    """
+
+    stream: ByteStream
+    report: Report
+    verify: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreContext:
+    """What a restore may do.
+
+    `operation` names staging and scratch things. `confirm` raises when this attempt no longer owns the
+    operation; it is called right before anything live changes. `record` journals a step durably.
+    """
+
+    operation: str
+    clear_existing: bool
+    allow_in_place: bool
+    confirm: Callable[[], Awaitable[None]]
+    journal: dict[str, Any]
+    record: Callable[[dict[str, Any]], Awaitable[None]]

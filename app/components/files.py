@@ -1,0 +1,217 @@
+"""A site's files as a tar archive of its document root."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from app.archives.streams import ByteStream, Sink, SourceReader, transform
+from app.archives.tar import Member, MemberList, TarScanner
+from app.components.base import Dump, Report, RestoreContext
+from app.components.tar_tool import judge_stderr, probe
+from app.deployments.base import Deployment, Outcome, SwapMode, SwapPlan, User
+from app.errors import (
+    ArchiveDamaged,
+    CommandFailed,
+    ConsentRequired,
+    DumpIncomplete,
+    MemberMismatch,
+    NoSpace,
+)
+
+_END = bytes(1024)
+_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class FilesTarget:
+    """Where the files live; `reader` reads them, `owner` owns what is restored.
+
+    `allowed_uids` are owners other than `owner` that a restore may give files to.
+    """
+
+    document_root: str
+    owner: User
+    reader: User | None = None
+    exclusions: Sequence[str] = ()
+    allowed_uids: frozenset[int] = frozenset()
+
+
+class EndMarker:
+    """Watches for tar's end: two zero blocks, and a length in whole blocks."""
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._size = 0
+
+    async def watch(self, stream: ByteStream) -> ByteStream:
+        async with aclosing(stream):
+            async for chunk in stream:
+                self._size += len(chunk)
+                self._tail = chunk[-1024:] if len(chunk) >= 1024 else (self._tail + chunk)[-1024:]
+                yield chunk
+
+    def verify(self) -> None:
+        if self._tail != _END or self._size % 512:
+            raise DumpIncomplete("tar's output does not end with an end-of-archive marker: it was cut")
+
+
+async def dump_tree(deployment: Deployment, folder: str, reader: User | None, exclusions: Sequence[str]) -> Dump:
+    """A folder as a tar stream; unreadable files make the report incomplete, each named.
+
+    Raises TargetMissing; the stream raises CommandFailed and DumpIncomplete.
+    """
+    report = Report()
+    await deployment.tree.status(folder)
+    tool = await probe(deployment, report)
+    outcome, marker = Outcome(), EndMarker()
+    output = deployment.stream(
+        tool.create(list(exclusions)), cwd=folder, user=reader, accept=(0, 1, 2), outcome=outcome
+    )
+
+    def verify() -> None:
+        understood = judge_stderr(outcome.stderr, report)
+        marker.verify()
+        # Status 2 is fatal unless every complaint is about a file that could not be read, each named.
+        if outcome.status == 2 and not (understood and report.incomplete):
+            raise CommandFailed("tar", 2, outcome.stderr[-2000:])
+
+    return Dump(marker.watch(output), report, verify)
+
+
+class FilesComponent:
+    kind = "files"
+
+    def __init__(self, deployment: Deployment, target: FilesTarget) -> None:
+        self._deployment = deployment
+        self._target = target
+
+    async def dump(self) -> Dump:
+        target = self._target
+        return await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions)
+
+    async def preflight(self, context: RestoreContext, plain_size: int) -> SwapMode:
+        """How the swap will be done. Raises TargetMissing, NoSpace, ConsentRequired; touches nothing."""
+        status = await self._deployment.tree.status(self._target.document_root)
+        mode = await self._deployment.tree.swap_mode(self._target.document_root)
+        if status.free >= plain_size + (64 << 20):
+            return mode
+        if context.allow_in_place and context.clear_existing:
+            return "in_place"
+        if context.allow_in_place:
+            raise NoSpace("There is no room for a second copy, and restoring in place needs clear_existing")
+        raise ConsentRequired(
+            f"{self._target.document_root} has {status.free} bytes free, a second copy needs {plain_size}; "
+            "free some, or allow restoring in place (allow_in_place), which is not atomic"
+        )
+
+    async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
+        """Extract into staging, compare with the member list, swap. The live site is either old or new."""
+        async with aclosing(source):
+            report = Report()
+            tree = self._deployment.tree
+            if "plan" in context.journal and await self._finish(context):
+                report.facts["resumed"] = True
+                return report
+            mode = await self.preflight(context, plain_size)
+            report.facts["mode"] = mode
+            plan = SwapPlan(self._target.document_root, context.operation, mode, context.clear_existing)
+            await context.record({"plan": {"target": plan.target, "mode": mode, "clear": plan.clear_existing}})
+            if mode == "in_place":
+                await self._in_place(source, context, report)
+                return report
+            staging = await tree.prepare(plan, self._target.owner)
+            try:
+                await self._extract(source, staging, report)
+                swap = await tree.swap(plan, context.confirm)
+                report.facts["carried_over"] = swap.carried_over
+            finally:
+                await asyncio.shield(self._end(plan))
+            return report
+
+    async def _end(self, plan: SwapPlan) -> None:
+        """Complete a swap that was interrupted, and remove staging, whatever happened before."""
+        await self._deployment.tree.finish(plan)
+        await self._deployment.tree.discard(plan)
+
+    async def _finish(self, context: RestoreContext) -> bool:
+        """Complete what an earlier attempt began; True when its tree is in place."""
+        recorded = context.journal["plan"]
+        if recorded["mode"] == "in_place":
+            return False
+        plan = SwapPlan(recorded["target"], context.operation, recorded["mode"], recorded["clear"])
+        in_place = await self._deployment.tree.finish(plan)
+        await self._deployment.tree.discard(plan)
+        return in_place
+
+    async def _extract(self, source: ByteStream, staging: str, report: Report) -> None:
+        members = MemberList()
+        try:
+            tool = await probe(self._deployment, report)
+            user = self._target.owner if self._deployment.privileged else None
+            result = await self._deployment.run(
+                tool.extract(), input=listed(source, members), cwd=staging, user=user, check=False
+            )
+            if result.status != 0:
+                if "No space left" in result.stderr or "Disk quota" in result.stderr:
+                    raise NoSpace(f"No space left while restoring {self._target.document_root}; nothing was changed")
+                raise CommandFailed("tar", result.status, result.stderr[-2000:])
+            await self._compare(staging, members)
+            await self._owners(staging, members, report)
+            report.facts["members"] = members.count
+        finally:
+            members.close()
+
+    async def _compare(self, staging: str, members: MemberList) -> None:
+        """tar's status 0 proves nothing: what is there must be what the archive said."""
+        differences: list[str] = []
+        async with aclosing(self._deployment.tree.inventory(staging)) as batches:
+            async for batch in batches:
+                found = [(entry.path, entry.type, entry.size) for entry in batch]
+                differences += await asyncio.to_thread(members.compare, found)
+                if len(differences) > _NAMED:
+                    break
+        differences += [f"{_shown(path)} was not extracted" for path in members.missing(_NAMED)]
+        if differences:
+            named = "; ".join(differences[:_NAMED])
+            raise MemberMismatch(f"What was extracted is not what the archive holds; nothing was changed: {named}")
+
+    async def _owners(self, staging: str, members: MemberList, report: Report) -> None:
+        allowed: list[tuple[bytes, int, int]] = []
+        for path, uid, gid in members.owned_by_others(self._target.owner.uid):
+            if self._deployment.privileged and uid in self._target.allowed_uids:
+                allowed.append((path, uid, gid))
+            else:
+                report.warn("owner_changed", f"belonged to user {uid}, now to the site's user", _shown(path))
+        if allowed:
+            await self._deployment.tree.set_owners(staging, allowed)
+
+    async def _in_place(self, source: ByteStream, context: RestoreContext, report: Report) -> None:
+        """Not atomic, and only with consent: empty the folder, then extract into it."""
+        root = self._target.document_root
+        await context.confirm()
+        await self._deployment.run(["find", ".", "-mindepth", "1", "-delete"], cwd=root)
+        await self._extract(source, root, report)
+        report.warn("in_place", "restored in place: the site was incomplete while it was being written")
+
+
+def listed(source: ByteStream, members: MemberList) -> ByteStream:
+    """Pass a tar stream on and note its members. Raises ArchiveDamaged when it does not end."""
+
+    def work(reader: SourceReader, sink: Sink) -> None:
+        scanner = TarScanner()
+        for chunk in reader.chunks():
+            found: list[Member] = list(scanner.feed(chunk))
+            if found:
+                members.add(found)
+            sink.write(chunk)
+        if not scanner.ended:
+            raise ArchiveDamaged("The tar archive has no end-of-archive marker")
+
+    return transform(source, work, "member list")
+
+
+def _shown(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")

@@ -1,0 +1,87 @@
+"""The tar of a site's machine: which one it is, and the flags it understands."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from app.components.base import Report
+from app.deployments.base import STAGING_PREFIX, Deployment
+
+
+@dataclass(frozen=True, slots=True)
+class TarTool:
+    """`version` is its first line; only GNU tar keeps xattrs, ACLs, sparse files and an order."""
+
+    version: str
+    gnu: bool
+
+    def create(self, exclusions: list[str]) -> list[str]:
+        """argv that writes the current folder to stdout; see `exclusion` for what a pattern means."""
+        if not self.gnu:  # some builds of busybox know no exclusion at all
+            return ["tar", "-c", "-f", "-", "."]
+        patterns = [f"./{STAGING_PREFIX}*"]
+        anchored = [_pattern(e) for e in exclusions if e.startswith("/")]
+        floating = [_pattern(e) for e in exclusions if not e.startswith("/")]
+        return [
+            "tar", "--create", "--file=-", "--format=posix", "--pax-option=delete=atime,delete=ctime",
+            "--sort=name", "--numeric-owner", "--xattrs", "--acls", "--sparse", "--wildcards",
+            "--anchored", *(f"--exclude={pattern}" for pattern in (*patterns, *anchored)),
+            "--no-anchored", *(f"--exclude={pattern}" for pattern in floating),
+            "--", ".",
+        ]  # fmt: skip
+
+    def extract(self) -> list[str]:
+        """argv that extracts stdin into the current folder, never as another user than the one it runs as."""
+        if not self.gnu:
+            return ["tar", "-x", "-f", "-"]
+        return [
+            "tar", "--extract", "--file=-", "--preserve-permissions", "--no-same-owner", "--numeric-owner",
+            "--xattrs", "--acls", "--delay-directory-restore",
+        ]  # fmt: skip
+
+
+def _pattern(exclusion: str) -> str:
+    return f".{exclusion.rstrip('/')}" if exclusion.startswith("/") else exclusion.rstrip("/")
+
+
+async def probe(deployment: Deployment, report: Report) -> TarTool:
+    """Find out which tar is there, and say what it cannot keep. Raises ToolMissing."""
+    result = await deployment.run(["tar", "--version"], check=False, timeout=30)
+    version = result.stdout.decode("utf-8", "replace").partition("\n")[0] or result.stderr.partition("\n")[0]
+    tool = TarTool(version=version.strip(), gnu="GNU tar" in version)
+    report.facts["tar"] = tool.version
+    if not tool.gnu:
+        report.warn(
+            "tar_limited", f"{tool.version or 'This tar'} keeps no xattrs, no ACLs, no sparse files and no exclusions"
+        )
+    return tool
+
+
+#: GNU tar's complaints about what was there and could not be read; the rest that status 1 stands for are
+#: files that changed or vanished while they were read.
+_UNREADABLE = re.compile(r"^tar: (?P<name>.*?): (?P<reason>(Cannot|Warning: Cannot) .*?: (?!No such file).*)$")
+_CHANGED = re.compile(
+    r"^tar: (?P<name>.*?): (?P<reason>file changed as we read it|File removed before we read it|"
+    r"File shrank by .*|socket ignored|(Warning: )?Cannot .*: No such file or directory)$"
+)
+_NOISE = re.compile(r"^tar: (Exiting with failure status due to previous errors|Removing leading .*)$")
+_BUSYBOX_UNREADABLE = re.compile(r"^tar: (?P<name>.*?): (?P<reason>Permission denied|can't open.*)$")
+
+
+def judge_stderr(stderr: str, report: Report) -> bool:
+    """Sort tar's complaints into the report; False when one is none of those a dump survives."""
+    understood = True
+    for line in stderr.splitlines():
+        if match := _CHANGED.match(line):
+            report.warn("changed_while_read", match["reason"], _plain(match["name"]))
+        elif match := _UNREADABLE.match(line) or _BUSYBOX_UNREADABLE.match(line):
+            report.lack("unreadable", match["reason"], _plain(match["name"]))
+        elif line and not _NOISE.match(line) and "error exit delayed" not in line:
+            report.warn("tar", line)
+            understood = False
+    return understood
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("Warning: ").removeprefix("./")

@@ -1,0 +1,137 @@
+"""Sites of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import pwd
+import secrets
+import tempfile
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from app.archives.streams import ByteStream
+from app.deployments.base import CommandResult, Deployment, Outcome, SiteTree, User
+from app.deployments.local_tree import LocalTree
+from app.deployments.process import (
+    SEARCH_PATH,
+    Process,
+    open_folder,
+    raise_unless,
+    run_process,
+    stream_process,
+)
+from app.errors import InvalidRequest, TargetMissing
+
+
+class StandaloneDeployment(Deployment):
+    """Runs commands as children of this service.
+
+    `search_path` is where tools are looked for; tests point it at other tools.
+    """
+
+    kind = "standalone"
+
+    def __init__(self, search_path: str = SEARCH_PATH) -> None:
+        self._search_path = search_path
+        self._tree = LocalTree(self)
+
+    @property
+    def tree(self) -> SiteTree:
+        return self._tree
+
+    @property
+    def privileged(self) -> bool:
+        return os.geteuid() == 0
+
+    def _process(
+        self, argv: Sequence[str], env: Mapping[str, str] | None, cwd_fd: int | None, user: User | None
+    ) -> Process:
+        if user is not None and user.uid == os.geteuid():
+            user = None
+        return Process(argv, env=env, cwd_fd=cwd_fd, user=user, search_path=self._search_path)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: ByteStream | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: User | None = None,
+        check: bool = True,
+        timeout: float | None = None,
+    ) -> CommandResult:
+        cwd_fd = None if cwd is None else await asyncio.to_thread(_enter, cwd)
+        try:
+            process = self._process(argv, env, cwd_fd, user)
+            async with asyncio.timeout(timeout):
+                result = await run_process(process, input)
+        finally:
+            if cwd_fd is not None:
+                os.close(cwd_fd)
+        if check:
+            raise_unless((0,), process.name, result.status, result.stderr)
+        return result
+
+    async def stream(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: User | None = None,
+        accept: Sequence[int] = (0,),
+        outcome: Outcome | None = None,
+    ) -> ByteStream:
+        cwd_fd = None if cwd is None else await asyncio.to_thread(_enter, cwd)
+        stdout = stream_process(self._process(argv, env, cwd_fd, user), accept, outcome)
+        try:
+            async for chunk in stdout:
+                yield chunk
+        finally:
+            await stdout.aclose()
+            if cwd_fd is not None:
+                os.close(cwd_fd)
+
+    @asynccontextmanager
+    async def secret_file(self, content: str, user: User | None = None) -> AsyncGenerator[str, None]:
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="liberu-"))
+        path = folder / secrets.token_hex(8)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(content)
+            if user is not None and self.privileged:
+                os.chown(path, user.uid, user.gid)
+                os.chown(folder, user.uid, user.gid)
+            yield str(path)
+        finally:
+            path.unlink(missing_ok=True)
+            folder.rmdir()
+
+    async def resolve_user(self, name: str) -> User:
+        uid, _, gid = name.partition(":")
+        if uid.isdecimal() and (not gid or gid.isdecimal()):
+            return User(int(uid), int(gid or uid))
+        try:
+            entry = await asyncio.to_thread(pwd.getpwnam, name)
+        except (KeyError, ValueError) as error:
+            raise InvalidRequest(f"There is no system user {name!r} here", field="system_user") from error
+        return User(entry.pw_uid, entry.pw_gid)
+
+
+def _enter(path: str) -> int:
+    try:
+        return open_folder(path)
+    except OSError as error:
+        raise missing(path, error) from error
+
+
+def missing(path: str, error: OSError) -> TargetMissing:
+    """Why a site's folder cannot be used."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return TargetMissing(f"{path} is not a folder, or a symbolic link stands in its path; give its real path")
+    return TargetMissing(f"The folder {path} cannot be opened: {error.strerror}")
