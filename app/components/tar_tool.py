@@ -52,9 +52,8 @@ async def probe(deployment: Deployment, report: Report) -> TarTool:
     tool = TarTool(version=version.strip(), gnu="GNU tar" in version)
     report.facts["tar"] = tool.version
     if not tool.gnu:
-        report.warn(
-            "tar_limited", f"{tool.version or 'This tar'} keeps no xattrs, no ACLs, no sparse files and no exclusions"
-        )
+        lost = "xattrs, ACLs, sparse files, exclusions"
+        report.warn("tar_limited", f"{tool.version or 'This tar'} does not keep {lost}")
     return tool
 
 

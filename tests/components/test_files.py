@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
@@ -117,7 +117,7 @@ async def test_an_error_in_the_source_changes_nothing(root: Path) -> None:
     archive = await collect(await component(root).dump())
     before = snapshot(root)
 
-    async def damaged():  # type: ignore[no-untyped-def]
+    async def damaged() -> AsyncGenerator[bytes, None]:
         yield archive[: len(archive) // 2]
         raise ArchiveDamaged("hash differs")
 
@@ -279,8 +279,6 @@ async def test_no_room_needs_consent_and_then_restores_in_place(mounted: Path) -
 async def test_a_restart_finishes_a_swap_of_entries_that_had_begun(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.deployments import local_tree
-
     monkeypatch.setattr("app.deployments.local_tree._swap_mode", lambda path: "entries")
     archive = await collect(await component(root).dump())
     before = snapshot(root)
@@ -303,7 +301,7 @@ async def test_a_restart_finishes_a_swap_of_entries_that_had_begun(
     context = Context()
     target = component(root)
     with monkeypatch.context() as patched:
-        patched.setattr(local_tree.os, "rename", dying)
+        patched.setattr("app.deployments.local_tree.os.rename", dying)
         patched.setattr(FilesComponent, "_end", lambda self, plan: _nothing())
         with pytest.raises(Killed):
             await target.restore(from_bytes(archive), context.context, len(archive))

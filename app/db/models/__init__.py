@@ -1,0 +1,22 @@
+"""All models, so that metadata is complete when one is imported."""
+
+from app.db.models.backup import Backup, BackupComponent, BackupCopy
+from app.db.models.destination import Destination
+from app.db.models.domain import Domain, DomainDatabase, DomainMailbox
+from app.db.models.operation import IdempotencyKey, Operation
+from app.db.models.security import ApiToken, AuditEvent, SseTicket
+
+__all__ = [
+    "ApiToken",
+    "AuditEvent",
+    "Backup",
+    "BackupComponent",
+    "BackupCopy",
+    "Destination",
+    "Domain",
+    "DomainDatabase",
+    "DomainMailbox",
+    "IdempotencyKey",
+    "Operation",
+    "SseTicket",
+]

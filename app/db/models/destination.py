@@ -1,0 +1,42 @@
+"""Configured places for backups."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Index, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import NEVER_REUSED, Base, now
+
+
+class Destination(Base):
+    """`user_id` null: shared by all. `encrypt`: age for what is stored here, to `recipients` beside our own key."""
+
+    __tablename__ = "backup_destinations"
+    __table_args__ = (
+        Index(
+            "uq_backup_destinations_default",
+            "is_default",
+            unique=True,
+            sqlite_where=text("is_default"),
+            postgresql_where=text("is_default"),
+        ),
+        NEVER_REUSED,
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), unique=True)
+    type: Mapped[str] = mapped_column(String(16))
+    configuration: Mapped[dict[str, Any]]
+    user_id: Mapped[int | None]
+    is_default: Mapped[bool] = mapped_column(default=False)
+    is_active: Mapped[bool] = mapped_column(default=True)
+    retention_days: Mapped[int] = mapped_column(default=30)
+    description: Mapped[str | None] = mapped_column(Text)
+    encrypt: Mapped[bool] = mapped_column(default=False)
+    recipients: Mapped[list[str]]
+    own_key: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)

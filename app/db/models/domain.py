@@ -1,0 +1,63 @@
+"""The hosted sites that are backed up."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.db.base import NEVER_REUSED, Base, new_uid, now
+
+
+class Domain(Base):
+    __tablename__ = "domains"
+    __table_args__ = (Index(None, "user_id"), NEVER_REUSED)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(36), unique=True, default=new_uid)
+    domain_name: Mapped[str] = mapped_column(String(253), unique=True)
+    user_id: Mapped[int | None]
+    deployment: Mapped[dict[str, Any]]
+    document_root: Mapped[str | None] = mapped_column(Text)
+    mail_path: Mapped[str | None] = mapped_column(Text)
+    system_user: Mapped[str | None] = mapped_column(String(64))
+    exclusions: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+    databases: Mapped[list[DomainDatabase]] = relationship(
+        lazy="raise", cascade="all, delete-orphan", order_by="DomainDatabase.id"
+    )
+    mailboxes: Mapped[list[DomainMailbox]] = relationship(
+        lazy="raise", cascade="all, delete-orphan", order_by="DomainMailbox.id"
+    )
+
+
+class DomainDatabase(Base):
+    """`credentials`: passwords, encrypted under the master key."""
+
+    __tablename__ = "domain_databases"
+    __table_args__ = (Index(None, "domain_id"), NEVER_REUSED)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    domain_id: Mapped[int] = mapped_column(ForeignKey("domains.id", ondelete="CASCADE"))
+    engine: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(String(255))
+    host: Mapped[str | None] = mapped_column(String(255))
+    port: Mapped[int | None]
+    socket: Mapped[str | None] = mapped_column(Text)
+    username: Mapped[str | None] = mapped_column(String(255))
+    admin_username: Mapped[str | None] = mapped_column(String(255))
+    credentials: Mapped[str | None] = mapped_column(Text)
+
+
+class DomainMailbox(Base):
+    __tablename__ = "domain_mailboxes"
+    __table_args__ = (Index(None, "domain_id"), NEVER_REUSED)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    domain_id: Mapped[int] = mapped_column(ForeignKey("domains.id", ondelete="CASCADE"))
+    email_address: Mapped[str] = mapped_column(String(320))
+    quota: Mapped[int | None]

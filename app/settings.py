@@ -1,0 +1,70 @@
+"""Settings from the environment: LIBERU_<AREA>__<NAME>, for example LIBERU_SERVER__PORT=8000."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServerSettings(BaseModel):
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+
+
+class DatabaseSettings(BaseModel):
+    """`url` None: SQLite in the data folder. `engine_url`: the job engine's own database."""
+
+    url: str | None = None
+    engine_url: str | None = None
+
+
+class SitesSettings(BaseModel):
+    """What sites of this machine may use.
+
+    `roots`: folders below which document roots and mail folders must lie. `system_users`: users with an id
+    below 1000 that a site may belong to. `restore_owners`: ids of other owners that a restore may give files
+    to. `read_as`: `system_user` reads a site's files as its own user (for NFS with root_squash).
+    """
+
+    roots: list[Path] = [Path("/home"), Path("/var/www"), Path("/srv"), Path("/var/mail"), Path("/var/vmail")]
+    system_users: list[str] = []
+    restore_owners: list[int] = []
+    mail_user: str | None = None
+    read_as: Literal["service", "system_user"] = "service"
+
+
+class JobSettings(BaseModel):
+    """`concurrency`: operations at once; `components`: parts of one backup at once."""
+
+    concurrency: int = Field(2, ge=1)
+    components: int = Field(3, ge=1)
+    max_attempts: int = Field(5, ge=1)
+    sweep_grace_hours: int = Field(24, ge=0)
+    polling_seconds: float = Field(0.2, gt=0)
+
+
+class ArchiveSettings(BaseModel):
+    level: int = Field(3, ge=1, le=19)
+    workers: int = Field(2, ge=1, le=16)
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="LIBERU_", env_nested_delimiter="__")
+
+    data: Path = Path("data")
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    sites: SitesSettings = SitesSettings()
+    jobs: JobSettings = JobSettings()
+    archives: ArchiveSettings = ArchiveSettings()
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite+aiosqlite:///{self.data.absolute()}/liberu.db"
+
+    @property
+    def engine_url(self) -> str:
+        return self.database.engine_url or f"sqlite:///{self.data.absolute()}/engine.db"
