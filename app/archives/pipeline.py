@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from app.archives import encryption
 from app.archives.compression import Compressor, decompress
 from app.archives.streams import ByteStream, Digest, Sink, SourceReader, transform
 from app.errors import ArchiveDamaged
+from app.security import encryption
 
 
 @dataclass(slots=True)

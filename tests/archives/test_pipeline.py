@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.archives import encryption
 from app.archives.compression import FRAME_SIZE, Compressor, parse_seek_table, seek_table
 from app.archives.compression import Frame as SeekFrame
 from app.archives.pipeline import Digests, Expected, decode, encode
 from app.archives.streams import from_bytes
 from app.errors import ArchiveDamaged, DecryptionFailed, KeyMaterialInvalid
+from app.security import encryption
 
 IDENTITY = encryption.generate_identity()
 RECIPIENT = encryption.recipient_of(IDENTITY)

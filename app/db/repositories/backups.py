@@ -1,0 +1,94 @@
+"""Queries on backups."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, case, func, select, update
+from sqlalchemy.orm import selectinload
+
+from app.db.models import Backup, BackupComponent, Operation
+from app.db.repositories.base import Page, PageRequest, Repository
+
+_WITH_ALL = (selectinload(Backup.components), selectinload(Backup.copies))
+
+
+class BackupRepository(Repository):
+    async def get(self, backup_id: int) -> Backup | None:
+        return await self._session.scalar(select(Backup).where(Backup.id == backup_id).options(*_WITH_ALL))
+
+    async def page(
+        self,
+        request: PageRequest,
+        *,
+        user_id: int | None,
+        domain_id: int | None,
+        type: str | None,
+        status: str | None,
+        destination_id: int | None,
+    ) -> Page[Backup]:
+        query = _owned(select(Backup).options(*_WITH_ALL), user_id)
+        filters = {
+            Backup.domain_id: domain_id,
+            Backup.type: type,
+            Backup.status: status,
+            Backup.destination_id: destination_id,
+        }
+        for column, value in filters.items():
+            if value is not None:
+                query = query.where(column == value)
+        columns = {
+            "created_at": Backup.created_at, "id": Backup.id, "name": Backup.name, "status": Backup.status,
+            "file_size": Backup.file_size, "completed_at": Backup.completed_at,
+        }  # fmt: skip
+        return await self._page(query, request, columns)
+
+    async def stats(self, user_id: int | None, domain_id: int | None) -> dict[str, Any]:
+        good = Backup.status.in_(("completed", "partial"))
+        query = _owned(
+            select(
+                func.count().label("total_backups"),
+                func.count(case((Backup.status == "completed", 1))).label("completed_backups"),
+                func.count(case((Backup.status == "failed", 1))).label("failed_backups"),
+                func.coalesce(func.sum(Backup.file_size), 0).label("total_size_bytes"),
+                func.max(case((good, Backup.completed_at))).label("latest_backup"),
+                func.min(case((good, Backup.completed_at))).label("oldest_backup"),
+            ),
+            user_id,
+        )
+        if domain_id is not None:
+            query = query.where(Backup.domain_id == domain_id)
+        row = (await self._session.execute(query)).one()
+        return dict(row._mapping)
+
+    async def last_sizes(self, domain_uid: str) -> dict[tuple[str, str], int]:
+        """Plain size of each (kind, name) when it was last backed up, for an honest estimate."""
+        query = (
+            select(BackupComponent.kind, BackupComponent.name, BackupComponent.plain_size)
+            .join(Backup, Backup.id == BackupComponent.backup_id)
+            .where(Backup.domain_uid == domain_uid, BackupComponent.plain_size.is_not(None))
+            .order_by(BackupComponent.id.desc())
+            .limit(200)
+        )
+        sizes: dict[tuple[str, str], int] = {}
+        for kind, name, size in await self._session.execute(query):
+            sizes.setdefault((kind, name), size)
+        return sizes
+
+    async def set_running(self, backup_id: int, at: datetime) -> None:
+        await self._session.execute(
+            update(Backup)
+            .where(Backup.id == backup_id)
+            .values(status="running", started_at=func.coalesce(Backup.started_at, at))
+        )
+
+    async def in_use(self, backup_id: int) -> bool:
+        query = select(Operation.id).where(
+            Operation.backup_id == backup_id, Operation.status.in_(("pending", "running"))
+        )
+        return await self._session.scalar(query.limit(1)) is not None
+
+
+def _owned(query: Select[Any], user_id: int | None) -> Select[Any]:
+    return query if user_id is None else query.where(Backup.user_id == user_id)

@@ -1,0 +1,35 @@
+"""Queries on destinations."""
+
+from __future__ import annotations
+
+from sqlalchemy import or_, select, update
+
+from app.db.models import Backup, Destination
+from app.db.repositories.base import Page, PageRequest, Repository
+
+
+class DestinationRepository(Repository):
+    async def get(self, destination_id: int) -> Destination | None:
+        return await self._session.get(Destination, destination_id)
+
+    async def by_name(self, name: str) -> Destination | None:
+        return await self._session.scalar(select(Destination).where(Destination.name == name))
+
+    async def default(self) -> Destination | None:
+        return await self._session.scalar(select(Destination).where(Destination.is_default))
+
+    async def page(self, request: PageRequest, user_id: int | None) -> Page[Destination]:
+        query = select(Destination)
+        if user_id is not None:
+            query = query.where(or_(Destination.user_id.is_(None), Destination.user_id == user_id))
+        return await self._page(query, request, {"id": Destination.id, "name": Destination.name})
+
+    async def clear_default(self) -> None:
+        await self._session.execute(update(Destination).where(Destination.is_default).values(is_default=False))
+
+    async def has_backups(self, destination_id: int) -> bool:
+        query = select(Backup.id).where(Backup.destination_id == destination_id).limit(1)
+        return await self._session.scalar(query) is not None
+
+    async def all_ids(self) -> list[int]:
+        return list((await self._session.scalars(select(Destination.id))).all())

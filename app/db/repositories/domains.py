@@ -1,0 +1,34 @@
+"""Queries on domains."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import selectinload
+
+from app.db.models import Domain, Operation
+from app.db.repositories.base import Page, PageRequest, Repository
+
+_WITH_ALL = (selectinload(Domain.databases), selectinload(Domain.mailboxes))
+
+
+class DomainRepository(Repository):
+    async def get(self, domain_id: int) -> Domain | None:
+        return await self._session.scalar(select(Domain).where(Domain.id == domain_id).options(*_WITH_ALL))
+
+    async def by_name(self, name: str) -> Domain | None:
+        return await self._session.scalar(select(Domain).where(Domain.domain_name == name).options(*_WITH_ALL))
+
+    async def page(self, request: PageRequest, user_id: int | None, search: str | None) -> Page[Domain]:
+        query = select(Domain).options(*_WITH_ALL)
+        if user_id is not None:
+            query = query.where(Domain.user_id == user_id)
+        if search:
+            query = query.where(Domain.domain_name.contains(search, autoescape=True))
+        columns = {"domain_name": Domain.domain_name, "id": Domain.id, "created_at": Domain.created_at}
+        return await self._page(query, request, columns)
+
+    async def has_active_operation(self, domain_uid: str) -> bool:
+        query = select(Operation.id).where(
+            Operation.domain_uid == domain_uid, Operation.status.in_(("pending", "running"))
+        )
+        return await self._session.scalar(query.limit(1)) is not None

@@ -1,0 +1,98 @@
+"""Queries on operations and idempotency keys."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+
+from app.db.base import now
+from app.db.models import IdempotencyKey, Operation
+from app.db.repositories.base import Page, PageRequest, Repository
+
+ACTIVE = ("pending", "running")
+
+
+class OperationRepository(Repository):
+    async def get(self, operation_id: int) -> Operation | None:
+        return await self._session.get(Operation, operation_id, populate_existing=True)
+
+    async def by_uid(self, uid: str) -> Operation | None:
+        return await self._session.scalar(select(Operation).where(Operation.uid == uid))
+
+    async def page(
+        self, request: PageRequest, *, user_id: int | None, type: str | None, status: str | None
+    ) -> Page[Operation]:
+        query = select(Operation)
+        for column, value in ((Operation.user_id, user_id), (Operation.type, type), (Operation.status, status)):
+            if value is not None:
+                query = query.where(column == value)
+        return await self._page(query, request, {"created_at": Operation.created_at, "id": Operation.id})
+
+    async def active(self) -> list[Operation]:
+        query = select(Operation).where(Operation.status.in_(ACTIVE)).order_by(Operation.id)
+        return list((await self._session.scalars(query)).all())
+
+    async def claim(self, uid: str) -> Operation | None:
+        """Start an attempt: the one who gets the row owns the operation. None when it has ended."""
+        query = (
+            update(Operation)
+            .where(Operation.uid == uid, Operation.status.in_(ACTIVE))
+            .values(
+                status="running",
+                attempt=Operation.attempt + 1,
+                started_at=func.coalesce(Operation.started_at, now()),
+                beat_at=now(),
+            )
+            .returning(Operation)
+        )
+        return await self._session.scalar(query, execution_options={"populate_existing": True})
+
+    async def beat(self, uid: str, attempt: int, progress: dict[str, Any], done: int) -> bool | None:
+        """Report progress; whether a cancel is requested, or None when the attempt has lost the operation."""
+        query = (
+            update(Operation)
+            .where(Operation.uid == uid, Operation.attempt == attempt, Operation.status == "running")
+            .values(progress=progress, bytes_done=done, beat_at=now())
+            .returning(Operation.cancel_requested)
+        )
+        return await self._session.scalar(query)
+
+    async def update_owned(self, uid: str, attempt: int, **values: Any) -> bool:
+        """Change the operation while `attempt` owns it; False when it does not."""
+        query = (
+            update(Operation)
+            .where(Operation.uid == uid, Operation.attempt == attempt, Operation.status == "running")
+            .values(**values)
+            .returning(Operation.id)
+        )
+        return await self._session.scalar(query) is not None
+
+    async def request_cancel(self, operation_id: int) -> str | None:
+        """Cancel a pending operation at once, ask a running one to stop; its status, None when it has ended."""
+        cancelled = await self._session.scalar(
+            update(Operation)
+            .where(Operation.id == operation_id, Operation.status == "pending")
+            .values(status="cancelled", finished_at=now(), cancel_requested=True)
+            .returning(Operation.status)
+        )
+        if cancelled is not None:
+            return str(cancelled)
+        status: str | None = await self._session.scalar(
+            update(Operation)
+            .where(Operation.id == operation_id, Operation.status == "running")
+            .values(cancel_requested=True)
+            .returning(Operation.status)
+        )
+        return status
+
+    async def idempotent(self, token_id: int, route: str, key: str) -> IdempotencyKey | None:
+        """Keys live for 24 hours."""
+        old: datetime = now() - timedelta(hours=24)
+        await self._session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < old))
+        return await self._session.scalar(
+            select(IdempotencyKey).where(
+                IdempotencyKey.token_id == token_id, IdempotencyKey.route == route, IdempotencyKey.key == key
+            )
+        )

@@ -1,0 +1,57 @@
+"""Queries on tokens, tickets and the audit trail."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, or_, select, update
+
+from app.db.base import now
+from app.db.models import ApiToken, AuditEvent, SseTicket
+from app.db.repositories.base import Page, PageRequest, Repository
+
+
+class TokenRepository(Repository):
+    async def valid(self, sha256: str) -> ApiToken | None:
+        return await self._session.scalar(
+            select(ApiToken).where(
+                ApiToken.token_sha256 == sha256,
+                ApiToken.revoked_at.is_(None),
+                or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > now()),
+            )
+        )
+
+    async def touch(self, token: ApiToken) -> None:
+        """Note the use, at most once a minute: reading must not write each time."""
+        if token.last_used_at is None or token.last_used_at < now() - timedelta(minutes=1):
+            await self._session.execute(update(ApiToken).where(ApiToken.id == token.id).values(last_used_at=now()))
+
+    async def get(self, token_id: int) -> ApiToken | None:
+        return await self._session.get(ApiToken, token_id)
+
+    async def page(self, request: PageRequest) -> Page[ApiToken]:
+        return await self._page(select(ApiToken), request, {"id": ApiToken.id, "name": ApiToken.name})
+
+    async def any(self) -> bool:
+        return await self._session.scalar(select(ApiToken.id).limit(1)) is not None
+
+
+class TicketRepository(Repository):
+    async def take(self, sha256: str, at: datetime) -> int | None:
+        """Use a ticket up; the operation it opens, or None."""
+        return await self._session.scalar(
+            delete(SseTicket)
+            .where(SseTicket.ticket_sha256 == sha256, SseTicket.expires_at > at)
+            .returning(SseTicket.operation_id)
+        )
+
+    async def forget_expired(self) -> None:
+        await self._session.execute(delete(SseTicket).where(SseTicket.expires_at < now()))
+
+
+class AuditRepository(Repository):
+    async def page(self, request: PageRequest, action: str | None) -> Page[AuditEvent]:
+        query = select(AuditEvent)
+        if action:
+            query = query.where(AuditEvent.action.contains(action, autoescape=True))
+        return await self._page(query, request, {"at": AuditEvent.at, "id": AuditEvent.id})

@@ -1,0 +1,118 @@
+"""Backups as the API takes and gives them."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field, computed_field, field_validator
+
+from app.schemas.common import Model, human_size
+
+BackupType = Literal["full", "files", "database", "email"]
+Status = Literal["pending", "running", "completed", "partial", "failed", "cancelled"]
+LABELS = {"full": "Full Backup", "files": "Files Only", "database": "Database Only", "email": "Email Only"}
+MAX_METADATA = 1 << 20
+
+
+class BackupIn(Model):
+    """`panel_metadata`: opaque JSON of at most 1 MiB that travels with the backup and is returned by restore."""
+
+    domain_id: int
+    type: BackupType = "full"
+    name: str | None = Field(None, min_length=1, max_length=255)
+    description: str | None = Field(None, max_length=10_000)
+    destination_id: int | None = None
+    panel_metadata: Any = None
+
+    @field_validator("panel_metadata")
+    @classmethod
+    def not_too_large(cls, value: Any) -> Any:
+        if value is not None and len(json.dumps(value)) > MAX_METADATA:
+            raise ValueError("must be at most 1 MiB of JSON")
+        return value
+
+
+class ComponentOut(Model):
+    number: int
+    kind: str
+    name: str
+    status: str
+    plain_size: int | None
+    stored_size: int | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error_code: str | None
+    error_message: str | None
+    warnings: list[Any]
+    incomplete: list[Any]
+
+
+class CopyOut(Model):
+    destination_id: int
+    state: str
+    manifest_key: str
+    verification: str
+
+
+class BackupOut(Model):
+    id: int
+    uid: str
+    domain_id: int | None
+    domain_name: str
+    user_id: int | None
+    destination_id: int
+    type: str
+    name: str
+    description: str | None
+    file_path: str | None
+    file_size: int | None
+    status: Status
+    error_message: str | None
+    is_automated: bool
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    components: list[ComponentOut]
+    copies: list[CopyOut]
+
+    @computed_field
+    def type_label(self) -> str:
+        return LABELS[self.type]
+
+    @computed_field
+    def file_size_human(self) -> str:
+        return human_size(self.file_size)
+
+    @computed_field
+    def duration_seconds(self) -> float | None:
+        if self.started_at is None or self.completed_at is None:
+            return None
+        return (self.completed_at - self.started_at).total_seconds()
+
+
+class Stats(Model):
+    total_backups: int
+    completed_backups: int
+    failed_backups: int
+    total_size_bytes: int
+    latest_backup: datetime | None
+    oldest_backup: datetime | None
+
+    @computed_field
+    def total_size_human(self) -> str:
+        return human_size(self.total_size_bytes)
+
+
+class RestoreIn(Model):
+    """`components`: numbers of the backup's components; null = all. `identity`: an age identity, for archives
+    that only a customer's key opens; it is used for this operation and removed at its end."""
+
+    clear_existing: bool = True
+    components: list[int] | None = Field(None, min_length=1)
+    target_domain_id: int | None = None
+    allow_in_place: bool = False
+    allow_without_safety_dump: bool = False
+    dry_run: bool = False
+    identity: str | None = Field(None, max_length=200, repr=False)

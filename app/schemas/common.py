@@ -1,0 +1,46 @@
+"""Shapes that several resources share."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+T = TypeVar("T")
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(from_attributes=True, extra="forbid")
+
+
+class PageOf(BaseModel, Generic[T]):
+    data: list[T]
+    current_page: int
+    per_page: int
+    total: int
+    last_page: int
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details. `errors`: field → messages, for 422."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    retryable: bool = False
+    request_id: str | None = None
+    errors: dict[str, list[str]] | None = None
+
+
+def human_size(size: int | None) -> str:
+    """1024-based, two decimals; "Unknown" when there is none."""
+    if not size:
+        return "Unknown"
+    value, unit = float(size), "B"
+    for unit in ("B", "KB", "MB", "GB", "TB", "PB"):
+        if value < 1024 or unit == "PB":
+            break
+        value /= 1024
+    return f"{value:.2f} {unit}"

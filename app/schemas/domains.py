@@ -1,0 +1,137 @@
+"""Domains as the API takes and gives them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+
+from app.schemas.common import Model
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.)+[a-z]{{2,63}}")
+_IDENTIFIER_LIMIT = 64
+
+
+def _domain_name(value: str) -> str:
+    value = value.lower()
+    if len(value) > 253 or not _DOMAIN.fullmatch(value):
+        raise ValueError("must be a domain name of at least two labels, such as shop.example.com")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or "\0" in value or "\n" in value or ".." in value.split("/"):
+        raise ValueError("must be an absolute path without '..'")
+    return "/" + "/".join(part for part in value.split("/") if part not in ("", "."))
+
+
+def _plain_name(value: str) -> str:
+    if not value or len(value.encode()) > _IDENTIFIER_LIMIT or any(ord(c) < 32 or c == "\x7f" for c in value):
+        raise ValueError("must be 1 to 64 bytes without control characters")
+    return value
+
+
+def _host(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]{1,253}", value) or value.startswith("-"):
+        raise ValueError("must be a host name or an address")
+    return value
+
+
+DomainName = Annotated[str, AfterValidator(_domain_name)]
+AbsolutePath = Annotated[str, Field(max_length=4096), AfterValidator(_absolute)]
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+Host = Annotated[str, AfterValidator(_host)]
+
+
+class DeploymentConfig(Model):
+    """Where the domain runs; `auto` finds out."""
+
+    type: Literal["auto", "standalone"] = "auto"
+
+
+class DatabaseIn(Model):
+    """Passwords are write-only; leave one out on update to keep it."""
+
+    engine: Literal["mysql", "mariadb", "postgresql", "redis"]
+    name: PlainName
+    host: Host | None = None
+    port: int | None = Field(None, ge=1, le=65535)
+    socket: AbsolutePath | None = None
+    username: PlainName | None = None
+    password: SecretStr | None = None
+    admin_username: PlainName | None = None
+    admin_password: SecretStr | None = None
+
+
+class DatabaseOut(Model):
+    id: int
+    engine: str
+    name: str
+    host: str | None
+    port: int | None
+    socket: str | None
+    username: str | None
+    admin_username: str | None
+
+
+class Mailbox(Model):
+    email_address: str = Field(max_length=320, pattern=r"^[^@/\x00-\x20]+@[^@/\x00-\x20]+$")
+    quota: int | None = Field(None, ge=0)
+
+    @field_validator("email_address")
+    @classmethod
+    def no_path(cls, value: str) -> str:
+        if value.startswith((".", "-")):
+            raise ValueError("must not start with a dot or a hyphen")
+        return value
+
+
+class DomainIn(Model):
+    domain_name: DomainName
+    user_id: int | None = Field(None, ge=1)
+    deployment: DeploymentConfig = DeploymentConfig()
+    document_root: AbsolutePath | None = None
+    mail_path: AbsolutePath | None = None
+    system_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}$")] | None = None
+    exclusions: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field([], max_length=500)
+    databases: list[DatabaseIn] = Field([], max_length=500)
+    mailboxes: list[Mailbox] = Field([], max_length=10_000)
+
+    @field_validator("exclusions")
+    @classmethod
+    def one_line(cls, value: list[str]) -> list[str]:
+        if any("\0" in pattern for pattern in value):
+            raise ValueError("must not hold a zero byte")
+        return value
+
+    @model_validator(mode="after")
+    def unique(self) -> DomainIn:
+        names = [(database.engine, database.name) for database in self.databases]
+        if len(set(names)) < len(names):
+            raise ValueError("a database is listed twice")
+        return self
+
+
+class DomainUpsert(DomainIn):
+    """As DomainIn; the name stands in the path."""
+
+    domain_name: DomainName = Field("", exclude=True, validate_default=False)
+
+
+class DomainOut(Model):
+    id: int
+    uid: str
+    domain_name: str
+    user_id: int | None
+    deployment: dict[str, Any]
+    document_root: str | None
+    mail_path: str | None
+    system_user: str | None
+    exclusions: list[str]
+    databases: list[DatabaseOut]
+    mailboxes: list[Mailbox]
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,76 @@
+"""Operations, tokens and audit events as the API gives them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from app.schemas.common import Model
+from app.security.tokens import Ability
+
+
+class OperationOut(Model):
+    """`progress`: bytes and state per component; `bytes_total` is an estimate from the last backup, if any."""
+
+    id: int
+    uid: str
+    type: str
+    status: str
+    user_id: int | None
+    domain_id: int | None
+    backup_id: int | None
+    result: dict[str, Any]
+    progress: dict[str, Any]
+    bytes_done: int
+    bytes_total: int | None
+    attempt: int
+    cancel_requested: bool
+    error_code: str | None
+    error_message: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class Ticket(Model):
+    ticket: str
+    expires_at: datetime
+
+
+class TokenIn(Model):
+    name: str = Field(min_length=1, max_length=255)
+    abilities: list[Ability] = Field(min_length=1)
+    user_id: int | None = Field(None, ge=1)
+    expires_at: datetime | None = None
+
+
+class TokenOut(Model):
+    id: int
+    name: str
+    abilities: list[str]
+    user_id: int | None
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewToken(TokenOut):
+    """`token` is shown once and never again."""
+
+    token: str
+
+
+class AuditEventOut(Model):
+    id: int
+    at: datetime
+    token_id: int | None
+    user_id: int | None
+    address: str | None
+    request_id: str | None
+    action: str
+    target: str | None
+    outcome: str
+    detail: dict[str, Any]
