@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, case, func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import selectinload
 
 from app.db.models import Backup, BackupComponent, Operation
@@ -73,7 +73,7 @@ class BackupRepository(Repository):
         )
         sizes: dict[tuple[str, str], int] = {}
         for kind, name, size in await self._session.execute(query):
-            sizes.setdefault((kind, name), size)
+            sizes.setdefault((kind, name), size or 0)
         return sizes
 
     async def set_running(self, backup_id: int, at: datetime) -> None:
@@ -90,5 +90,5 @@ class BackupRepository(Repository):
         return await self._session.scalar(query.limit(1)) is not None
 
 
-def _owned(query: Select[Any], user_id: int | None) -> Select[Any]:
+def _owned(query: Any, user_id: int | None) -> Any:
     return query if user_id is None else query.where(Backup.user_id == user_id)
