@@ -139,6 +139,13 @@ class BackupStore:
                 await self._driver.delete(stored.key)
         await self._driver.delete(manifest.details.key)
 
+    async def abandon(self, folder: BackupFolder) -> None:
+        """Remove what an attempt that will not be committed has stored. Never touches a committed backup."""
+        keys = [info.key async for info in self._driver.list(folder.prefix)]
+        if folder.manifest_key not in keys:
+            for key in keys:
+                await self._driver.delete(key)
+
     async def sweep(self, installation: str, older_than: datetime, keep: Callable[[str], bool]) -> list[str]:
         """Delete objects that no valid manifest names and `keep` does not claim; return their keys.
 

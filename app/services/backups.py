@@ -1,0 +1,152 @@
+"""BackupService: starts backups and restores, lists and deletes what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.db.base import now
+from app.db.models import Backup, Domain, Operation
+from app.db.repositories.backups import BackupRepository
+from app.db.repositories.base import Page, PageRequest
+from app.db.repositories.destinations import DestinationRepository
+from app.errors import Conflict, InvalidRequest, NotFound, NotRestorable
+from app.schemas.backups import LABELS, BackupIn, RestoreIn
+from app.security.encryption import parse_identity
+from app.security.keys import CredentialCipher
+from app.security.tokens import Principal
+from app.services.components import planned
+from app.services.destinations import DestinationService
+from app.services.domains import DomainService
+from app.services.operations import Idempotency, OperationService
+from app.services.unit import Unit
+
+
+class BackupService:
+    def __init__(
+        self,
+        domains: DomainService,
+        destinations: DestinationService,
+        operations: OperationService,
+        cipher: CredentialCipher,
+    ) -> None:
+        self._domains = domains
+        self._destinations = destinations
+        self._operations = operations
+        self._cipher = cipher
+
+    async def get(self, unit: Unit, principal: Principal, backup_id: int) -> Backup:
+        backup = await BackupRepository(unit.session).get(backup_id)
+        if backup is None:
+            raise NotFound(f"There is no backup {backup_id}")
+        principal.require_owner(backup.user_id, f"backup {backup_id}")
+        return backup
+
+    async def page(
+        self, unit: Unit, principal: Principal, request: PageRequest, filters: dict[str, Any]
+    ) -> Page[Backup]:
+        return await BackupRepository(unit.session).page(request, user_id=principal.user_id, **filters)
+
+    async def stats(self, unit: Unit, principal: Principal, domain_id: int | None) -> dict[str, Any]:
+        return await BackupRepository(unit.session).stats(principal.user_id, domain_id)
+
+    async def create(self, unit: Unit, principal: Principal, body: BackupIn, idempotency: Idempotency) -> Operation:
+        """Start a backup. Raises NotFound, InvalidRequest, AlreadyRunning; nothing is recorded then."""
+        principal.require("backups:create")
+        domain = await self._domains.get(unit, principal, body.domain_id)
+        destination = await self._destinations.choose(unit, principal, body.destination_id)
+        if not planned(domain, body.type):
+            raise InvalidRequest(
+                f"{domain.domain_name} has nothing for a {body.type} backup: set its document root, databases or mail",
+                field="type",
+            )
+        sizes = await BackupRepository(unit.session).last_sizes(domain.uid)
+        estimate = sum(sizes.get((item.kind, item.name), 0) for item in planned(domain, body.type))
+
+        async def make() -> Operation:
+            backup = _recorded(domain, body, destination.id)
+            unit.session.add(backup)
+            await unit.session.flush()
+            return Operation(
+                type="backup",
+                user_id=domain.user_id,
+                domain_id=domain.id,
+                domain_uid=domain.uid,
+                backup_id=backup.id,
+                backup_type=body.type,
+                request={"panel_metadata": body.panel_metadata},
+                bytes_total=estimate or None,
+            )
+
+        return await self._operations.start(unit, principal, idempotency, make)
+
+    async def restore(
+        self, unit: Unit, principal: Principal, backup_id: int, body: RestoreIn, idempotency: Idempotency
+    ) -> Operation:
+        """Start a restore. Raises NotFound, NotRestorable, InvalidRequest."""
+        principal.require("backups:restore")
+        backup = await self.get(unit, principal, backup_id)
+        if backup.status not in ("completed", "partial"):
+            raise NotRestorable(
+                f"Backup {backup_id} is {backup.status}: only completed or partial ones can be restored"
+            )
+        domain = await self._domains.get(unit, principal, _target(backup, body))
+        good = {component.number for component in backup.components if component.status == "completed"}
+        wanted = set(body.components) if body.components is not None else good
+        if not wanted <= good:
+            missing = ", ".join(str(number) for number in sorted(wanted - good))
+            raise InvalidRequest(f"Backup {backup_id} has no good component {missing}", field="components")
+        request = body.model_dump(exclude={"identity"}) | {"components": sorted(wanted)}
+        if body.identity is not None:
+            parse_identity(body.identity)
+            request["identity"] = self._cipher.seal({"identity": body.identity})
+        total = sum(c.plain_size or 0 for c in backup.components if c.number in wanted)
+
+        async def make() -> Operation:
+            return Operation(
+                type="restore",
+                user_id=domain.user_id,
+                domain_id=domain.id,
+                domain_uid=domain.uid,
+                backup_id=backup.id,
+                request=request,
+                bytes_total=total or None,
+            )
+
+        return await self._operations.start(unit, principal, idempotency, make)
+
+    async def delete(self, unit: Unit, principal: Principal, backup_id: int) -> None:
+        """Delete a backup at its destination, then its row. Idempotent; raises Conflict while it is in use."""
+        principal.require("backups:delete")
+        backup = await self.get(unit, principal, backup_id)
+        repository = BackupRepository(unit.session)
+        if await repository.in_use(backup_id):
+            raise Conflict(f"Backup {backup_id} is being made or restored; wait for it or cancel the operation")
+        for copy in backup.copies:
+            destination = await DestinationRepository(unit.session).get(copy.destination_id)
+            if destination is not None:
+                await self._destinations.store(destination).delete(copy.manifest_key)
+        await repository.delete(backup)
+        await repository.flush()
+
+
+def _target(backup: Backup, body: RestoreIn) -> int:
+    target = body.target_domain_id if body.target_domain_id is not None else backup.domain_id
+    if target is None:
+        raise InvalidRequest("The backup's domain is gone; name a target_domain_id", field="target_domain_id")
+    return target
+
+
+def _recorded(domain: Domain, body: BackupIn, destination_id: int) -> Backup:
+    name = body.name or f"{domain.domain_name} {LABELS[body.type]} {now():%Y-%m-%d %H:%M}"
+    return Backup(
+        domain_id=domain.id,
+        domain_uid=domain.uid,
+        domain_name=domain.domain_name,
+        user_id=domain.user_id,
+        destination_id=destination_id,
+        type=body.type,
+        name=name,
+        description=body.description,
+        components=[],
+        copies=[],
+    )

@@ -1,0 +1,104 @@
+"""Which components a backup of a domain has, and how each is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.archives.streams import ByteStream
+from app.components.base import Dump, Report, RestoreContext
+from app.components.files import FilesComponent, FilesTarget
+from app.db.models import Domain
+from app.deployments.base import Deployment, User
+from app.deployments.registry import DeploymentRegistry
+from app.errors import ComponentError, InvalidRequest
+from app.settings import SitesSettings
+
+_WANTED = {
+    "full": {"files", "database", "mail"},
+    "files": {"files"},
+    "database": {"database"},
+    "email": {"mail"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One component of a backup: `name` is the database's, or the kind itself."""
+
+    number: int
+    kind: str
+    name: str
+
+
+class Component(Protocol):
+    async def dump(self) -> Dump: ...
+
+    async def preflight(self, context: RestoreContext, plain_size: int) -> str: ...
+
+    async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report: ...
+
+
+def planned(domain: Domain, type: str) -> list[Planned]:
+    """What a backup of this type holds. Redis is a cache: it is never backed up."""
+    wanted = _WANTED[type]
+    found: list[tuple[str, str]] = []
+    if "files" in wanted and domain.document_root:
+        found.append(("files", "files"))
+    if "database" in wanted:
+        found += [(d.engine, d.name) for d in domain.databases if d.engine != "redis"]
+    if "mail" in wanted and domain.mail_path and domain.mailboxes:
+        found.append(("mail", "mail"))
+    return [Planned(number, *item) for number, item in enumerate(found, 1)]
+
+
+class ComponentFactory:
+    def __init__(self, deployments: DeploymentRegistry, sites: SitesSettings) -> None:
+        self._deployments = deployments
+        self._sites = sites
+
+    async def build(self, domain: Domain, kind: str, name: str) -> Component:
+        """Raises InvalidRequest, TargetMissing, ComponentError for a kind that is not supported yet."""
+        deployment = self._deployments.build(domain.deployment)
+        if kind == "files":
+            return await self._files(deployment, domain)
+        raise ComponentError(f"{kind} {name}: backing up {kind} is not supported by this version")
+
+    async def _files(self, deployment: Deployment, domain: Domain) -> FilesComponent:
+        if domain.document_root is None:
+            raise InvalidRequest(f"{domain.domain_name} has no document root", field="document_root")
+        owner = await self._owner(deployment, domain, domain.document_root)
+        return FilesComponent(
+            deployment,
+            FilesTarget(
+                document_root=domain.document_root,
+                owner=owner,
+                reader=owner if self._sites.read_as == "system_user" else None,
+                exclusions=domain.exclusions,
+                allowed_uids=frozenset(self._sites.restore_owners),
+            ),
+        )
+
+    async def _owner(self, deployment: Deployment, domain: Domain, folder: str) -> User:
+        """The domain's system user, or the folder's owner; never a system account that is not listed."""
+        if domain.system_user is not None:
+            user = await deployment.resolve_user(domain.system_user)
+        else:
+            status = await deployment.tree.status(folder)
+            user = User(status.uid, status.gid)
+        listed = {domain.system_user, str(user.uid)} & set(self._sites.system_users)
+        if deployment.privileged and user.uid < 1000 and not listed:
+            raise InvalidRequest(
+                f"{domain.domain_name} belongs to system user {user.uid}; set its system_user, or list the user "
+                "in the settings",
+                field="system_user",
+            )
+        return user
+
+
+def facts_of(report: Report) -> dict[str, Any]:
+    return {
+        "warnings": [warning.model_dump() for warning in report.warnings],
+        "incomplete": [lack.model_dump() for lack in report.incomplete],
+        "facts": report.facts,
+    }

@@ -1,0 +1,132 @@
+"""DomainService: what is backed up."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from pydantic import SecretStr
+
+from app.db.models import Domain, DomainDatabase, DomainMailbox
+from app.db.repositories.base import Page, PageRequest
+from app.db.repositories.domains import DomainRepository
+from app.errors import Conflict, InvalidRequest, NotFound
+from app.schemas.domains import DatabaseIn, DomainIn
+from app.security.keys import CredentialCipher
+from app.security.tokens import Principal
+from app.services.unit import Unit
+from app.settings import SitesSettings
+
+
+class DomainService:
+    def __init__(self, cipher: CredentialCipher, sites: SitesSettings) -> None:
+        self._cipher = cipher
+        self._sites = sites
+
+    async def get(self, unit: Unit, principal: Principal, domain_id: int) -> Domain:
+        """Raises NotFound, for another user's domain too."""
+        domain = await DomainRepository(unit.session).get(domain_id)
+        if domain is None:
+            raise NotFound(f"There is no domain {domain_id}")
+        principal.require_owner(domain.user_id, f"domain {domain_id}")
+        return domain
+
+    async def page(self, unit: Unit, principal: Principal, request: PageRequest, search: str | None) -> Page[Domain]:
+        return await DomainRepository(unit.session).page(request, principal.user_id, search)
+
+    async def create(self, unit: Unit, principal: Principal, body: DomainIn) -> Domain:
+        """Raises Conflict when the name is taken, InvalidRequest, Forbidden."""
+        principal.require("domains:manage")
+        repository = DomainRepository(unit.session)
+        if await repository.by_name(body.domain_name) is not None:
+            raise Conflict(f"The domain {body.domain_name} exists already", field="domain_name")
+        domain = Domain(domain_name=body.domain_name, databases=[], mailboxes=[])
+        self._apply(domain, body, principal)
+        repository.add(domain)
+        await repository.flush()
+        return domain
+
+    async def update(self, unit: Unit, principal: Principal, domain_id: int, body: DomainIn) -> Domain:
+        principal.require("domains:manage")
+        domain = await self.get(unit, principal, domain_id)
+        if body.domain_name != domain.domain_name:
+            raise InvalidRequest("A domain's name cannot change: its backups belong to it", field="domain_name")
+        self._apply(domain, body, principal)
+        await unit.session.flush()
+        return domain
+
+    async def upsert(self, unit: Unit, principal: Principal, body: DomainIn) -> Domain:
+        """Create or update by name, so that the panel can sync. Another user's name is a Conflict."""
+        existing = await DomainRepository(unit.session).by_name(body.domain_name)
+        if existing is None or (not principal.operator and existing.user_id != principal.user_id):
+            return await self.create(unit, principal, body)
+        return await self.update(unit, principal, existing.id, body)
+
+    async def delete(self, unit: Unit, principal: Principal, domain_id: int) -> None:
+        """Its backups stay, under the owner; a domain registered later by the same name does not get them."""
+        principal.require("domains:manage")
+        domain = await self.get(unit, principal, domain_id)
+        repository = DomainRepository(unit.session)
+        if await repository.has_active_operation(domain.uid):
+            raise Conflict(f"{domain.domain_name} has a running operation; wait for it or cancel it")
+        await repository.delete(domain)
+        await repository.flush()
+
+    def _apply(self, domain: Domain, body: DomainIn, principal: Principal) -> None:
+        if not principal.operator:
+            self._only_operators(domain, body, principal)
+        for field in ("document_root", "mail_path"):
+            self._below_roots(getattr(body, field), field)
+        self._allowed_user(body.system_user)
+        domain.user_id = body.user_id if principal.operator else principal.user_id
+        domain.deployment = body.deployment.model_dump()
+        domain.document_root, domain.mail_path = body.document_root, body.mail_path
+        domain.system_user, domain.exclusions = body.system_user, body.exclusions
+        self._apply_databases(domain, body.databases)
+        domain.mailboxes = [DomainMailbox(email_address=m.email_address, quota=m.quota) for m in body.mailboxes]
+
+    @staticmethod
+    def _only_operators(domain: Domain, body: DomainIn, principal: Principal) -> None:
+        changed = {
+            "document_root": body.document_root != domain.document_root,
+            "mail_path": body.mail_path != domain.mail_path,
+            "system_user": body.system_user != domain.system_user,
+            "deployment": body.deployment.model_dump() != (domain.deployment or {"type": "auto"}),
+            "databases": bool(body.databases),
+        }
+        for field, differs in changed.items():
+            if differs:
+                principal.require_operator(field)
+
+    def _below_roots(self, path: str | None, field: str) -> None:
+        if path is None:
+            return
+        if not any(
+            PurePosixPath(path) != root and PurePosixPath(path).is_relative_to(root) for root in self._sites.roots
+        ):
+            roots = ", ".join(str(root) for root in self._sites.roots)
+            raise InvalidRequest(f"{path} is not below a configured root ({roots})", field=field)
+
+    def _allowed_user(self, name: str | None) -> None:
+        uid = (name or "").partition(":")[0]
+        system = uid == "root" or (uid.isdecimal() and int(uid) < 1000)
+        if system and name not in self._sites.system_users:
+            raise InvalidRequest(f"{name} is a system user; list it in the settings to allow it", field="system_user")
+
+    def _apply_databases(self, domain: Domain, wanted: list[DatabaseIn]) -> None:
+        known = {(database.engine, database.name): database for database in domain.databases}
+        kept = []
+        for item in wanted:
+            database = known.get((item.engine, item.name)) or DomainDatabase(engine=item.engine, name=item.name)
+            database.host, database.port, database.socket = item.host, item.port, item.socket
+            database.username, database.admin_username = item.username, item.admin_username
+            secrets = self._cipher.open(database.credentials)
+            _put(secrets, "password", item.password)
+            _put(secrets, "admin_password", item.admin_password)
+            database.credentials = self._cipher.seal(secrets)
+            kept.append(database)
+        domain.databases = kept
+
+
+def _put(secrets: dict[str, str], key: str, value: SecretStr | None) -> None:
+    if value is not None:
+        secrets[key] = value.get_secret_value()
