@@ -56,7 +56,7 @@ class BackupService:
         destination = await self._destinations.choose(unit, principal, body.destination_id)
         if not planned(domain, body.type):
             raise InvalidRequest(
-                f"{domain.domain_name} has nothing for a {body.type} backup: set its document root, databases or mail",
+                f"{domain.domain_name} has nothing for a {body.type} backup: set document root, databases or mail",
                 field="type",
             )
         sizes = await BackupRepository(unit.session).last_sizes(domain.uid)
@@ -86,9 +86,7 @@ class BackupService:
         principal.require("backups:restore")
         backup = await self.get(unit, principal, backup_id)
         if backup.status not in ("completed", "partial"):
-            raise NotRestorable(
-                f"Backup {backup_id} is {backup.status}: only completed or partial ones can be restored"
-            )
+            raise NotRestorable(f"Backup {backup_id} is {backup.status}: it has nothing to restore")
         domain = await self._domains.get(unit, principal, _target(backup, body))
         good = {component.number for component in backup.components if component.status == "completed"}
         wanted = set(body.components) if body.components is not None else good

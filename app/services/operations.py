@@ -68,9 +68,7 @@ class OperationService:
             known = await repository.idempotent(principal.token_id, idempotency.route, idempotency.key)
             if known is not None:
                 if known.body_sha256 != idempotency.sha256:
-                    raise IdempotencyMismatch(
-                        "This Idempotency-Key was used with another body", field="Idempotency-Key"
-                    )
+                    raise IdempotencyMismatch("This Idempotency-Key was used with another body")
                 return await self.get(unit, principal, known.operation_id)
         operation = await make()
         repository.add(operation)
@@ -97,8 +95,7 @@ class OperationService:
     async def cancel(self, unit: Unit, principal: Principal, operation_id: int) -> Operation:
         """A pending operation is cancelled at once, a running one stops within seconds. Raises Conflict."""
         operation = await self.get(unit, principal, operation_id)
-        needed = "backups:create" if operation.type == "backup" else "backups:restore"
-        principal.require(needed)
+        principal.require("backups:create" if operation.type == "backup" else "backups:restore")
         repository = OperationRepository(unit.session)
         status = await repository.request_cancel(operation_id)
         if status is None:

@@ -1,0 +1,80 @@
+"""What a running job has: its progress, its ownership, its durable steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from app.archives.streams import ByteStream
+from app.db.repositories.operations import OperationRepository
+from app.db.session import Database
+from app.errors import OperationCancelled, OwnershipLost
+
+Result = dict[str, Any]
+
+
+class StepRunner(Protocol):
+    """Runs a step once: after a restart its recorded result is returned instead."""
+
+    async def __call__(self, name: str, work: Callable[[], Awaitable[Result]]) -> Result: ...
+
+
+@dataclass(slots=True)
+class JobContext:
+    """`progress`: per component its name, state and bytes, written to the operation once a second."""
+
+    uid: str
+    attempt: int
+    database: Database
+    step: StepRunner
+    progress: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cancelled: bool = False
+    lost: bool = False
+
+    def track(self, number: int, name: str, state: str) -> None:
+        entry = self.progress.setdefault(str(number), {"name": name, "bytes": 0})
+        entry["state"] = state
+
+    async def metered(self, number: int, source: ByteStream) -> ByteStream:
+        entry = self.progress[str(number)]
+        entry["bytes"] = 0
+        async with aclosing(source):
+            async for chunk in source:
+                entry["bytes"] += len(chunk)
+                yield chunk
+
+    @property
+    def bytes_done(self) -> int:
+        return sum(int(entry["bytes"]) for entry in self.progress.values())
+
+    async def beat(self) -> None:
+        """Write the progress; learn whether to stop. Raises OwnershipLost, OperationCancelled."""
+        async with self.database.transaction() as session:
+            asked = await OperationRepository(session).beat(self.uid, self.attempt, self.progress, self.bytes_done)
+        if asked is None:
+            self.lost = True
+            raise OwnershipLost("Another attempt has taken this operation over")
+        if asked:
+            self.cancelled = True
+            raise OperationCancelled("The operation was cancelled")
+
+    async def record(self, **values: Any) -> None:
+        """Change the operation's row while we own it. Raises OwnershipLost."""
+        async with self.database.transaction() as session:
+            if not await OperationRepository(session).update_owned(self.uid, self.attempt, **values):
+                self.lost = True
+                raise OwnershipLost("Another attempt has taken this operation over")
+
+
+async def heartbeat(context: JobContext, body: asyncio.Task[Any], seconds: float = 1.0) -> None:
+    """Once a second: report, and cancel `body` when asked to or when ownership is lost."""
+    while not body.done():
+        await asyncio.wait({body}, timeout=seconds)
+        try:
+            await context.beat()
+        except (OperationCancelled, OwnershipLost):
+            body.cancel()
+            return

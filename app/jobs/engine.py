@@ -1,0 +1,100 @@
+"""The durable engine: DBOS behind two methods. Nothing else in this service knows it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from app.db.repositories.operations import OperationRepository
+from app.db.session import Database
+from app.jobs.context import Result
+from app.jobs.runner import OperationRunner
+from app.settings import JobSettings
+
+log = logging.getLogger(__name__)
+LEAVES = "operations"
+
+
+class JobEngine:
+    """Workflow id = the operation's uid: an operation runs once, and goes on after a restart."""
+
+    def __init__(self, url: str, database: Database, runner: OperationRunner, settings: JobSettings) -> None:
+        self._url = url
+        self._database = database
+        self._runner = runner
+        self._settings = settings
+        self._workflows: dict[str, Callable[[str], Awaitable[None]]] = {}
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Call on the event loop's thread: async steps then run on this loop."""
+        from dbos import DBOS, DBOSPortableJSONSerializer
+
+        DBOS(
+            config={
+                "name": "liberu-backup",
+                "system_database_url": self._url,
+                "executor_id": "embedded",
+                "application_version": "1",
+                "serializer": DBOSPortableJSONSerializer(),
+                "enable_otlp": False,
+                "log_level": "WARNING",
+            }
+        )
+
+        def register(name: str) -> Callable[[str], Awaitable[None]]:
+            @DBOS.workflow(name=f"{name}.v1")
+            async def workflow(uid: str) -> None:
+                task = asyncio.current_task()
+                if task is not None:
+                    self._running.add(task)
+                    task.add_done_callback(self._running.discard)
+                await self._runner.run(uid, self._step)
+
+            return workflow
+
+        self._workflows = {name: register(name) for name in ("backup", "restore")}
+        DBOS.launch()
+        await DBOS.register_queue_async(
+            LEAVES,
+            worker_concurrency=self._settings.concurrency,
+            partition_concurrency=1,
+            polling_interval_sec=self._settings.polling_seconds,
+        )
+        await self._reconcile()
+
+    @staticmethod
+    async def _step(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
+        from dbos import DBOS
+
+        async def run() -> Result:
+            return await work()
+
+        return await DBOS.run_step_async({"name": name}, run)
+
+    async def enqueue(self, operation_uid: str, operation_type: str, partition: str) -> None:
+        """Idempotent: an operation that the engine knows is not queued again."""
+        from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+
+        workflow: Any = self._workflows[operation_type]
+        with SetWorkflowID(operation_uid), SetEnqueueOptions(queue_partition_key=partition):
+            await DBOS.enqueue_workflow_async(LEAVES, workflow, operation_uid)
+
+    async def _reconcile(self) -> None:
+        """Hand over what was committed but never queued: the process may have died in between."""
+        async with self._database.transaction() as session:
+            active = await OperationRepository(session).active()
+        for operation in active:
+            await self.enqueue(operation.uid, operation.type, operation.domain_uid)
+
+    async def stop(self) -> None:
+        """Stop what runs without ending it: it stays pending and the next start resumes it."""
+        from dbos import DBOS
+
+        for task in list(self._running):
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running, timeout=30)
+        await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=0)

@@ -1,0 +1,20 @@
+"""How a job ended."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+@dataclass(slots=True)
+class Outcome:
+    """`apply` writes what else must change in the transaction that ends the operation."""
+
+    status: str
+    result: dict[str, Any]
+    message: str | None = None
+    apply: Callable[[AsyncSession], Awaitable[None]] | None = None
+    code: str | None = None

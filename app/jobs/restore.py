@@ -1,0 +1,147 @@
+"""The restore job: authenticate, preflight, then one component after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.archives.manifest import ComponentDetails, Details, Manifest
+from app.archives.store import BackupStore
+from app.components.base import RestoreContext
+from app.db.models import Backup, Domain, Operation
+from app.db.repositories.backups import BackupRepository
+from app.db.repositories.destinations import DestinationRepository
+from app.db.repositories.domains import DomainRepository
+from app.db.session import Database
+from app.errors import LiberuError, ManifestInvalid, NotFound
+from app.jobs.context import JobContext, Result
+from app.jobs.outcome import Outcome
+from app.security.keys import KeyRing
+from app.services.components import Component, ComponentFactory, facts_of
+from app.services.destinations import DestinationService
+
+
+@dataclass(slots=True)
+class _Run:
+    backup: Backup
+    domain: Domain
+    store: BackupStore
+    manifest_key: str
+    identities: list[str]
+
+
+class RestoreJob:
+    def __init__(
+        self, database: Database, components: ComponentFactory, destinations: DestinationService, keys: KeyRing
+    ) -> None:
+        self._database = database
+        self._components = components
+        self._destinations = destinations
+        self._keys = keys
+
+    async def run(self, operation: Operation, context: JobContext) -> Outcome:
+        run = await self._load(operation)
+        manifest = await run.store.read_manifest(run.manifest_key)
+        if (manifest.backup_uid, manifest.domain_uid) != (run.backup.uid, run.backup.domain_uid):
+            raise ManifestInvalid(f"{run.manifest_key} belongs to another backup or domain")
+        details = await run.store.read_details(manifest, run.identities)
+        wanted = [c for c in details.components if c.number in operation.request["components"]]
+        for part in wanted:
+            context.track(part.number, part.name, "pending")
+        prepared = await self._preflight(run, manifest, wanted, operation, context)
+        if operation.request["dry_run"]:
+            return Outcome("completed", {"dry_run": True, "components": prepared})
+        results = []
+        for part in wanted:
+            results.append(await self._step(run, manifest, part, operation, context))
+        return _outcome(results, details)
+
+    async def abandon(self, operation: Operation) -> Outcome:
+        return Outcome("cancelled", {})
+
+    async def _load(self, operation: Operation) -> _Run:
+        async with self._database.transaction() as session:
+            backup = await BackupRepository(session).get(operation.backup_id or 0)
+            domain = await DomainRepository(session).get(operation.domain_id or 0)
+            if backup is None or domain is None or not backup.copies:
+                raise NotFound("The backup or its domain was deleted before the operation began")
+            copy = backup.copies[0]
+            destination = await DestinationRepository(session).get(copy.destination_id)
+            if destination is None:
+                raise NotFound("The destination was deleted before the operation began")
+        sealed = operation.request.get("identity")
+        given = [self._keys.cipher.open(sealed)["identity"]] if sealed else []
+        store = self._destinations.store(destination)
+        return _Run(backup, domain, store, copy.manifest_key, [*given, self._keys.identity])
+
+    async def _preflight(
+        self, run: _Run, manifest: Manifest, wanted: list[ComponentDetails], operation: Operation, context: JobContext
+    ) -> list[Result]:
+        """Every object there, every target ready, before the first is touched. Raises what is wrong."""
+        prepared = []
+        for part in wanted:
+            for stored in _entry(manifest, part).objects:
+                if not await run.store.present(stored):
+                    raise ManifestInvalid(f"{stored.key} is missing or has another size; nothing was changed")
+            component = await self._component(run, part)
+            mode = await component.preflight(self._context(operation, part, context), part.plain_size)
+            prepared.append({"number": part.number, "kind": part.kind, "name": part.name, "mode": mode})
+        return prepared
+
+    async def _component(self, run: _Run, part: ComponentDetails) -> Component:
+        return await self._components.build(run.domain, part.kind, part.name)
+
+    async def _step(
+        self, run: _Run, manifest: Manifest, part: ComponentDetails, operation: Operation, context: JobContext
+    ) -> Result:
+        async def work() -> Result:
+            context.track(part.number, part.name, "running")
+            base: Result = {"number": part.number, "kind": part.kind, "name": part.name}
+            entry = _entry(manifest, part)
+            identities = run.identities if entry.encryption else None
+            try:
+                component = await self._component(run, part)
+                plain = run.store.open_component(entry.objects[0], part.plain_size, part.plain_sha256, identities)
+                report = await component.restore(
+                    context.metered(part.number, plain), self._context(operation, part, context), part.plain_size
+                )
+            except LiberuError as error:
+                context.track(part.number, part.name, "failed")
+                return {**base, "status": "failed", "code": error.code, "message": error.message}
+            context.track(part.number, part.name, "completed")
+            return {**base, "status": "completed", **facts_of(report)}
+
+        return await context.step(f"restore-{part.number}", work)
+
+    def _context(self, operation: Operation, part: ComponentDetails, context: JobContext) -> RestoreContext:
+        journal: dict[str, Any] = operation.journal.setdefault(str(part.number), {})
+
+        async def record(entry: dict[str, Any]) -> None:
+            journal.update(entry)
+            await context.record(journal=operation.journal)
+
+        return RestoreContext(
+            operation=f"{operation.uid}-{part.number}",
+            clear_existing=operation.request["clear_existing"],
+            allow_in_place=operation.request["allow_in_place"],
+            confirm=context.beat,
+            journal=journal,
+            record=record,
+        )
+
+
+def _entry(manifest: Manifest, part: ComponentDetails) -> Any:
+    for entry in manifest.components:
+        if entry.number == part.number:
+            return entry
+    raise ManifestInvalid(f"The manifest has no component {part.number}")
+
+
+def _outcome(results: list[Result], details: Details) -> Outcome:
+    good = [result for result in results if result["status"] == "completed"]
+    lacking = any(result["incomplete"] for result in good)
+    status = "completed" if len(good) == len(results) and not lacking else "partial" if good else "failed"
+    failures = [f"{r['kind']} {r['name']}: {r['message']}" for r in results if r["status"] == "failed"]
+    code = next((r["code"] for r in results if r["status"] == "failed"), None)
+    result = {"components": results, "panel_metadata": details.panel_metadata}
+    return Outcome(status, result, "; ".join(failures) or None, code=code)

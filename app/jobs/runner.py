@@ -1,0 +1,104 @@
+"""Runs one operation: claim, work under a heartbeat, end. The only place besides the API that commits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from app.db.base import now
+from app.db.models import AuditEvent, Operation
+from app.db.repositories.operations import OperationRepository
+from app.db.session import Database
+from app.errors import LiberuError
+from app.jobs.context import JobContext, StepRunner, heartbeat
+from app.jobs.outcome import Outcome
+
+log = logging.getLogger(__name__)
+
+
+class Job(Protocol):
+    async def run(self, operation: Operation, context: JobContext) -> Outcome: ...
+
+    async def abandon(self, operation: Operation) -> Outcome: ...
+
+
+class OperationRunner:
+    def __init__(self, database: Database, jobs: dict[str, Job], max_attempts: int) -> None:
+        self._database = database
+        self._jobs = jobs
+        self._max_attempts = max_attempts
+
+    async def run(self, uid: str, step: StepRunner) -> None:
+        """Run an operation to its end. A cancellation from outside leaves it to the next start."""
+        async with self._database.transaction() as session:
+            operation = await OperationRepository(session).claim(uid)
+        if operation is None:
+            return
+        job = self._jobs[operation.type]
+        context = JobContext(uid, operation.attempt, self._database, step)
+        if operation.attempt > self._max_attempts:
+            message = f"The service was stopped {self._max_attempts} times while this ran; it was given up"
+            await self._end(operation, context, await self._failed(job, operation, "crashed", message))
+            return
+        outcome = await self._work(job, operation, context)
+        if outcome is not None:
+            await self._end(operation, context, outcome)
+
+    async def _work(self, job: Job, operation: Operation, context: JobContext) -> Outcome | None:
+        body = asyncio.create_task(job.run(operation, context))
+        beat = asyncio.create_task(heartbeat(context, body))
+        try:
+            return await body
+        except asyncio.CancelledError:
+            if context.cancelled:
+                return await job.abandon(operation)
+            if not context.lost:
+                body.cancel()
+                await asyncio.wait({body})
+                raise
+            return None
+        except LiberuError as error:
+            return await self._failed(job, operation, error.code, error.message)
+        except Exception:  # whatever it is, the operation must end, and somebody must be able to find out why
+            log.exception("Operation %s failed unexpectedly", operation.uid)
+            message = f"An internal error; the service's log names operation {operation.uid}"
+            return await self._failed(job, operation, "internal_error", message)
+        finally:
+            beat.cancel()
+            await asyncio.wait({beat})
+
+    @staticmethod
+    async def _failed(job: Job, operation: Operation, code: str, message: str) -> Outcome:
+        outcome = await job.abandon(operation)
+        outcome.status, outcome.code, outcome.message = "failed", code, message
+        return outcome
+
+    async def _end(self, operation: Operation, context: JobContext, outcome: Outcome) -> None:
+        request = {key: value for key, value in operation.request.items() if key != "identity"}
+        async with self._database.transaction() as session:
+            owned = await OperationRepository(session).update_owned(
+                operation.uid,
+                operation.attempt,
+                status=outcome.status,
+                result=outcome.result,
+                request=request,
+                progress=context.progress,
+                bytes_done=context.bytes_done,
+                error_code=outcome.code,
+                error_message=outcome.message,
+                finished_at=now(),
+            )
+            if not owned:
+                return
+            if outcome.apply is not None:
+                await outcome.apply(session)
+            session.add(
+                AuditEvent(
+                    user_id=operation.user_id,
+                    action=f"operation.{operation.type}",
+                    target=operation.uid,
+                    outcome=outcome.status,
+                    detail={"backup_id": operation.backup_id, "code": outcome.code},
+                )
+            )
