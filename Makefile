@@ -24,6 +24,7 @@ check: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(RUN) -m scripts.check_migrations
+	$(RUN) -m app.cli openapi --check openapi.yaml
 
 test: check
 	$(RUN) -m pytest

@@ -25,13 +25,15 @@ class SitesSettings(BaseModel):
     """What sites of this machine may use.
 
     `roots`: folders below which document roots and mail folders must lie. `system_users`: users with an id
-    below 1000 that a site may belong to. `restore_owners`: ids of other owners that a restore may give files
-    to. `read_as`: `system_user` reads a site's files as its own user (for NFS with root_squash).
+    below 1000 that a site may belong to. `restore_owners`, `restore_groups`: ids of other users and groups
+    that a restore may give files to. `read_as`: `system_user` reads a site's files as its own user (for NFS
+    with root_squash).
     """
 
     roots: list[Path] = [Path("/home"), Path("/var/www"), Path("/srv"), Path("/var/mail"), Path("/var/vmail")]
     system_users: list[str] = []
     restore_owners: list[int] = []
+    restore_groups: list[int] = []
     mail_user: str | None = None
     read_as: Literal["service", "system_user"] = "service"
 

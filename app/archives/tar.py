@@ -196,10 +196,11 @@ class MemberList:
         rows = self._database.execute("SELECT path FROM member WHERE seen = 0 LIMIT ?", (limit,))
         return [row[0] for row in rows]
 
-    def owned_by_others(self, uid: int) -> Iterator[tuple[bytes, int, int]]:
-        """(path, uid, gid) of members whose owner is not `uid`."""
+    def owned_by_others(self, uid: int, gid: int) -> Iterator[tuple[bytes, int, int]]:
+        """(path, uid, gid) of members that do not belong to `uid` and group `gid`."""
+        query = "SELECT path, uid, gid FROM member WHERE uid <> ? OR gid <> ? ORDER BY path"
         with closing(self._database.cursor()) as cursor:
-            yield from cursor.execute("SELECT path, uid, gid FROM member WHERE uid <> ? ORDER BY path", (uid,))
+            yield from cursor.execute(query, (uid, gid))
 
     def close(self) -> None:
         self._database.close()

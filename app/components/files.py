@@ -29,7 +29,7 @@ _NAMED = 20
 class FilesTarget:
     """Where the files live; `reader` reads them, `owner` owns what is restored.
 
-    `allowed_uids` are owners other than `owner` that a restore may give files to.
+    `allowed_uids` and `allowed_gids` are those other than `owner`'s that a restore may give files to.
     """
 
     document_root: str
@@ -37,6 +37,7 @@ class FilesTarget:
     reader: User | None = None
     exclusions: Sequence[str] = ()
     allowed_uids: frozenset[int] = frozenset()
+    allowed_gids: frozenset[int] = frozenset()
 
 
 class EndMarker:
@@ -180,11 +181,15 @@ class FilesComponent:
 
     async def _owners(self, staging: str, members: MemberList, report: Report) -> None:
         allowed: list[tuple[bytes, int, int]] = []
-        for path, uid, gid in members.owned_by_others(self._target.owner.uid):
-            if self._deployment.privileged and uid in self._target.allowed_uids:
-                allowed.append((path, uid, gid))
-            else:
-                report.warn("owner_changed", f"belonged to user {uid}, now to the site's user", _shown(path))
+        owner = self._target.owner
+        uids = self._target.allowed_uids | {owner.uid}
+        gids = self._target.allowed_gids | {owner.gid}
+        for path, uid, gid in members.owned_by_others(owner.uid, owner.gid):
+            kept = (uid if uid in uids else owner.uid, gid if gid in gids else owner.gid)
+            if self._deployment.privileged and kept != (owner.uid, owner.gid):
+                allowed.append((path, *kept))
+            if not self._deployment.privileged or kept != (uid, gid):
+                report.warn("owner_changed", f"belonged to {uid}:{gid}, which is not on the allow-list", _shown(path))
         if allowed:
             await self._deployment.tree.set_owners(staging, allowed)
 

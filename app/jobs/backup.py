@@ -78,9 +78,8 @@ class BackupJob:
         committed = await context.step("commit", lambda: self._commit(run, results, operation))
         return self._outcome(run, results, committed)
 
-    async def abandon(self, operation: Operation) -> Outcome:
-        """The outcome of a backup that was cancelled or failed outside its components."""
-        return Outcome("cancelled", {}, apply=_set_status(operation.backup_id))
+    async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
+        return Outcome(status, {}, message, _set_status(operation.backup_id, status, message))
 
     async def _load(self, operation: Operation) -> _Run:
         async with self._database.transaction() as session:
@@ -276,10 +275,10 @@ def _row(result: Result) -> BackupComponent:
     )
 
 
-def _set_status(backup_id: int | None) -> Any:
+def _set_status(backup_id: int | None, status: str, message: str | None) -> Any:
     async def apply(session: AsyncSession) -> None:
         backup = await BackupRepository(session).get(backup_id or 0)
         if backup is not None and backup.status in ("pending", "running"):
-            backup.status, backup.completed_at = "cancelled", now()
+            backup.status, backup.error_message, backup.completed_at = status, message, now()
 
     return apply

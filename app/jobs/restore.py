@@ -56,8 +56,8 @@ class RestoreJob:
             results.append(await self._step(run, manifest, part, operation, context))
         return _outcome(results, details)
 
-    async def abandon(self, operation: Operation) -> Outcome:
-        return Outcome("cancelled", {})
+    async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:  # noqa: ARG002,RUF100
+        return Outcome(status, {}, message)
 
     async def _load(self, operation: Operation) -> _Run:
         async with self._database.transaction() as session:

@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 class Job(Protocol):
     async def run(self, operation: Operation, context: JobContext) -> Outcome: ...
 
-    async def abandon(self, operation: Operation) -> Outcome: ...
+    async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
+        """The outcome of an operation that was cancelled or failed as a whole."""
+        ...
 
 
 class OperationRunner:
@@ -52,7 +54,7 @@ class OperationRunner:
             return await body
         except asyncio.CancelledError:
             if context.cancelled:
-                return await job.abandon(operation)
+                return await job.abandon(operation, "cancelled", None)
             if not context.lost:
                 body.cancel()
                 await asyncio.wait({body})
@@ -70,8 +72,8 @@ class OperationRunner:
 
     @staticmethod
     async def _failed(job: Job, operation: Operation, code: str, message: str) -> Outcome:
-        outcome = await job.abandon(operation)
-        outcome.status, outcome.code, outcome.message = "failed", code, message
+        outcome = await job.abandon(operation, "failed", message)
+        outcome.code = code
         return outcome
 
     async def _end(self, operation: Operation, context: JobContext, outcome: Outcome) -> None:

@@ -76,6 +76,7 @@ class ComponentFactory:
                 reader=owner if self._sites.read_as == "system_user" else None,
                 exclusions=domain.exclusions,
                 allowed_uids=frozenset(self._sites.restore_owners),
+                allowed_gids=frozenset(self._sites.restore_groups),
             ),
         )
 

@@ -100,9 +100,7 @@ class DomainService:
     def _below_roots(self, path: str | None, field: str) -> None:
         if path is None:
             return
-        if not any(
-            PurePosixPath(path) != root and PurePosixPath(path).is_relative_to(root) for root in self._sites.roots
-        ):
+        if not any(PurePosixPath(path).parent.is_relative_to(root) for root in self._sites.roots):
             roots = ", ".join(str(root) for root in self._sites.roots)
             raise InvalidRequest(f"{path} is not below a configured root ({roots})", field=field)
 

@@ -199,7 +199,7 @@ async def test_owners_come_from_the_allow_list_or_are_reported(root: Path) -> No
     os.chown(root / "hard-1", 44, 44)
     os.chown(root / "link-broken", 0, 0, follow_symlinks=False)
     archive = await collect(await component(root).dump())
-    report = await component(root, allowed_uids=frozenset({33})).restore(
+    report = await component(root, allowed_uids=frozenset({33}), allowed_gids=frozenset({33})).restore(
         from_bytes(archive), Context().context, len(archive)
     )
     assert (root / "large.bin").stat().st_uid == 33

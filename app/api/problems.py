@@ -1,0 +1,86 @@
+"""From an error's class to its HTTP status, only here, and to problem details (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from app import errors
+from app.schemas.common import Problem
+
+log = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+
+#: The nearest class in an error's ancestry decides.
+STATUS: dict[type[errors.LiberuError], int] = {
+    errors.InvalidRequest: 422,
+    errors.NotFound: 404,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.Conflict: 409,
+    errors.StorageError: 502,
+    errors.ObjectNotFound: 404,
+    errors.DestinationInvalid: 409,
+    errors.NoSpace: 507,
+    errors.ArchiveError: 409,
+    errors.DeploymentError: 502,
+    errors.ComponentError: 502,
+    errors.JobError: 409,
+}
+
+TITLES = {
+    401: "Unauthenticated", 403: "Forbidden", 404: "Not found", 405: "Method not allowed", 409: "Conflict",
+    413: "Too large", 422: "Invalid request", 500: "Internal error", 502: "Upstream error", 507: "No space",
+}  # fmt: skip
+
+
+def status_of(error: errors.LiberuError) -> int:
+    for cls in type(error).__mro__:
+        if cls in STATUS:
+            return STATUS[cls]
+    return 500
+
+
+def _respond(request: Request, status: int, detail: str, code: str, **extra: Any) -> JSONResponse:
+    problem = Problem(
+        title=TITLES.get(status, "Error"),
+        status=status,
+        detail=detail,
+        code=code,
+        request_id=getattr(request.state, "request_id", None),
+        **extra,
+    )
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse(problem.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Every error becomes problem details; what is unexpected says nothing but its request id."""
+
+    @app.exception_handler(errors.LiberuError)
+    async def ours(request: Request, error: errors.LiberuError) -> JSONResponse:
+        status = status_of(error)
+        fields = {error.field or "request": [error.message]} if status == 422 else None
+        return _respond(request, status, error.message, error.code, retryable=error.retryable, errors=fields)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        fields: dict[str, list[str]] = {}
+        for item in error.errors():
+            where = [str(part) for part in item["loc"] if part not in ("body", "query", "path")]
+            fields.setdefault(".".join(where) or "request", []).append(str(item["msg"]))
+        return _respond(request, 422, "Some fields are not valid", "validation_failed", errors=fields)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        return _respond(request, error.status_code, str(error.detail), "http_error")
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        log.error("Unexpected error", exc_info=error)
+        return _respond(request, 500, "An internal error; the log names this request", "internal_error")

@@ -1,0 +1,132 @@
+"""Domains, destinations, tokens and the audit trail."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from app.api.dependencies import Caller, Paging, Reader, Services, Transaction
+from app.db.repositories.base import Page
+from app.schemas.common import PageOf
+from app.schemas.destinations import ConnectionTest, DestinationIn, DestinationOut
+from app.schemas.domains import DomainIn, DomainName, DomainOut
+from app.schemas.operations import AuditEventOut, NewToken, TokenIn, TokenOut
+
+router = APIRouter(prefix="/api")
+M = TypeVar("M", bound=BaseModel)
+
+
+def paged(found: Page[Any], model: type[M]) -> PageOf[M]:
+    request = found.request
+    return PageOf[model](  # type: ignore[valid-type]
+        data=[model.model_validate(item) for item in found.items],
+        current_page=request.page,
+        per_page=request.per_page,
+        total=found.total,
+        last_page=max(1, -(-found.total // request.per_page)),
+    )
+
+
+@router.post("/domains", status_code=201, tags=["domains"])
+async def create_domain(body: DomainIn, unit: Transaction, caller: Caller, services: Services) -> DomainOut:
+    return DomainOut.model_validate(await services.domains.create(unit, caller, body))
+
+
+@router.get("/domains", tags=["domains"])
+async def list_domains(
+    unit: Transaction, caller: Reader, services: Services, paging: Paging, search: str | None = None
+) -> PageOf[DomainOut]:
+    return paged(await services.domains.page(unit, caller, paging, search), DomainOut)
+
+
+@router.get("/domains/{domain_id}", tags=["domains"])
+async def get_domain(domain_id: int, unit: Transaction, caller: Reader, services: Services) -> DomainOut:
+    return DomainOut.model_validate(await services.domains.get(unit, caller, domain_id))
+
+
+@router.put("/domains/{domain_id}", tags=["domains"])
+async def update_domain(
+    domain_id: int, body: DomainIn, unit: Transaction, caller: Caller, services: Services
+) -> DomainOut:
+    return DomainOut.model_validate(await services.domains.update(unit, caller, domain_id, body))
+
+
+@router.put("/domains/by-name/{name}", tags=["domains"])
+async def upsert_domain(
+    name: DomainName, body: DomainIn, unit: Transaction, caller: Caller, services: Services
+) -> DomainOut:
+    """Create or update; the name in the path wins."""
+    named = body.model_copy(update={"domain_name": name})
+    return DomainOut.model_validate(await services.domains.upsert(unit, caller, named))
+
+
+@router.delete("/domains/{domain_id}", status_code=204, tags=["domains"])
+async def delete_domain(domain_id: int, unit: Transaction, caller: Caller, services: Services) -> None:
+    await services.domains.delete(unit, caller, domain_id)
+
+
+@router.post("/backup-destinations", status_code=201, tags=["destinations"])
+async def create_destination(
+    body: DestinationIn, unit: Transaction, caller: Caller, services: Services
+) -> DestinationOut:
+    return DestinationOut.model_validate(await services.destinations.create(unit, caller, body))
+
+
+@router.get("/backup-destinations", tags=["destinations"])
+async def list_destinations(
+    unit: Transaction, caller: Reader, services: Services, paging: Paging
+) -> PageOf[DestinationOut]:
+    return paged(await services.destinations.page(unit, caller, paging), DestinationOut)
+
+
+@router.get("/backup-destinations/{destination_id}", tags=["destinations"])
+async def get_destination(
+    destination_id: int, unit: Transaction, caller: Reader, services: Services
+) -> DestinationOut:
+    return DestinationOut.model_validate(await services.destinations.get(unit, caller, destination_id))
+
+
+@router.put("/backup-destinations/{destination_id}", tags=["destinations"])
+async def update_destination(
+    destination_id: int, body: DestinationIn, unit: Transaction, caller: Caller, services: Services
+) -> DestinationOut:
+    return DestinationOut.model_validate(await services.destinations.update(unit, caller, destination_id, body))
+
+
+@router.delete("/backup-destinations/{destination_id}", status_code=204, tags=["destinations"])
+async def delete_destination(destination_id: int, unit: Transaction, caller: Caller, services: Services) -> None:
+    await services.destinations.delete(unit, caller, destination_id)
+
+
+@router.post("/backup-destinations/{destination_id}/test", tags=["destinations"])
+async def test_destination(
+    destination_id: int, unit: Transaction, caller: Caller, services: Services
+) -> ConnectionTest:
+    caller.require("destinations:manage")
+    return await services.destinations.test(await services.destinations.get(unit, caller, destination_id))
+
+
+@router.post("/tokens", status_code=201, tags=["security"])
+async def create_token(body: TokenIn, unit: Transaction, caller: Caller, services: Services) -> NewToken:
+    """The token is shown once, in this answer."""
+    token, text = await services.tokens.create(unit, caller, body)
+    return NewToken(**TokenOut.model_validate(token).model_dump(), token=text)
+
+
+@router.get("/tokens", tags=["security"])
+async def list_tokens(unit: Transaction, caller: Caller, services: Services, paging: Paging) -> PageOf[TokenOut]:
+    return paged(await services.tokens.page(unit, caller, paging), TokenOut)
+
+
+@router.delete("/tokens/{token_id}", status_code=204, tags=["security"])
+async def revoke_token(token_id: int, unit: Transaction, caller: Caller, services: Services) -> None:
+    await services.tokens.revoke(unit, caller, token_id)
+
+
+@router.get("/audit-events", tags=["security"])
+async def list_audit_events(
+    unit: Transaction, caller: Caller, services: Services, paging: Paging, action: str | None = None
+) -> PageOf[AuditEventOut]:
+    return paged(await services.tokens.audit(unit, caller, paging, action), AuditEventOut)

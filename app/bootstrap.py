@@ -1,0 +1,127 @@
+"""Composition root: builds everything from the settings, for the service and for the CLI."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.api.container import Container
+from app.archives.compression import Compressor
+from app.db.repositories.destinations import DestinationRepository
+from app.db.repositories.security import TokenRepository
+from app.db.session import Database
+from app.deployments.registry import DeploymentRegistry
+from app.errors import DataFolderLocked
+from app.jobs.backup import BackupJob
+from app.jobs.engine import JobEngine
+from app.jobs.restore import RestoreJob
+from app.jobs.runner import OperationRunner
+from app.schemas.destinations import DestinationIn
+from app.schemas.operations import TokenIn
+from app.security.keys import KeyRing, load_or_create
+from app.security.tokens import Principal
+from app.services.backups import BackupService
+from app.services.components import ComponentFactory
+from app.services.destinations import DestinationService
+from app.services.domains import DomainService
+from app.services.operations import OperationService
+from app.services.tokens import TokenService
+from app.services.unit import Unit
+from app.settings import Settings
+from app.storage.config import LocalConfiguration
+
+_SERVICE = Principal(0, None, frozenset({"*"}))
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """`first_token`: the admin token, only at the first start; show it once."""
+
+    container: Container
+    keys: KeyRing
+    first_token: str | None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process per data folder: two engines with one id would run each other's jobs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataFolderLocked(f"Another process uses {folder}; stop it, or set LIBERU_DATA") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the database to the newest schema. Blocking."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    config.set_main_option("sqlalchemy.url", settings.database_url.replace("%", "%%"))
+    command.upgrade(config, "head")
+
+
+@asynccontextmanager
+async def application(settings: Settings) -> AsyncGenerator[Application, None]:
+    """Everything, started; stopped at the end."""
+    with locked(settings.data):
+        keys = await asyncio.to_thread(load_or_create, settings.data / "keys")
+        await asyncio.to_thread(migrate, settings)
+        database = Database(settings.database_url)
+        compressor = Compressor(settings.archives.level, settings.archives.workers)
+        destinations = DestinationService(keys, compressor)
+        components = ComponentFactory(DeploymentRegistry(), settings.sites)
+        runner = OperationRunner(
+            database,
+            {
+                "backup": BackupJob(database, components, destinations, keys, settings.jobs),
+                "restore": RestoreJob(database, components, destinations, keys),
+            },
+            settings.jobs.max_attempts,
+        )
+        engine = JobEngine(settings.engine_url, database, runner, settings.jobs)
+        operations = OperationService(engine)
+        domains = DomainService(keys.cipher, settings.sites)
+        container = Container(
+            database=database,
+            domains=domains,
+            destinations=destinations,
+            backups=BackupService(domains, destinations, operations, keys.cipher),
+            operations=operations,
+            tokens=TokenService(),
+        )
+        first_token = await _first_start(container, settings)
+        await engine.start()
+        try:
+            yield Application(container, keys, first_token)
+        finally:
+            await engine.stop()
+            compressor.close()
+            await database.close()
+
+
+async def _first_start(container: Container, settings: Settings) -> str | None:
+    """Make what a new installation needs: an admin token and a default destination in the data folder."""
+    async with container.database.transaction() as session:
+        unit = Unit(session)
+        if await DestinationRepository(session).default() is None:
+            path = settings.data.absolute() / "backups"
+            body = DestinationIn(name="Local", configuration=LocalConfiguration(path=path), is_default=True)
+            await container.destinations.create(unit, _SERVICE, body)
+        if await TokenRepository(session).any():
+            return None
+        _, text = await container.tokens.create(unit, None, TokenIn(name="admin", abilities=["*"]))
+        return text

@@ -1,0 +1,56 @@
+"""Operator commands."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.settings import Settings
+
+cli = typer.Typer(no_args_is_help=True, help="Liberu Backup: operator commands.")
+
+
+@cli.command()
+def serve() -> None:
+    """Run the service at the configured address."""
+    import uvicorn
+
+    from app.main import create_app
+
+    settings = Settings()
+    uvicorn.run(create_app(settings), host=settings.server.host, port=settings.server.port, log_level="warning")
+
+
+@cli.command()
+def openapi(
+    check: Annotated[Path | None, typer.Option(help="Compare with this file instead of printing")] = None,
+) -> None:
+    """Print openapi.yaml as the application is now."""
+    import yaml
+
+    from app.main import create_app
+
+    text = yaml.safe_dump(create_app().openapi(), sort_keys=False, allow_unicode=True, width=110)
+    if check is None:
+        sys.stdout.write(text)
+    elif not check.exists() or check.read_text() != text:
+        sys.exit(f"{check} is not what the application says: python -m app.cli openapi > {check}")
+
+
+@cli.command()
+def sweep(
+    grace_hours: Annotated[int | None, typer.Option(help="Spare what is younger")] = None,
+) -> None:
+    """Remove what interrupted backups left at the destinations. The service must be stopped."""
+    from app.sweep import sweep_all
+
+    for line in asyncio.run(sweep_all(Settings(), grace_hours)):
+        typer.echo(line)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,52 @@
+"""The web application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app.api import problems
+from app.api.audit import AuditMiddleware
+from app.api.routers import backups, health, resources
+from app.bootstrap import application
+from app.schemas.common import Problem
+from app.settings import Settings
+
+_BANNER = """
+First start. This admin token is shown once, keep it now:
+
+    {token}
+
+Back up {keys} somewhere else: without these keys no backup can be opened.
+"""
+
+_ERRORS = {code: {"model": Problem} for code in (401, 403, 404, 409, 422)}
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """`settings` None: from the environment."""
+    chosen = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        async with application(chosen) as started:
+            app.state.container = started.container
+            if started.first_token is not None:
+                keys = chosen.data.absolute() / "keys"
+                print(_BANNER.format(token=started.first_token, keys=keys), flush=True)  # noqa: T201,RUF100
+            yield
+
+    app = FastAPI(
+        title="Liberu Backup",
+        version="0.1.0",
+        description="Backs up and restores the sites of a hosting control panel.",
+        lifespan=lifespan,
+    )
+    for router in (resources.router, backups.router):
+        app.include_router(router, responses=_ERRORS)  # type: ignore[arg-type]
+    app.include_router(health.router)
+    app.add_middleware(AuditMiddleware)
+    problems.install(app)
+    return app

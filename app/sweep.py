@@ -1,0 +1,33 @@
+"""Removal of leftovers at every destination."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from app.bootstrap import application
+from app.db.base import now
+from app.db.repositories.destinations import DestinationRepository
+from app.db.repositories.operations import OperationRepository
+from app.settings import Settings
+
+
+async def sweep_all(settings: Settings, grace_hours: int | None) -> list[str]:
+    """Objects that no manifest names, older than the grace period and of no active operation."""
+    hours = settings.jobs.sweep_grace_hours if grace_hours is None else grace_hours
+    removed = []
+    async with application(settings) as started:
+        container = started.container
+        async with container.database.transaction() as session:
+            repository = DestinationRepository(session)
+            destinations = [await repository.get(number) for number in await repository.all_ids()]
+            active = [operation.domain_uid for operation in await OperationRepository(session).active()]
+        for destination in destinations:
+            if destination is None:
+                continue
+            keys = await container.destinations.store(destination).sweep(
+                started.keys.installation,
+                now() - timedelta(hours=hours),
+                lambda key: any(f"-{uid}/" in key for uid in active),
+            )
+            removed += [f"{destination.name}: {key}" for key in keys]
+    return removed

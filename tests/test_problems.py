@@ -1,0 +1,27 @@
+"""Each error class has a code of its own and an HTTP status."""
+
+from __future__ import annotations
+
+from app import errors
+from app.api.problems import status_of
+
+
+def leaves(cls: type[errors.LiberuError]) -> list[type[errors.LiberuError]]:
+    children = cls.__subclasses__()
+    return [cls] if not children else [leaf for child in children for leaf in leaves(child)]
+
+
+def test_every_leaf_has_a_status_and_its_own_code() -> None:
+    found = leaves(errors.LiberuError)
+    made = [cls("x", 1, "") if cls is errors.CommandFailed else cls("x") for cls in found]
+    assert all(status_of(error) != 500 for error in made)
+    codes = [cls.code for cls in found]
+    assert len(set(codes)) == len(codes)
+    assert all("code" in vars(cls) for cls in found)
+
+
+def test_the_tree_in_the_docstring_is_whole() -> None:
+    assert errors.__doc__ is not None
+    for name, value in vars(errors).items():
+        if isinstance(value, type) and issubclass(value, errors.LiberuError):
+            assert name in errors.__doc__
