@@ -83,7 +83,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         database = Database(settings.database_url)
         compressor = Compressor(settings.archives.level, settings.archives.workers)
         destinations = DestinationService(keys, compressor)
-        components = ComponentFactory(DeploymentRegistry(), settings.sites)
+        components = ComponentFactory(DeploymentRegistry(), settings.sites, keys.cipher)
         runner = OperationRunner(
             database,
             {

@@ -158,6 +158,7 @@ class Deployment(ABC):
         self,
         argv: Sequence[str],
         *,
+        input: ByteStream | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         user: User | None = None,
@@ -166,7 +167,8 @@ class Deployment(ABC):
     ) -> ByteStream:
         """Yield a command's stdout. After the last chunk raise CommandFailed unless its status is in `accept`.
 
-        Closing the stream kills the command and its children. `outcome` receives status and stderr.
+        Closing the stream kills the command and its children. `outcome` receives status and stderr. Closes
+        `input`; its error is raised in place of the command's.
         """
 
     @abstractmethod

@@ -145,24 +145,36 @@ def raise_unless(accepted: Sequence[int], name: str, status: int, stderr: str) -
         raise CommandFailed(name, status, stderr.strip()[-_STDERR_TAIL:])
 
 
-async def stream_process(process: Process, accept: Sequence[int], outcome: Outcome | None) -> ByteStream:
-    """Yield stdout, then judge the status. Ends the process however it is left."""
-    await process.start(with_stdin=False)
+async def stream_process(
+    process: Process, input: ByteStream | None, accept: Sequence[int], outcome: Outcome | None
+) -> ByteStream:
+    """Yield stdout, then judge input and status. Ends the process however it is left."""
+    await process.start(with_stdin=input is not None)
+    feeder = (
+        None if input is None else asyncio.create_task(consume(input, process.write_stdin, f"{process.name} input"))
+    )
     stdout = produce(process.read_stdout, process.name)
     try:
         async for chunk in stdout:
             yield chunk
+        if feeder is not None:
+            await feeder
         status, stderr = await process.wait()
         if outcome is not None:
             outcome.status, outcome.stderr = status, stderr
         raise_unless(accept, process.name, status, stderr)
     finally:
-        # Killing the command ends the thread's read; then its pipe may be closed.
-        await asyncio.shield(_end(process, stdout))
+        await asyncio.shield(_end(process, stdout, feeder))
 
 
-async def _end(process: Process, stdout: ByteStream) -> None:
+async def _end(process: Process, stdout: ByteStream, feeder: asyncio.Task[None] | None = None) -> None:
+    """Kill the command first: that ends the threads' reads and writes; then the pipes may be closed."""
     await process.end()
+    if feeder is not None:
+        feeder.cancel()
+        await asyncio.wait({feeder})
+        if not feeder.cancelled():
+            feeder.exception()
     await stdout.aclose()
     process.close()
 

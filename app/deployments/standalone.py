@@ -80,6 +80,7 @@ class StandaloneDeployment(Deployment):
         self,
         argv: Sequence[str],
         *,
+        input: ByteStream | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         user: User | None = None,
@@ -87,7 +88,7 @@ class StandaloneDeployment(Deployment):
         outcome: Outcome | None = None,
     ) -> ByteStream:
         cwd_fd = None if cwd is None else await asyncio.to_thread(_enter, cwd)
-        stdout = stream_process(self._process(argv, env, cwd_fd, user), accept, outcome)
+        stdout = stream_process(self._process(argv, env, cwd_fd, user), input, accept, outcome)
         try:
             async for chunk in stdout:
                 yield chunk

@@ -8,10 +8,12 @@ from typing import Any, Protocol
 from app.archives.streams import ByteStream
 from app.components.base import Dump, Report, RestoreContext
 from app.components.files import FilesComponent, FilesTarget
-from app.db.models import Domain
+from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
+from app.db.models import Domain, DomainDatabase
 from app.deployments.base import Deployment, User
 from app.deployments.registry import DeploymentRegistry
 from app.errors import ComponentError, InvalidRequest
+from app.security.keys import CredentialCipher
 from app.settings import SitesSettings
 
 _WANTED = {
@@ -53,7 +55,8 @@ def planned(domain: Domain, type: str) -> list[Planned]:
 
 
 class ComponentFactory:
-    def __init__(self, deployments: DeploymentRegistry, sites: SitesSettings) -> None:
+    def __init__(self, deployments: DeploymentRegistry, sites: SitesSettings, cipher: CredentialCipher) -> None:
+        self._cipher = cipher
         self._deployments = deployments
         self._sites = sites
 
@@ -62,6 +65,8 @@ class ComponentFactory:
         deployment = self._deployments.build(domain.deployment)
         if kind == "files":
             return await self._files(deployment, domain)
+        if kind == "postgresql":
+            return self._postgresql(deployment, domain, name)
         raise ComponentError(f"{kind} {name}: backing up {kind} is not supported by this version")
 
     async def _files(self, deployment: Deployment, domain: Domain) -> FilesComponent:
@@ -80,6 +85,16 @@ class ComponentFactory:
             ),
         )
 
+    def _postgresql(self, deployment: Deployment, domain: Domain, name: str) -> PostgresqlComponent:
+        database = _database(domain, "postgresql", name)
+        if database.username is None:
+            raise InvalidRequest(f"PostgreSQL database {name} has no username", field="databases")
+        password = self._cipher.open(database.credentials).get("password")
+        host = database.host or database.socket
+        return PostgresqlComponent(
+            deployment, PostgresqlTarget(name, database.username, password, host, database.port)
+        )
+
     async def _owner(self, deployment: Deployment, domain: Domain, folder: str) -> User:
         """The domain's system user, or the folder's owner; never a system account that is not listed."""
         if domain.system_user is not None:
@@ -95,6 +110,13 @@ class ComponentFactory:
                 field="system_user",
             )
         return user
+
+
+def _database(domain: Domain, engine: str, name: str) -> DomainDatabase:
+    for database in domain.databases:
+        if (database.engine, database.name) == (engine, name):
+            return database
+    raise InvalidRequest(f"{domain.domain_name} has no {engine} database {name}; add it to restore into it")
 
 
 def facts_of(report: Report) -> dict[str, Any]:

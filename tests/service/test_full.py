@@ -1,0 +1,67 @@
+"""A full backup: files and a PostgreSQL database together, under an encrypted destination."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.sample_files import differences, snapshot
+from tests.servers import PostgresqlServer, postgresql_server
+from tests.service.conftest import Service
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresqlServer]:
+    with postgresql_server() as started:
+        started.run("CREATE ROLE shop LOGIN PASSWORD 'canary-pw'")
+        started.run("CREATE DATABASE shop OWNER shop")
+        started.run(
+            "CREATE TABLE t (id int PRIMARY KEY, x text); INSERT INTO t VALUES (1, 'one')",
+            "shop",
+            "shop",
+            "canary-pw",
+        )
+        yield started
+
+
+def test_files_and_a_database(service: Service, site: Path, server: PostgresqlServer) -> None:
+    database = {
+        "engine": "postgresql", "name": "shop", "username": "shop", "password": "canary-pw",
+        "host": "127.0.0.1", "port": server.port,
+    }  # fmt: skip
+    body = {"domain_name": "full.example.com", "document_root": str(site), "databases": [database]}
+    domain = service.call("POST", "/api/domains", 201, json=body)
+    before = snapshot(site)
+    backup = service.backup(domain, "full")
+    assert backup["status"] == "completed", backup
+    assert [(c["kind"], c["name"]) for c in backup["components"]] == [("files", "files"), ("postgresql", "shop")]
+    (site / "large.bin").unlink()
+    server.run("UPDATE t SET x = 'damaged'; CREATE TABLE newer (id int REFERENCES t)", "shop", "shop", "canary-pw")
+    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    assert ended["status"] == "completed", ended
+    assert differences(before, snapshot(site)) == []
+    assert server.run("SELECT x FROM t", "shop") == "one"
+    assert server.run("SELECT to_regclass('newer') IS NULL", "shop") == "t"
+    everything = b"".join(
+        p.read_bytes() for p in service.folder.rglob("*") if p.is_file() and not p.is_relative_to(site)
+    )
+    assert b"canary-pw" not in everything
+    assert "canary-pw" not in json.dumps(service.call("GET", f"/api/domains/{domain['id']}"))
+
+
+def test_a_wrong_password_is_partial_and_names_the_database(
+    service: Service, site: Path, server: PostgresqlServer
+) -> None:
+    database = {
+        "engine": "postgresql", "name": "shop", "username": "shop", "password": "wrong",
+        "host": "127.0.0.1", "port": server.port,
+    }  # fmt: skip
+    body = {"domain_name": "full.example.com", "document_root": str(site), "databases": [database]}
+    backup = service.backup(service.call("POST", "/api/domains", 201, json=body), "full")
+    assert backup["status"] == "partial"
+    assert "PostgreSQL database shop: access denied to shop" in backup["error_message"]
+    only = service.backup(service.call("GET", "/api/domains")["data"][0], "database")
+    assert only["status"] == "failed"
