@@ -125,7 +125,7 @@ class FilesComponent:
                 return report
             staging = await tree.prepare(plan, self._target.owner)
             try:
-                await self._extract(source, staging, report)
+                await self.extract(source, staging, report)
                 swap = await tree.swap(plan, context.confirm)
                 report.facts["carried_over"] = swap.carried_over
             finally:
@@ -147,7 +147,8 @@ class FilesComponent:
         await self._deployment.tree.discard(plan)
         return in_place
 
-    async def _extract(self, source: ByteStream, staging: str, report: Report) -> None:
+    async def extract(self, source: ByteStream, staging: str, report: Report) -> None:
+        """Extract into an empty folder and compare with the member list. Raises MemberMismatch, NoSpace."""
         members = MemberList()
         try:
             tool = await probe(self._deployment, report)
@@ -198,7 +199,7 @@ class FilesComponent:
         root = self._target.document_root
         await context.confirm()
         await self._deployment.run(["find", ".", "-mindepth", "1", "-delete"], cwd=root)
-        await self._extract(source, root, report)
+        await self.extract(source, root, report)
         report.warn("in_place", "restored in place: the site was incomplete while it was being written")
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from app.archives.streams import ByteStream
 
@@ -71,6 +71,18 @@ class SwapPlan:
     clear_existing: bool
 
 
+class MergeRules(Protocol):
+    """What counts as the same file when one tree is added to another. Folders as tuples of names."""
+
+    def folders(self, folder: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
+        """Where the like of a file in `folder` may lie."""
+        ...
+
+    def identity(self, name: bytes) -> bytes | None:
+        """What the same file shares under all its names; None for a file that is never added."""
+        ...
+
+
 @dataclass(slots=True)
 class SwapReport:
     carried_over: int = 0
@@ -113,6 +125,13 @@ class SiteTree(ABC):
 
         `confirm` runs right before the target is touched and may raise: then nothing has changed. A failure
         leaves the target as it was (`exchange`) or is put right by `finish`.
+        """
+
+    @abstractmethod
+    async def add_missing(self, plan: SwapPlan, rules: MergeRules) -> int:
+        """Add staged files whose like is not in the target, and folders; return how many files.
+
+        Nothing in the target is changed or removed. Can be repeated.
         """
 
     @abstractmethod

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from app.archives.streams import ByteStream
 from app.components.base import Dump, Report, RestoreContext
 from app.components.files import FilesComponent, FilesTarget
+from app.components.mail import MailComponent, MailTarget
 from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
 from app.db.models import Domain, DomainDatabase
 from app.deployments.base import Deployment, User
@@ -67,6 +68,8 @@ class ComponentFactory:
             return await self._files(deployment, domain)
         if kind == "postgresql":
             return self._postgresql(deployment, domain, name)
+        if kind == "mail":
+            return await self._mail(deployment, domain)
         raise ComponentError(f"{kind} {name}: backing up {kind} is not supported by this version")
 
     async def _files(self, deployment: Deployment, domain: Domain) -> FilesComponent:
@@ -85,6 +88,16 @@ class ComponentFactory:
             ),
         )
 
+    async def _mail(self, deployment: Deployment, domain: Domain) -> MailComponent:
+        if domain.mail_path is None:
+            raise InvalidRequest(f"{domain.domain_name} has no mail folder", field="mail_path")
+        if self._sites.mail_user is not None:
+            owner = await deployment.resolve_user(self._sites.mail_user)
+        else:
+            owner = await self._folder_owner(deployment, domain, domain.mail_path)
+        mailboxes = [mailbox.email_address for mailbox in domain.mailboxes]
+        return MailComponent(deployment, MailTarget(domain.mail_path, mailboxes, owner))
+
     def _postgresql(self, deployment: Deployment, domain: Domain, name: str) -> PostgresqlComponent:
         database = _database(domain, "postgresql", name)
         if database.username is None:
@@ -100,8 +113,14 @@ class ComponentFactory:
         if domain.system_user is not None:
             user = await deployment.resolve_user(domain.system_user)
         else:
-            status = await deployment.tree.status(folder)
-            user = User(status.uid, status.gid)
+            return await self._folder_owner(deployment, domain, folder)
+        return self._checked(deployment, domain, user)
+
+    async def _folder_owner(self, deployment: Deployment, domain: Domain, folder: str) -> User:
+        status = await deployment.tree.status(folder)
+        return self._checked(deployment, domain, User(status.uid, status.gid))
+
+    def _checked(self, deployment: Deployment, domain: Domain, user: User) -> User:
         listed = {domain.system_user, str(user.uid)} & set(self._sites.system_users)
         if deployment.privileged and user.uid < 1000 and not listed:
             raise InvalidRequest(

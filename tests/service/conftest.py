@@ -4,109 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from demo.sample_files import make_site
+from demo.service import Service
 
-ROOT = Path(__file__).parents[2]
 SITE_UID = 23456 if os.geteuid() == 0 else os.geteuid()
-
-
-class Service:
-    """Start, kill and restart one service with one data folder."""
-
-    def __init__(self, folder: Path, **env: str) -> None:
-        self.folder = folder
-        self.env = env
-        self.token = ""
-        self.output = ""
-        self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-
-    def start(self) -> None:
-        log = self.folder / "service.log"
-        environment = {
-            "PATH": os.environ["PATH"],
-            "LIBERU_DATA": str(self.folder / "data"),
-            "LIBERU_SERVER__PORT": str(self.port),
-            "LIBERU_SITES__ROOTS": f'["{self.folder}"]',
-            **self.env,
-        }
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "serve"], cwd=ROOT, env=environment, stdout=file, stderr=file
-            )
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise AssertionError(f"the service ended: {log.read_text()}")
-            try:
-                if httpx.get(f"http://127.0.0.1:{self.port}/health/ready").status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.05)
-        self.output = log.read_text()
-        for line in self.output.splitlines():
-            if line.strip().startswith("lbk_"):
-                self.token = line.strip()
-
-    def kill(self) -> None:
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def _end(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-            self._process.wait(30)
-            self._process = None
-
-    def client(self, token: str | None = None) -> httpx.Client:
-        headers = {"Authorization": f"Bearer {token or self.token}"}
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=30)
-
-    def call(self, method: str, path: str, expect: int = 200, token: str | None = None, **options: Any) -> Any:
-        with self.client(token) as client:
-            response = client.request(method, path, **options)
-        assert response.status_code == expect, response.text
-        return response.json() if response.content else None
-
-    def wait(self, operation: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
-        found: dict[str, Any] = self.until(
-            lambda: self.call("GET", f"/api/operations/{operation['id']}"),
-            lambda found: found["status"] not in ("pending", "running"),
-            seconds,
-        )
-        return found
-
-    @staticmethod
-    def until(ask: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 60) -> Any:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            found = ask()
-            if good(found):
-                return found
-            time.sleep(0.05)
-        raise AssertionError(f"still {found}")
-
-    def backup(self, domain: dict[str, Any], type: str = "files", **body: Any) -> dict[str, Any]:
-        started = self.call("POST", "/api/backups", 202, json={"domain_id": domain["id"], "type": type, **body})
-        ended = self.wait(started)
-        return {**self.call("GET", f"/api/backups/{started['backup_id']}"), "operation": ended}
 
 
 @pytest.fixture

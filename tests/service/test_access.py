@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.service.conftest import Service
+from demo.service import Service
 
 
 def token(service: Service, user_id: int | None, *abilities: str) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from demo.sample_files import differences, snapshot
-from tests.service.conftest import SITE_UID, Service
+from demo.service import Service
+from tests.service.conftest import SITE_UID
 from tests.service.test_main_job import archives, leftovers
 
 

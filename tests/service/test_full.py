@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from demo.sample_files import differences, snapshot
+from demo.service import Service
 from tests.servers import PostgresqlServer, postgresql_server
-from tests.service.conftest import Service
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from app.deployments.base import STAGING_PREFIX
 from demo.sample_files import differences, snapshot
-from tests.service.conftest import Service
+from demo.service import Service
 
 
 def archives(service: Service) -> list[Path]:

@@ -1,0 +1,20 @@
+"""make bench NAME=…: a table, then one JSON object as the last line."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import pipeline
+
+BENCHMARKS = {"pipeline": pipeline.main}
+
+
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name not in BENCHMARKS:
+        sys.exit(f"usage: make bench NAME={'|'.join(BENCHMARKS)}")
+    BENCHMARKS[name]()
+
+
+if __name__ == "__main__":
+    main()
