@@ -4,16 +4,13 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 RUN := env -u PYTHONPATH $(PY)
 
-.PHONY: setup demo run test check bench lock format clean
+.PHONY: setup run test check bench lock format clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: requirements.lock scripts/setup.sh pyproject.toml
 	bash scripts/setup.sh $(VENV)
 	@touch $@
-
-demo: setup
-	$(RUN) -m demo
 
 run: setup
 	$(RUN) -m app.cli serve
