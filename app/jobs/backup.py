@@ -57,7 +57,7 @@ class BackupJob:
         run = await self._load(operation)
         # A durable step: after a restart the same folder and the same numbers.
         plan = await context.step("plan", lambda: _plan(run, operation.attempt))
-        run.folder = _folder(run, self._keys.installation, plan["attempt"])
+        run.folder = _folder_of(run.backup, self._keys.installation, plan["attempt"])
         run.items = [Planned(**item) for item in plan["items"]]
         for item in run.items:
             context.track(item.number, item.name, "pending")
@@ -118,13 +118,14 @@ class BackupJob:
                     result = await self._dump(run, item, context, opened.get(item.number))
                 except LiberuError as error:
                     result = {**asdict(item), "status": "failed", "code": error.code, "message": error.message}
-                finally:
-                    if item.number in opened:
-                        opened[item.number].set()
                 context.track(item.number, item.name, result["status"])
                 return result
 
-        return await context.step(f"component-{item.number}", work)
+        try:
+            return await context.step(f"component-{item.number}", work)
+        finally:  # also when a restart finds the step's result recorded and runs nothing
+            if item.number in opened:
+                opened[item.number].set()
 
     async def _dump(self, run: _Run, item: Planned, context: JobContext, opened: asyncio.Event | None) -> Result:
         started = now()
@@ -236,10 +237,6 @@ def _folder_of(backup: Backup, installation: str, attempt: int) -> BackupFolder:
     return BackupFolder(
         installation, backup.domain_name, backup.domain_uid, backup.created_at, backup.type, backup.uid, attempt
     )
-
-
-def _folder(run: _Run, installation: str, attempt: int) -> BackupFolder:
-    return _folder_of(run.backup, installation, attempt)
 
 
 def _status(results: list[Result]) -> str:
