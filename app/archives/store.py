@@ -26,10 +26,6 @@ class StoredArchive:
     plain_size: int
     plain_sha256: str
 
-    @property
-    def expected(self) -> Expected:
-        return Expected(self.plain_size, self.plain_sha256, self.object.size, self.object.sha256)
-
 
 class BackupStore:
     """One destination's backups. Objects first, manifest last; on deletion the manifest goes first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from app.archives.streams import ByteStream
@@ -86,7 +86,6 @@ class MergeRules(Protocol):
 @dataclass(slots=True)
 class SwapReport:
     carried_over: int = 0
-    notes: list[str] = field(default_factory=list)
 
 
 class SiteTree(ABC):

@@ -56,7 +56,7 @@ class RestoreJob:
             results.append(await self._step(run, manifest, part, operation, context))
         return _outcome(results, details)
 
-    async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:  # noqa: ARG002,RUF100
+    async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message)
 
     async def _load(self, operation: Operation) -> _Run:

@@ -113,6 +113,5 @@ class RestoreIn(Model):
     components: list[int] | None = Field(None, min_length=1)
     target_domain_id: int | None = None
     allow_in_place: bool = False
-    allow_without_safety_dump: bool = False
     dry_run: bool = False
     identity: str | None = Field(None, max_length=200, repr=False)

@@ -115,12 +115,6 @@ class DomainIn(Model):
         return self
 
 
-class DomainUpsert(DomainIn):
-    """As DomainIn; the name stands in the path."""
-
-    domain_name: DomainName = Field("", exclude=True, validate_default=False)
-
-
 class DomainOut(Model):
     id: int
     uid: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from app.errors import Forbidden, NotFound
 
@@ -21,7 +21,6 @@ Ability = Literal[
     "audit:read",
     "*",
 ]
-ABILITIES: tuple[str, ...] = get_args(Ability)
 PREFIX = "lbk_"
 
 

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Literal
 
 from app.errors import InvalidName
 
@@ -53,9 +52,6 @@ class StorageDriver(ABC):
     Every method raises InvalidName for a bad key and a StorageError for everything the destination does;
     no exception of a library gets out. Methods may be called concurrently.
     """
-
-    #: How far a put is confirmed without reading it again: by its size alone, or by a checksum.
-    confirms: ClassVar[Literal["size", "checksum"]] = "size"
 
     @abstractmethod
     async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Literal
+from typing import BinaryIO
 
 from app.errors import (
     DestinationInvalid,
@@ -54,8 +54,6 @@ def _mapped(what: str) -> Iterator[None]:
 
 class LocalDriver(StorageDriver):
     """Folders are made with mode 0700, files with 0600: backups are readable by the service alone."""
-
-    confirms: ClassVar[Literal["size", "checksum"]] = "size"
 
     def __init__(self, root: Path) -> None:
         self._root = root
