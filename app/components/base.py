@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from app.archives.manifest import Warning_
 from app.archives.streams import ByteStream
@@ -54,6 +54,31 @@ class Dump:
     verify: Callable[[], None] = lambda: None
 
 
+class SafetyCopy(Protocol):
+    """A copy of what is live, kept at the backup's destination while it is replaced."""
+
+    @property
+    def stored(self) -> bool:
+        """Whether there is a whole copy; known after a restart as well."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What to call it in a message: the backup it is listed as."""
+        ...
+
+    async def store(self) -> None:
+        """Dump and store the component; durable and journalled when it returns. Raises what a dump raises, and
+        DumpIncomplete when part of it could not be read."""
+        ...
+
+    def open(self) -> ByteStream: ...
+
+    async def discard(self) -> None:
+        """Remove the copy. Idempotent."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RestoreContext:
     """What a restore may do.
@@ -68,3 +93,5 @@ class RestoreContext:
     confirm: Callable[[], Awaitable[None]]
     journal: dict[str, Any]
     record: Callable[[dict[str, Any]], Awaitable[None]]
+    safety: SafetyCopy
+    allow_without_safety_copy: bool = False

@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+Apply = Callable[[AsyncSession], Awaitable[None]]
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -16,5 +18,5 @@ class Outcome:
     status: str
     result: dict[str, Any]
     message: str | None = None
-    apply: Callable[[AsyncSession], Awaitable[None]] | None = None
+    apply: Apply | None = None
     code: str | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from app.archives.manifest import ComponentDetails, Details, Manifest
 from app.archives.store import BackupStore
 from app.components.base import RestoreContext
-from app.db.models import Backup, Domain, Operation
+from app.db.models import Backup, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
@@ -16,6 +16,8 @@ from app.db.session import Database
 from app.errors import LiberuError, ManifestInvalid, NotFound
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Outcome
+from app.jobs.safety import BackupSource, SafetyBackup, safety_ended
+from app.jobs.writer import BackupWriter
 from app.security.keys import KeyRing
 from app.services.components import Component, ComponentFactory, facts_of
 from app.services.destinations import DestinationService
@@ -25,6 +27,7 @@ from app.services.destinations import DestinationService
 class _Run:
     backup: Backup
     domain: Domain
+    destination: Destination
     store: BackupStore
     manifest_key: str
     identities: list[str]
@@ -38,6 +41,7 @@ class RestoreJob:
         self._components = components
         self._destinations = destinations
         self._keys = keys
+        self._writer = BackupWriter(components)
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         run = await self._load(operation)
@@ -57,7 +61,7 @@ class RestoreJob:
         return _outcome(results, details)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
-        return Outcome(status, {}, message)
+        return Outcome(status, {}, message, safety_ended(operation.journal))
 
     async def _load(self, operation: Operation) -> _Run:
         async with self._database.transaction() as session:
@@ -72,7 +76,7 @@ class RestoreJob:
         sealed = operation.request.get("identity")
         given = [self._keys.cipher.open(sealed)["identity"]] if sealed else []
         store = self._destinations.store(destination)
-        return _Run(backup, domain, store, copy.manifest_key, [*given, self._keys.identity])
+        return _Run(backup, domain, destination, store, copy.manifest_key, [*given, self._keys.identity])
 
     async def _preflight(
         self, run: _Run, manifest: Manifest, wanted: list[ComponentDetails], operation: Operation, context: JobContext
@@ -84,7 +88,7 @@ class RestoreJob:
                 if not await run.store.present(stored):
                     raise ManifestInvalid(f"{stored.key} is missing or has another size; nothing was changed")
             component = await self._component(run, part)
-            mode = await component.preflight(self._context(operation, part, context), part.plain_size)
+            mode = await component.preflight(self._context(run, operation, part, context), part.plain_size)
             prepared.append({"number": part.number, "kind": part.kind, "name": part.name, "mode": mode})
         return prepared
 
@@ -103,7 +107,7 @@ class RestoreJob:
                 component = await self._component(run, part)
                 plain = run.store.open_component(entry.objects[0], part.plain_size, part.plain_sha256, identities)
                 report = await component.restore(
-                    context.metered(part.number, plain), self._context(operation, part, context), part.plain_size
+                    context.metered(part.number, plain), self._context(run, operation, part, context), part.plain_size
                 )
             except LiberuError as error:
                 context.track(part.number, part.name, "failed")
@@ -113,13 +117,24 @@ class RestoreJob:
 
         return await context.step(f"restore-{part.number}", work)
 
-    def _context(self, operation: Operation, part: ComponentDetails, context: JobContext) -> RestoreContext:
+    def _context(
+        self, run: _Run, operation: Operation, part: ComponentDetails, context: JobContext
+    ) -> RestoreContext:
         journal: dict[str, Any] = operation.journal.setdefault(str(part.number), {})
 
         async def record(entry: dict[str, Any]) -> None:
             journal.update(entry)
             await context.record(journal=operation.journal)
 
+        safety = SafetyBackup(
+            self._database,
+            self._writer,
+            self._keys,
+            BackupSource(run.backup.id, run.domain, run.destination, run.store, part.kind, part.name),
+            context,
+            journal,
+            record,
+        )
         return RestoreContext(
             operation=f"{operation.uid}-{part.number}",
             clear_existing=operation.request["clear_existing"],
@@ -127,6 +142,8 @@ class RestoreJob:
             confirm=context.beat,
             journal=journal,
             record=record,
+            safety=safety,
+            allow_without_safety_copy=operation.request["allow_without_safety_copy"],
         )
 
 

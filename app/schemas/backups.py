@@ -107,11 +107,14 @@ class Stats(Model):
 
 class RestoreIn(Model):
     """`components`: numbers of the backup's components; null = all. `identity`: an age identity, for archives
-    that only a customer's key opens; it is used for this operation and removed at its end."""
+    that only a customer's key opens; it is used for this operation and removed at its end.
+    `allow_without_safety_copy`: replace a MySQL database in place (no admin account configured) even when what is
+    live cannot be copied first."""
 
     clear_existing: bool = True
     components: list[int] | None = Field(None, min_length=1)
     target_domain_id: int | None = None
     allow_in_place: bool = False
+    allow_without_safety_copy: bool = False
     dry_run: bool = False
     identity: str | None = Field(None, max_length=200, repr=False)

@@ -9,6 +9,8 @@ from app.archives.streams import ByteStream
 from app.components.base import Dump, Report, RestoreContext
 from app.components.files import FilesComponent, FilesTarget
 from app.components.mail import MailComponent, MailTarget
+from app.components.mysql import MysqlComponent
+from app.components.mysql_client import Account, MysqlTarget
 from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
 from app.db.models import Domain, DomainDatabase
 from app.deployments.base import Deployment, User
@@ -62,7 +64,7 @@ class ComponentFactory:
         self._sites = sites
 
     async def build(self, domain: Domain, kind: str, name: str) -> Component:
-        """Raises InvalidRequest, TargetMissing, ComponentError for a kind that is not supported yet."""
+        """Raises InvalidRequest, TargetMissing, ComponentError for an unknown kind."""
         deployment = self._deployments.build(domain.deployment)
         if kind == "files":
             return await self._files(deployment, domain)
@@ -70,7 +72,9 @@ class ComponentFactory:
             return self._postgresql(deployment, domain, name)
         if kind == "mail":
             return await self._mail(deployment, domain)
-        raise ComponentError(f"{kind} {name}: backing up {kind} is not supported by this version")
+        if kind in ("mysql", "mariadb"):
+            return self._mysql(deployment, domain, kind, name)
+        raise ComponentError(f"{kind} {name}: backing up {kind} is not supported")
 
     async def _files(self, deployment: Deployment, domain: Domain) -> FilesComponent:
         if domain.document_root is None:
@@ -106,6 +110,24 @@ class ComponentFactory:
         host = database.host or database.socket
         return PostgresqlComponent(
             deployment, PostgresqlTarget(name, database.username, password, host, database.port)
+        )
+
+    def _mysql(self, deployment: Deployment, domain: Domain, kind: str, name: str) -> MysqlComponent:
+        database = _database(domain, kind, name)
+        if database.username is None:
+            raise InvalidRequest(f"MySQL database {name} has no username", field="databases")
+        secrets = self._cipher.open(database.credentials)
+        admin = database.admin_username
+        return MysqlComponent(
+            deployment,
+            MysqlTarget(
+                name,
+                Account(database.username, secrets.get("password")),
+                Account(admin, secrets.get("admin_password")) if admin else None,
+                database.host,
+                database.port,
+                database.socket,
+            ),
         )
 
     async def _owner(self, deployment: Deployment, domain: Domain, folder: str) -> User:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from app.archives.streams import ByteStream, from_bytes
 from app.components.base import Dump, Report, RestoreContext
+from app.errors import DumpIncomplete
 
 SITE_UID = 23456 if os.geteuid() == 0 else os.geteuid()
 
@@ -16,10 +19,49 @@ async def collect(dump: Dump) -> bytes:
     return content
 
 
-class Context:
-    """A restore context that records what was journalled and may fail at `confirm`."""
+class MemorySafety:
+    """A safety copy in memory of what `make` dumps."""
 
-    def __init__(self, operation: str = "op1", clear: bool = True, in_place: bool = False) -> None:
+    name = "backup 99"
+
+    def __init__(self, make: Callable[[], Awaitable[Dump]] | None = None) -> None:
+        self._make = make
+        self.content: bytes | None = None
+        self.discarded = False
+
+    @property
+    def stored(self) -> bool:
+        return self.content is not None
+
+    async def store(self) -> None:
+        assert self._make is not None
+        dump = await self._make()
+        content = await collect(dump)
+        if dump.report.incomplete:
+            raise DumpIncomplete("not whole")
+        self.content = content
+
+    def open(self) -> ByteStream:
+        assert self.content is not None
+        return from_bytes(self.content)
+
+    async def discard(self) -> None:
+        self.content, self.discarded = None, True
+
+
+class Context:
+    """A restore context that records what was journalled and may fail at `confirm` or after a `record`."""
+
+    def __init__(
+        self,
+        operation: str = "op1",
+        clear: bool = True,
+        in_place: bool = False,
+        safety: MemorySafety | None = None,
+        unsafe: bool = False,
+    ) -> None:
+        self.fail_after_record: BaseException | None = None
+        self.safety = safety or MemorySafety()
         self.journal: dict[str, Any] = {}
         self.fail: BaseException | None = None
         self.confirmed = 0
@@ -30,6 +72,8 @@ class Context:
             confirm=self._confirm,
             journal=self.journal,
             record=self._record,
+            safety=self.safety,
+            allow_without_safety_copy=unsafe,
         )
 
     async def _confirm(self) -> None:
@@ -39,6 +83,8 @@ class Context:
 
     async def _record(self, entry: dict[str, Any]) -> None:
         self.journal.update(entry)
+        if self.fail_after_record is not None:
+            raise self.fail_after_record
 
 
 def codes(report: Report) -> list[str]:

@@ -17,8 +17,8 @@ from app.errors import (
     LoadFailed,
     OwnershipLost,
 )
+from demo.servers import PostgresqlServer, free_port, postgresql_server
 from tests.components.helpers import Context, collect
-from tests.servers import PostgresqlServer, free_port, postgresql_server
 
 SAMPLE = r"""
 CREATE SCHEMA crm;

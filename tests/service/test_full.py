@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from demo.sample_files import differences, snapshot
+from demo.servers import PostgresqlServer, postgresql_server
 from demo.service import Service
-from tests.servers import PostgresqlServer, postgresql_server
 
 
 @pytest.fixture

@@ -1,0 +1,152 @@
+"""Talking to a MySQL or MariaDB server through its own command-line clients, at the deployment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+
+from app.archives.streams import ByteStream
+from app.deployments.base import CommandResult, Deployment
+from app.errors import (
+    CommandFailed,
+    ComponentError,
+    DatabaseAccessDenied,
+    DatabaseNotFound,
+    DatabaseUnreachable,
+    LoadFailed,
+    ToolMissing,
+)
+
+_ERROR = re.compile(r"(?:error:|ERROR|Got error:) ?(\d{4})\b")
+_ESCAPED = re.compile(r"\\(.)")
+_UNESCAPED = {"n": "\n", "t": "\t", "0": "\0"}
+_DENIED = {"1044", "1045", "1142", "1227", "1370", "1698"}
+_UNREACHABLE = {"2002", "2003", "2005", "2006", "2013", "2026"}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    username: str
+    password: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MysqlTarget:
+    """A database, its owner, and an administrator where one is configured. `socket` wins over `host`."""
+
+    name: str
+    owner: Account
+    admin: Account | None = None
+    host: str | None = None
+    port: int | None = None
+    socket: str | None = None
+
+
+def identifier(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def literal(text: str) -> str:
+    """As hexadecimal: no quoting rule, sql_mode or character set can change its meaning."""
+    return f"CONVERT(0x{text.encode().hex()} USING utf8mb4)" if text else "''"
+
+
+def _option(value: str) -> str:
+    for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        value = value.replace(plain, escaped)
+    return f'"{value}"'
+
+
+class MysqlClient:
+    """One account's way into one server. Every command reads our options file and no other."""
+
+    def __init__(self, deployment: Deployment, target: MysqlTarget, account: Account) -> None:
+        self.deployment = deployment
+        self.target = target
+        self.account = account
+        self._names: dict[str, str] = {}
+
+    def as_account(self, account: Account) -> MysqlClient:
+        return MysqlClient(self.deployment, self.target, account)
+
+    def on(self, database: str) -> MysqlClient:
+        return MysqlClient(self.deployment, replace(self.target, name=database), self.account)
+
+    @asynccontextmanager
+    async def options(self) -> AsyncGenerator[str, None]:
+        """`--defaults-file=…`, to be a command's first argument: a tenant's ~/.my.cnf is not read."""
+        target = self.target
+        values = {"user": self.account.username, "password": self.account.password or ""}
+        if target.socket:
+            values["socket"] = target.socket
+        elif target.host:
+            values |= {"host": target.host, "protocol": "tcp"}
+        if target.port and not target.socket:
+            values["port"] = str(target.port)
+        lines = [f"{key}={_option(value)}" for key, value in values.items()]
+        content = "\n".join(["[client]", *lines, "[mysql]", "connect-timeout=15", ""])
+        async with self.deployment.secret_file(content) as path:
+            yield f"--defaults-file={path}"
+
+    async def tool(self, *names: str) -> tuple[str, bool]:
+        """The first of `names` that is there, and whether it is MariaDB's."""
+        for name in names:
+            try:
+                result = await self.deployment.run([name, "--version"], timeout=30)
+            except ToolMissing:
+                continue
+            return name, b"MariaDB" in result.stdout
+        raise ToolMissing(f"Neither {' nor '.join(names)} is installed where the site runs")
+
+    async def ask(self, sql: str, *, database: bool = True, force: bool = False) -> list[list[str]]:
+        """Rows of our own SQL, never a tenant's. Raises the database's errors, typed."""
+        result = await self.execute(sql, database=database, force=force)
+        if result.status != 0:
+            raise self.explained(result.stderr)
+        rows = result.stdout.decode("utf-8", "replace").splitlines()
+        return [[_ESCAPED.sub(_unescape, cell) for cell in row.split("\t")] for row in rows]
+
+    async def execute(self, sql: str, *, database: bool = True, force: bool = False) -> CommandResult:
+        name, _ = await self.tool("mariadb", "mysql")
+        async with self.options() as options:
+            argv = [name, options, "--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
+            argv += [f"--database={self.target.name}"] if database else []
+            argv += ["--force"] if force else []
+            return await self.deployment.run(argv, input=sql.encode(), check=False, timeout=600)
+
+    async def load(self, source: ByteStream) -> None:
+        """Run a script that is not ours, in a mode that refuses client commands. Raises LoadFailed."""
+        async with aclosing(source):
+            name, mariadb = await self.tool("mariadb", "mysql")
+            async with self.options() as options:
+                argv = [name, options, "--sandbox" if mariadb else "--binary-mode", "--local-infile=0"]
+                argv += [
+                    "--default-character-set=utf8mb4",
+                    "--max-allowed-packet=1G",
+                    f"--database={self.target.name}",
+                ]
+                try:
+                    result = await self.deployment.run(argv, input=source, check=False)
+                except CommandFailed as error:
+                    raise LoadFailed(f"{self.target.name}: {error.message}") from error
+        if result.status != 0:
+            raise LoadFailed(f"{self.target.name}: {result.stderr.strip()[-1500:]}")
+
+    def explained(self, stderr: str) -> ComponentError:
+        text = stderr.strip()[-1000:]
+        name = f"MySQL database {self.target.name}"
+        found = _ERROR.search(text)
+        number = found[1] if found else ""
+        if number == "1049":
+            return DatabaseNotFound(f"{name}: there is no such database")
+        if number in _DENIED:
+            return DatabaseAccessDenied(f"{name}: access denied to {self.account.username}: {text}")
+        if number in _UNREACHABLE:
+            return DatabaseUnreachable(f"{name}: the server does not answer: {text}")
+        return ComponentError(f"{name}: {text}")
+
+
+def _unescape(match: re.Match[str]) -> str:
+    return _UNESCAPED.get(match[1], match[1])

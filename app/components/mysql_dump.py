@@ -1,0 +1,153 @@
+"""Dumping a MySQL or MariaDB database: what there is, what cannot be had, and proof that all of it came."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from app.archives.streams import ByteStream
+from app.components.base import Dump, Report
+from app.components.mysql_client import MysqlClient, identifier
+from app.deployments.base import Outcome
+from app.errors import CommandFailed, DumpIncomplete
+
+_TRANSACTIONAL = {"INNODB", "XTRADB", "ROCKSDB", "TOKUDB", ""}
+_HIDDEN = re.compile(r"insufficient privileges to SHOW CREATE (?:FUNCTION|PROCEDURE|PACKAGE|PACKAGE BODY) `")
+_VIEW_ERROR = re.compile(r"^ERROR (\d+) .*? at line (\d+): (.*)$", re.MULTILINE)
+_TABLE = re.compile(rb"\nCREATE (?:TABLE|SEQUENCE) ")
+#: "View references invalid table(s)…", "The user specified as a definer … does not exist", no such column or table.
+_INVALID = {"1054", "1146", "1356", "1449"}
+
+_INVENTORY = """
+SELECT 'server', VERSION(), '' UNION ALL
+SELECT 'charset', DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA
+  WHERE SCHEMA_NAME = DATABASE() UNION ALL
+SELECT IF(TABLE_TYPE = 'VIEW', 'view', 'table'), TABLE_NAME, IF(TABLE_TYPE = 'SEQUENCE', '', IFNULL(ENGINE, ''))
+  FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() UNION ALL
+SELECT 'routine', CONCAT(ROUTINE_TYPE, ' ', ROUTINE_NAME), IF(ROUTINE_DEFINITION IS NULL, 'hidden', '')
+  FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() UNION ALL
+SELECT 'trigger', TRIGGER_NAME, '' FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() UNION ALL
+SELECT 'event', EVENT_NAME, '' FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE();
+"""
+
+
+@dataclass(slots=True)
+class Inventory:
+    """What an account sees in a database. `tables`: name and engine; `routines`: kind and name, as SQL has it."""
+
+    server: str = ""
+    charset: str = ""
+    collation: str = ""
+    tables: dict[str, str] = field(default_factory=dict)
+    views: list[str] = field(default_factory=list)
+    routines: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    triggers: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+    def facts(self) -> dict[str, object]:
+        counts = {kind: len(getattr(self, kind)) for kind in ("tables", "views", "routines", "triggers", "events")}
+        return {"server": self.server, "charset": self.charset, "collation": self.collation, **counts}
+
+
+async def take_inventory(client: MysqlClient) -> Inventory:
+    found = Inventory()
+    for kind, name, extra in await client.ask(_INVENTORY):
+        if kind == "server":
+            found.server = name
+        elif kind == "charset":
+            found.charset, found.collation = name, extra
+        elif kind == "table":
+            found.tables[name] = extra
+        else:
+            getattr(found, f"{kind}s").append(name)
+        if extra == "hidden":
+            found.hidden.append(name)
+    return found
+
+
+class _Watch:
+    """Looks at a dump as it passes: its tables, its end marker, and at the end how the command ended."""
+
+    def __init__(self, name: str, tables: int, outcome: Outcome) -> None:
+        self._name = name
+        self._tables = tables
+        self._outcome = outcome
+        self._seen = 0
+        self._tail = b"\n"
+
+    async def watch(self, stream: ByteStream) -> ByteStream:
+        async with aclosing(stream):
+            async for chunk in stream:
+                self._seen += len(_TABLE.findall(self._tail[-16:] + chunk))
+                self._tail = (self._tail + chunk)[-256:]
+                yield chunk
+
+    def verify(self) -> None:
+        lines = [line for line in self._outcome.stderr.splitlines() if line.strip()]
+        if self._outcome.status != 0 and not (lines and all(_HIDDEN.search(line) for line in lines)):
+            raise CommandFailed("the dump command", self._outcome.status or -1, self._outcome.stderr[-1500:])
+        if b"\n-- Dump completed" not in self._tail or not self._tail.endswith(b"\n"):
+            raise DumpIncomplete(f"The dump of {self._name} has no end marker: it was cut")
+        if self._seen < self._tables:
+            raise DumpIncomplete(
+                f"{self._name} had {self._tables} tables and the dump holds {self._seen}; run the backup again"
+            )
+
+
+async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Dump:
+    """`contents`: options that narrow what is dumped. Raises the database's errors."""
+    report = Report()
+    name = client.target.name
+    inventory = await take_inventory(client)
+    invalid = await _invalid_views(client, inventory.views, report)
+    for table, engine in inventory.tables.items():
+        if engine.upper() not in _TRANSACTIONAL:
+            report.warn("not_transactional", f"A {engine} table: it may hold changes made during the dump", table)
+    for routine in inventory.hidden:
+        report.lack(
+            "routine_hidden",
+            f"{client.account.username} may not see its definition; configure an admin account",
+            routine,
+        )
+    report.facts.update(inventory.facts())
+    tool, mariadb = await client.tool("mariadb-dump", "mysqldump")
+    argv = ["--single-transaction", "--routines", "--triggers", "--events", "--hex-blob"]
+    argv += ["--default-character-set=utf8mb4", "--max-allowed-packet=1G", "--no-tablespaces", *contents]
+    argv += [] if mariadb else ["--set-gtid-purged=OFF"]
+    argv += ["--force"] if inventory.hidden else []
+    argv += [f"--ignore-table={name}.{view}" for view in invalid]
+    outcome = Outcome()
+    watch = _Watch(name, 0 if contents else len(inventory.tables), outcome)
+
+    async def stream() -> ByteStream:
+        async with client.options() as options:
+            command = [tool, options, *argv, "--", name]
+            output = client.deployment.stream(command, accept=range(256), outcome=outcome)
+            async for chunk in watch.watch(output):
+                yield chunk
+            if outcome.status and not inventory.hidden:
+                raise client.explained(outcome.stderr)
+
+    return Dump(stream(), report, watch.verify)
+
+
+async def _invalid_views(client: MysqlClient, views: Sequence[str], report: Report) -> list[str]:
+    """Views whose tables are gone: the dump programs stop at one. Their definition goes into a warning."""
+    if not views:
+        return []
+    script = "\n".join(f"SHOW FIELDS FROM {identifier(view)};" for view in views)
+    result = await client.execute(script, force=True)
+    invalid = []
+    for number, line, message in _VIEW_ERROR.findall(result.stderr):
+        if number not in _INVALID:
+            continue
+        view = views[int(line) - 1]
+        invalid.append(view)
+        rows = await client.execute(f"SHOW CREATE VIEW {identifier(view)};")
+        definition = rows.stdout.decode("utf-8", "replace").split("\t")
+        kept = definition[1] if len(definition) > 1 else "its definition could not be read"
+        report.warn("view_invalid", f"{message}; not dumped, its definition: {kept}", view)
+    return invalid

@@ -1,0 +1,179 @@
+"""Writing a backup: components one by one, then the manifest, then the row that describes them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.archives.layout import BackupFolder
+from app.archives.manifest import ComponentDetails, Details, Manifest, ManifestComponent, StoredObject, Warning_
+from app.archives.store import BackupStore
+from app.db.base import now
+from app.db.models import Backup, BackupComponent, BackupCopy, Domain
+from app.db.repositories.backups import BackupRepository
+from app.jobs.context import JobContext, Result
+from app.jobs.outcome import Apply
+from app.services.components import ComponentFactory, Planned, facts_of
+
+
+@dataclass(slots=True)
+class BackupRun:
+    """What one attempt works with; loaded once, no session is held."""
+
+    backup: Backup
+    domain: Domain
+    folder: BackupFolder
+    store: BackupStore
+    recipients: list[str]
+    items: list[Planned]
+
+
+class BackupWriter:
+    def __init__(self, components: ComponentFactory) -> None:
+        self._components = components
+
+    async def dump(
+        self,
+        run: BackupRun,
+        item: Planned,
+        context: JobContext,
+        opened: asyncio.Event | None,
+        *,
+        progress: int | None = None,
+    ) -> Result:
+        """Store one component. `opened` is set when its snapshot is; `progress`: where its bytes are counted."""
+        started = now()
+        component = await self._components.build(run.domain, item.kind, item.name)
+        dump = await component.dump()
+        key = run.folder.component_key(item.number, item.kind, item.name, encrypted=bool(run.recipients))
+        source = context.metered(item.number if progress is None else progress, _announced(dump.stream, opened))
+        archive = await run.store.put_component(key, source, run.recipients, before_publish=dump.verify)
+        return {
+            **asdict(item),
+            "status": "completed",
+            "object": archive.object.model_dump(),
+            "plain_size": archive.plain_size,
+            "plain_sha256": archive.plain_sha256,
+            "started_at": started.isoformat(),
+            "finished_at": now().isoformat(),
+            **facts_of(dump.report),
+        }
+
+    async def commit(self, run: BackupRun, results: list[Result], panel_metadata: Any = None) -> Result:
+        good = [result for result in results if result["status"] == "completed"]
+        status = status_of(results)
+        encrypted = bool(run.recipients)
+        details = Details(
+            backup_uid=run.backup.uid,
+            domain_name=run.domain.domain_name,
+            components=[_details(result) for result in good],
+            failures=[
+                Warning_(code=result["code"], message=result["message"], subject=f"{result['kind']} {result['name']}")
+                for result in results
+                if result["status"] == "failed"
+            ],
+            panel_metadata=panel_metadata,
+        )
+        stored = await run.store.put_details(run.folder.details_key(encrypted=encrypted), details, run.recipients)
+        manifest = Manifest(
+            installation=run.folder.installation,
+            folder=run.folder.prefix,
+            backup_uid=run.backup.uid,
+            domain_uid=run.domain.uid,
+            owner=run.domain.user_id,
+            type=run.backup.type,
+            status="completed" if status == "completed" else "partial",
+            created_at=run.backup.created_at,
+            finished_at=now(),
+            details=stored.object,
+            details_encryption="age" if encrypted else None,
+            components=[
+                ManifestComponent(
+                    number=result["number"],
+                    kind=result["kind"],
+                    objects=[StoredObject(**result["object"])],
+                    encryption="age" if encrypted else None,
+                    recipients=run.recipients,
+                )
+                for result in good
+            ],
+        )
+        info = await run.store.commit(run.folder, manifest)
+        size = info.size + stored.object.size + sum(int(result["object"]["size"]) for result in good)
+        return {"manifest_key": info.key, "size": size}
+
+
+def recorded(run: BackupRun, results: list[Result], committed: Result | None, message: str | None) -> Apply:
+    """Writes how a backup ended into its row."""
+
+    async def apply(session: AsyncSession) -> None:
+        backup = await BackupRepository(session).get(run.backup.id)
+        if backup is None:
+            return
+        backup.status, backup.error_message, backup.completed_at = status_of(results), message, now()
+        backup.components = [_row(result) for result in results]
+        if committed is not None:
+            backup.file_path, backup.file_size = committed["manifest_key"], committed["size"]
+            backup.copies = [
+                BackupCopy(
+                    destination_id=backup.destination_id,
+                    state="stored",
+                    manifest_key=committed["manifest_key"],
+                    verification="read_back",
+                )
+            ]
+
+    return apply
+
+
+async def _announced(source: Any, opened: asyncio.Event | None) -> Any:
+    """The first byte of a dump means that its snapshot is open."""
+    try:
+        async for chunk in source:
+            if opened is not None:
+                opened.set()
+            yield chunk
+    finally:
+        await source.aclose()
+
+
+def folder_of(backup: Backup, installation: str, attempt: int) -> BackupFolder:
+    return BackupFolder(
+        installation, backup.domain_name, backup.domain_uid, backup.created_at, backup.type, backup.uid, attempt
+    )
+
+
+def status_of(results: list[Result]) -> str:
+    """Completed means every component, whole; with none good it is failed."""
+    good = [result for result in results if result["status"] == "completed"]
+    if not good:
+        return "failed"
+    whole = len(good) == len(results) and not any(result["incomplete"] for result in good)
+    return "completed" if whole else "partial"
+
+
+def _details(result: Result) -> ComponentDetails:
+    keys = ("number", "kind", "name", "plain_size", "plain_sha256", "started_at", "finished_at")
+    extra = {key: result[key] for key in ("warnings", "incomplete", "facts")}
+    return ComponentDetails.model_validate({key: result[key] for key in keys} | extra)
+
+
+def _row(result: Result) -> BackupComponent:
+    details = _details(result) if result["status"] == "completed" else None
+    return BackupComponent(
+        number=result["number"],
+        kind=result["kind"],
+        name=result["name"],
+        status=result["status"],
+        plain_size=result.get("plain_size"),
+        stored_size=result["object"]["size"] if details else None,
+        started_at=details.started_at if details else None,
+        finished_at=details.finished_at if details else None,
+        error_code=result.get("code"),
+        error_message=result.get("message"),
+        warnings=result.get("warnings", []),
+        incomplete=result.get("incomplete", []),
+    )

@@ -1,0 +1,152 @@
+"""Private database servers on free loopback ports, ended by whoever started them."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class PostgresqlServer:
+    port: int
+    admin_password: str = "admin-pw"
+
+    def run(self, sql: str, database: str = "postgres", user: str = "admin", password: str | None = None) -> str:
+        env = {
+            "PATH": os.environ["PATH"], "PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGUSER": user,
+            "PGPASSWORD": password or self.admin_password, "PGDATABASE": database,
+        }  # fmt: skip
+        result = subprocess.run(
+            ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"],
+            input=sql, env=env, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+
+@contextmanager
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    binaries = Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
+    folder = Path(tempfile.mkdtemp(prefix="liberu-pg-"))
+    server = PostgresqlServer(free_port())
+    user = None
+    if os.geteuid() == 0:  # the server refuses to run as root
+        entry = pwd.getpwnam("postgres")
+        os.chown(folder, entry.pw_uid, entry.pw_gid)
+        user = entry.pw_uid
+    secret = folder / "pw"
+    secret.write_text(server.admin_password)
+    secret.chmod(0o644)
+    data = folder / "data"
+    subprocess.run(
+        [str(binaries / "initdb"), "-D", str(data), "-U", "admin", "-A", "scram-sha-256", f"--pwfile={secret}",
+         "-E", "UTF8", "--locale=C.UTF-8", "-N"],
+        user=user, check=True, capture_output=True, cwd=folder,
+    )  # fmt: skip
+    process = subprocess.Popen(
+        [str(binaries / "postgres"), "-D", str(data), "-p", str(server.port), "-h", "127.0.0.1", "-k", str(folder),
+         "-c", "fsync=off"],
+        user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                server.run("SELECT 1")
+                break
+            except AssertionError:
+                time.sleep(0.1)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(30)
+        shutil.rmtree(folder)
+
+
+@dataclass
+class MariadbServer:
+    """`run` connects as the administrator over the socket, unless told otherwise."""
+
+    port: int
+    socket: str
+    admin_password: str = "admin-pw"
+
+    def run(self, sql: str, database: str = "", user: str = "admin", password: str | None = None) -> str:
+        folder = Path(tempfile.mkdtemp(prefix="liberu-mariadb-client-"))
+        options = folder / "client.cnf"
+        options.touch(mode=0o600)
+        secret = (password or self.admin_password).replace("\\", "\\\\").replace('"', '\\"')
+        options.write_text(
+            f'[client]\nuser={user}\npassword="{secret}"\nhost=127.0.0.1\nport={self.port}\n'
+            "default-character-set=utf8mb4\n"
+        )
+        argv = ["mariadb", f"--defaults-file={options}", "-N", "-B", "--raw", f"--database={database}"]
+        try:
+            result = subprocess.run(argv, input=sql, capture_output=True, text=True, check=False)
+        finally:
+            shutil.rmtree(folder)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+
+@contextmanager
+def mariadb_server() -> Iterator[MariadbServer]:
+    folder = Path(tempfile.mkdtemp(prefix="liberu-mariadb-"))
+    server = MariadbServer(free_port(), str(folder / "s"))
+    user = None
+    if os.geteuid() == 0:  # the server refuses to run as root
+        entry = pwd.getpwnam("mysql")
+        os.chown(folder, entry.pw_uid, entry.pw_gid)
+        user = entry.pw_uid
+    data = folder / "data"
+    subprocess.run(
+        ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
+         "--skip-test-db", "--skip-name-resolve"],
+        user=user, check=True, capture_output=True, cwd=folder,
+    )  # fmt: skip
+    start = folder / "start.sql"
+    start.write_text(
+        f"CREATE USER admin@'127.0.0.1' IDENTIFIED BY '{server.admin_password}';\n"
+        "GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION;\n"
+    )
+    start.chmod(0o644)
+    mariadbd = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin") or "mariadbd"
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(
+        [mariadbd, "--no-defaults", f"--datadir={data}", f"--socket={server.socket}", f"--port={server.port}",
+         "--bind-address=127.0.0.1", f"--init-file={start}", "--skip-name-resolve", "--skip-log-bin",
+         "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", "--event-scheduler=OFF"],
+        user=user, stdout=subprocess.DEVNULL, stderr=log, cwd=folder,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                server.run("SELECT 1")
+                break
+            except AssertionError:
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise RuntimeError((folder / "log").read_text()[-2000:]) from None
+                time.sleep(0.1)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(60)
+        log.close()
+        shutil.rmtree(folder)
