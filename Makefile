@@ -4,7 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 RUN := env -u PYTHONPATH $(PY)
 
-.PHONY: setup run test check bench lock format clean
+.PHONY: setup run demo test check bench lock format clean
 
 setup: $(VENV)/.ready
 
@@ -14,6 +14,9 @@ $(VENV)/.ready: requirements.lock scripts/setup.sh pyproject.toml
 
 run: setup
 	$(RUN) -m app.cli serve
+
+demo: setup
+	$(RUN) -m demo
 
 check: setup
 	$(VENV)/bin/ruff check .

@@ -34,6 +34,10 @@ class BackupIn(Model):
         return value
 
 
+def _duration(started: datetime | None, ended: datetime | None) -> float | None:
+    return None if started is None or ended is None else (ended - started).total_seconds()
+
+
 class ComponentOut(Model):
     number: int
     kind: str
@@ -47,6 +51,10 @@ class ComponentOut(Model):
     error_message: str | None
     warnings: list[Any]
     incomplete: list[Any]
+
+    @computed_field
+    def duration_seconds(self) -> float | None:
+        return _duration(self.started_at, self.finished_at)
 
 
 class CopyOut(Model):
@@ -87,9 +95,7 @@ class BackupOut(Model):
 
     @computed_field
     def duration_seconds(self) -> float | None:
-        if self.started_at is None or self.completed_at is None:
-            return None
-        return (self.completed_at - self.started_at).total_seconds()
+        return _duration(self.started_at, self.completed_at)
 
 
 class Stats(Model):
