@@ -225,8 +225,13 @@ def _start(work: Callable[[], T], name: str) -> Future[T]:
     return future
 
 
-async def produce(work: Callable[[Sink], None], name: str = "stage") -> ByteStream:
-    """Yield what `work` writes in its thread; its error is raised after the last chunk."""
+async def produce(
+    work: Callable[[Sink], None], name: str = "stage", interrupt: Callable[[], None] | None = None
+) -> ByteStream:
+    """Yield what `work` writes in its thread; its error is raised after the last chunk.
+
+    `interrupt` is called when the stream is left early: it must end what `work` may be blocked in.
+    """
     outbox = _Queue(asyncio.get_running_loop())
     sink = Sink(outbox)
 
@@ -242,11 +247,15 @@ async def produce(work: Callable[[Sink], None], name: str = "stage") -> ByteStre
                 outbox.put(error)
 
     thread = _start(run, name)
+    ended = False
     try:
         while (chunk := await outbox.aget()) is not None:
             yield chunk
+        ended = True
     finally:
         outbox.close()
+        if interrupt is not None and not ended:
+            interrupt()
         await _ended(thread)
 
 
@@ -256,7 +265,7 @@ async def transform(
     """Yield what `work` makes of `source` in its thread. Closes `source`."""
     inbox = _Queue(asyncio.get_running_loop())
     feeder = asyncio.create_task(_feed(source, inbox))
-    output = produce(lambda sink: work(SourceReader(inbox), sink), name)
+    output = produce(lambda sink: work(SourceReader(inbox), sink), name, inbox.close)
     try:
         async for chunk in output:
             yield chunk
@@ -266,8 +275,13 @@ async def transform(
         await _stopped(feeder)
 
 
-async def consume(source: ByteStream, work: Callable[[SourceReader], T], name: str = "stage") -> T:
-    """Run `work` over `source` in a thread and return its result. Closes `source`."""
+async def consume(
+    source: ByteStream,
+    work: Callable[[SourceReader], T],
+    name: str = "stage",
+    interrupt: Callable[[], None] | None = None,
+) -> T:
+    """Run `work` over `source` in a thread and return its result. Closes `source`. `interrupt`: as for `produce`."""
     inbox = _Queue(asyncio.get_running_loop())
     feeder = asyncio.create_task(_feed(source, inbox))
     thread = _start(lambda: work(SourceReader(inbox)), name)
@@ -275,6 +289,8 @@ async def consume(source: ByteStream, work: Callable[[SourceReader], T], name: s
         return await asyncio.shield(asyncio.wrap_future(thread))
     finally:
         inbox.close()
+        if interrupt is not None and not thread.done():
+            interrupt()
         await _ended(thread)
         await _stopped(feeder)
 

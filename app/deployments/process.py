@@ -109,12 +109,16 @@ class Process:
         stderr = await self._stderr
         return await self._process.wait(), stderr
 
+    def kill(self) -> None:
+        """Kill the command and its children, which ends the reads and writes of its pipes. Idempotent."""
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     async def end(self) -> None:
         """Kill what still runs and release everything. Idempotent."""
+        self.kill()
         if self._process is not None:
-            if self._process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
         if self._stderr is not None:
             self._stderr.cancel()
@@ -151,9 +155,11 @@ async def stream_process(
     """Yield stdout, then judge input and status. Ends the process however it is left."""
     await process.start(with_stdin=input is not None)
     feeder = (
-        None if input is None else asyncio.create_task(consume(input, process.write_stdin, f"{process.name} input"))
+        None
+        if input is None
+        else asyncio.create_task(consume(input, process.write_stdin, f"{process.name} input", process.kill))
     )
-    stdout = produce(process.read_stdout, process.name)
+    stdout = produce(process.read_stdout, process.name, process.kill)
     try:
         async for chunk in stdout:
             yield chunk
@@ -188,11 +194,11 @@ async def run_process(process: Process, input: ByteStream | bytes | None) -> Com
         if source is not None:
             await source.aclose()
         raise
-    stdout = produce(process.read_stdout, process.name)
+    stdout = produce(process.read_stdout, process.name, process.kill)
     reading = asyncio.create_task(_collect(stdout))
     try:
         if source is not None:
-            await consume(source, process.write_stdin, f"{process.name} input")
+            await consume(source, process.write_stdin, f"{process.name} input", process.kill)
         output = await reading
         status, stderr = await process.wait()
         return CommandResult(status, output, stderr)
