@@ -81,7 +81,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         keys = await asyncio.to_thread(load_or_create, settings.data / "keys")
         await asyncio.to_thread(migrate, settings)
         database = Database(settings.database_url)
-        compressor = Compressor(settings.archives.level, settings.archives.workers)
+        compressor = Compressor(settings.archives.level)
         destinations = DestinationService(keys, compressor)
         components = ComponentFactory(DeploymentRegistry(), settings.sites, keys.cipher)
         runner = OperationRunner(
@@ -109,7 +109,6 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             yield Application(container, keys, first_token)
         finally:
             await engine.stop()
-            compressor.close()
             await database.close()
 
 

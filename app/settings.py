@@ -50,7 +50,6 @@ class JobSettings(BaseModel):
 
 class ArchiveSettings(BaseModel):
     level: int = Field(3, ge=1, le=19)
-    workers: int = Field(2, ge=1, le=16)
 
 
 class Settings(BaseSettings):

@@ -80,11 +80,12 @@ class Service:
         return response.json() if response.content else None
 
     def wait(self, operation: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
-        found: dict[str, Any] = self.until(
-            lambda: self.call("GET", f"/api/operations/{operation['id']}"),
-            lambda found: found["status"] not in ("pending", "running"),
-            seconds,
-        )
+        with self.client() as client:
+            found: dict[str, Any] = self.until(
+                lambda: client.get(f"/api/operations/{operation['id']}").raise_for_status().json(),
+                lambda found: found["status"] not in ("pending", "running"),
+                seconds,
+            )
         return found
 
     @staticmethod

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from app.archives.compression import Compressor
@@ -11,10 +9,8 @@ from app.security.signing import Signer
 
 
 @pytest.fixture
-def compressor() -> Iterator[Compressor]:
-    made = Compressor()
-    yield made
-    made.close()
+def compressor() -> Compressor:
+    return Compressor()
 
 
 @pytest.fixture

@@ -10,10 +10,7 @@ skippable frame, which plain `zstd -d` ignores:
 from __future__ import annotations
 
 import struct
-import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, cast
 
@@ -22,7 +19,7 @@ import zstandard
 from app.archives.streams import CHUNK, SourceReader
 from app.errors import ArchiveDamaged
 
-FRAME_SIZE = 2 << 20
+FRAME_SIZE = 16 << 20
 SKIPPABLE_MAGIC = 0x184D2A5E
 SEEKABLE_MAGIC = 0x8F92EAB1
 _FOOTER = struct.Struct("<IBI")
@@ -58,67 +55,42 @@ def parse_seek_table(tail: bytes) -> list[Frame]:
 
 
 class Compressor:
-    """Compresses frames of all streams in one small pool: zstd releases the interpreter's lock."""
+    """zstd at one level; it releases the interpreter's lock, and never holds more than a window of a stream."""
 
-    def __init__(self, level: int = 3, workers: int = 2) -> None:
+    def __init__(self, level: int = 3) -> None:
         self._level = level
-        self._ahead = workers
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="zstd")
-        self._contexts = threading.local()
-
-    def _compress(self, parts: list[bytes]) -> bytes:
-        context: zstandard.ZstdCompressor | None = getattr(self._contexts, "context", None)
-        if context is None:
-            context = zstandard.ZstdCompressor(level=self._level, write_checksum=True)
-            self._contexts.context = context
-        return context.compress(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def compress(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the compressed frames of `chunks` in order, then the seek table. Blocking: call in a thread."""
+        context = zstandard.ZstdCompressor(level=self._level, write_checksum=True)
         frames: list[Frame] = []
-        running: deque[tuple[int, Future[bytes]]] = deque()
-
-        def take() -> bytes:
-            plain, future = running.popleft()
-            compressed = future.result()
-            frames.append(Frame(len(compressed), plain))
-            return compressed
-
-        try:
-            for parts in _in_frames(chunks):
-                running.append((sum(map(len, parts)), self._pool.submit(self._compress, parts)))
-                if len(running) > self._ahead:
-                    yield take()
-            while running:
-                yield take()
-        finally:
-            for _, future in running:
-                future.cancel()
-        if not frames:  # an empty stream is one empty frame: plain `zstd -d` refuses a file without any
-            compressed = self._compress([b""])
-            frames.append(Frame(len(compressed), 0))
-            yield compressed
+        pieces = _pieces(chunks)
+        piece = next(pieces, b"")
+        while piece or not frames:  # an empty stream is one empty frame: plain `zstd -d` refuses a file without any
+            frame = context.compressobj()
+            plain = compressed = 0
+            while piece and plain < FRAME_SIZE:
+                if data := frame.compress(piece):
+                    compressed += len(data)
+                    yield data
+                plain += len(piece)
+                piece = next(pieces, b"")
+            data = frame.flush()
+            frames.append(Frame(compressed + len(data), plain))
+            yield data
         yield seek_table(frames)
 
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
-
-def _in_frames(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
-    parts: list[bytes] = []
-    gathered = 0
+def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes | memoryview]:
+    """`chunks` without empty ones, cut where a frame ends."""
+    left = FRAME_SIZE
     for chunk in chunks:
         view = memoryview(chunk)
         while view:
-            piece = view[: FRAME_SIZE - gathered]
+            piece = view[:left]
             view = view[len(piece) :]
-            parts.append(chunk if len(piece) == len(chunk) else bytes(piece))
-            gathered += len(piece)
-            if gathered == FRAME_SIZE:
-                yield parts
-                parts, gathered = [], 0
-    if parts:
-        yield parts
+            left = left - len(piece) or FRAME_SIZE
+            yield piece
 
 
 def decompress(source: SourceReader) -> Iterator[bytes]:

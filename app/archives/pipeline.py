@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -31,41 +30,22 @@ class Expected:
     stored_sha256: str
 
 
-class _ChunkReader(io.RawIOBase):
-    """An iterator of chunks as a file-like object."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        super().__init__()
-        self._chunks = chunks
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1, /) -> bytes:
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return b""
-            self._rest = memoryview(chunk)
-        piece = self._rest if size is None or size < 0 else self._rest[:size]
-        self._rest = self._rest[len(piece) :]
-        return bytes(piece)
-
-
 def encode(source: ByteStream, compressor: Compressor, recipients: Sequence[str], digests: Digests) -> ByteStream:
     """Yield the archive of `source` as it is stored; `digests` is complete afterwards. Closes `source`."""
 
-    def work(reader: SourceReader, sink: Sink) -> None:
-        reader.digest, sink.digest = digests.plain, digests.stored
-        frames = compressor.compress(reader.chunks())
-        if recipients:
-            encryption.encrypt(_ChunkReader(frames), sink, recipients)
-        else:
-            for frame in frames:
-                sink.write(frame)
+    def packed(reader: SourceReader, sink: Sink) -> None:
+        reader.digest = digests.plain
+        if not recipients:
+            sink.digest = digests.stored
+        for data in compressor.compress(reader.chunks()):
+            sink.write(data)
 
-    return transform(source, work, "encode")
+    def sealed(reader: SourceReader, sink: Sink) -> None:
+        sink.digest = digests.stored
+        encryption.encrypt(reader, sink, recipients)
+
+    archive = transform(source, packed, "compress")
+    return transform(archive, sealed, "encrypt") if recipients else archive
 
 
 def decode(source: ByteStream, identities: Sequence[str] | None, expected: Expected) -> ByteStream:

@@ -34,7 +34,7 @@ async def stored(plain: bytes, compressor: Compressor, recipients: list[str]) ->
     return archive, Expected(digests.plain.size, digests.plain.sha256, digests.stored.size, digests.stored.sha256)
 
 
-PLAIN = os.urandom(FRAME_SIZE) + b"\0" * (3 * FRAME_SIZE) + b"tail" * 1000
+PLAIN = os.urandom(FRAME_SIZE) + bytes(FRAME_SIZE) + b"tail" * 1000
 
 
 @pytest.mark.parametrize(
