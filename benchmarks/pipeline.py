@@ -93,13 +93,13 @@ class Load:
 def ours(service: Service, path: str, body: dict[str, Any]) -> tuple[float, dict[str, Any]]:
     start = time.monotonic()
     started = service.call("POST", path, 202, json=body)
-    ended = service.wait(started, 600)
+    ended = service.wait(started, 600, pause=0.2)
     assert ended["status"] == "completed", ended
     return time.monotonic() - start, ended
 
 
 def main() -> None:
-    folder = Path(tempfile.mkdtemp(prefix="liberu-bench-"))
+    folder = Path(tempfile.mkdtemp(prefix="liberu-bench-", dir=os.environ.get("BENCH_FOLDER")))
     folder.chmod(0o755)
     service = Service(folder)
     try:

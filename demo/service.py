@@ -79,23 +79,24 @@ class Service:
         assert response.status_code == expect, response.text
         return response.json() if response.content else None
 
-    def wait(self, operation: dict[str, Any], seconds: float = 60) -> dict[str, Any]:
+    def wait(self, operation: dict[str, Any], seconds: float = 60, pause: float = 0.05) -> dict[str, Any]:
         with self.client() as client:
             found: dict[str, Any] = self.until(
                 lambda: client.get(f"/api/operations/{operation['id']}").raise_for_status().json(),
                 lambda found: found["status"] not in ("pending", "running"),
                 seconds,
+                pause,
             )
         return found
 
     @staticmethod
-    def until(ask: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 60) -> Any:
+    def until(ask: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 60, pause: float = 0.05) -> Any:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = ask()
             if good(found):
                 return found
-            time.sleep(0.05)
+            time.sleep(pause)
         raise AssertionError(f"still {found}")
 
     def backup(self, domain: dict[str, Any], type: str = "files", **body: Any) -> dict[str, Any]:

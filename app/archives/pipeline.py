@@ -34,7 +34,6 @@ def encode(source: ByteStream, compressor: Compressor, recipients: Sequence[str]
     """Yield the archive of `source` as it is stored; `digests` is complete afterwards. Closes `source`."""
 
     def packed(reader: SourceReader, sink: Sink) -> None:
-        reader.digest = digests.plain
         if not recipients:
             sink.digest = digests.stored
         for data in compressor.compress(reader.chunks()):
@@ -44,8 +43,19 @@ def encode(source: ByteStream, compressor: Compressor, recipients: Sequence[str]
         sink.digest = digests.stored
         encryption.encrypt(reader, sink, recipients)
 
-    archive = transform(source, packed, "compress")
+    archive = transform(_counted(source, digests.plain), packed, "compress")
     return transform(archive, sealed, "encrypt") if recipients else archive
+
+
+def _counted(source: ByteStream, digest: Digest) -> ByteStream:
+    """Count and hash in a thread of its own: hashing takes a third of what zstd takes."""
+
+    def work(reader: SourceReader, sink: Sink) -> None:
+        reader.digest = digest
+        for chunk in reader.chunks():
+            sink.write(chunk)
+
+    return transform(source, work, "hash")
 
 
 def decode(source: ByteStream, identities: Sequence[str] | None, expected: Expected) -> ByteStream:
@@ -73,11 +83,11 @@ def _decode(source: ByteStream, identities: Sequence[str] | None, digests: Diges
             encryption.decrypt(reader, sink, identities)
 
     def unpacked(reader: SourceReader, sink: Sink) -> None:
-        sink.digest = digests.plain
         for chunk in decompress(reader):
             sink.write(chunk)
 
-    return transform(transform(source, opened, "decrypt"), unpacked, "decompress")
+    plain = transform(transform(source, opened, "decrypt"), unpacked, "decompress")
+    return _counted(plain, digests.plain)
 
 
 def _compare(digests: Digests, expected: Expected) -> None:

@@ -24,8 +24,9 @@ class TarTool:
         anchored = [_pattern(e) for e in exclusions if e.startswith("/")]
         floating = [_pattern(e) for e in exclusions if not e.startswith("/")]
         return [
-            "tar", "--create", "--file=-", "--format=posix", "--pax-option=delete=atime,delete=ctime",
-            "--sort=name", "--numeric-owner", "--xattrs", "--acls", "--sparse", "--wildcards",
+            "tar", "--create", "--file=-", "--format=posix",
+            "--pax-option=delete=atime,delete=ctime", "--sort=name", "--numeric-owner", "--xattrs", "--acls",
+            "--sparse", "--wildcards",
             "--anchored", *(f"--exclude={pattern}" for pattern in (*patterns, *anchored)),
             "--no-anchored", *(f"--exclude={pattern}" for pattern in floating),
             "--", ".",
@@ -36,7 +37,8 @@ class TarTool:
         if not self.gnu:
             return ["tar", "-x", "-f", "-"]
         return [
-            "tar", "--extract", "--file=-", "--preserve-permissions", "--no-same-owner", "--numeric-owner",
+            "tar", "--extract", "--file=-", "--preserve-permissions",
+            "--no-same-owner", "--numeric-owner",
             "--xattrs", "--acls", "--delay-directory-restore",
         ]  # fmt: skip
 
