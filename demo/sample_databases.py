@@ -60,8 +60,8 @@ class SampleMariadb:
     def _run(self, sql: str) -> str:
         return self._server.run(sql, "shop", "shop", PASSWORD)
 
-    def checksum(self) -> str:
-        return self._run(_MARIADB_SUM)
+    def checksum(self, database: str = "shop") -> str:
+        return self._server.run(_MARIADB_SUM, database)
 
     def damage(self) -> str:
         self._run("DROP TRIGGER audited; DROP TABLE orders; UPDATE customer SET name = 'x'; DROP FUNCTION twice")
@@ -82,8 +82,8 @@ class SamplePostgresql:
     def _run(self, sql: str) -> str:
         return self._server.run(sql, "crm", "crm", PASSWORD)
 
-    def checksum(self) -> str:
-        return self._run(_POSTGRESQL_SUM)
+    def checksum(self, database: str = "crm") -> str:
+        return self._server.run(_POSTGRESQL_SUM, database, "crm", PASSWORD)
 
     def damage(self) -> str:
         self._run(

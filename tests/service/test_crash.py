@@ -17,30 +17,30 @@ from tests.service.test_main_job import archives, leftovers
 def big(site: Path) -> None:
     """Enough that a job is still running when it is killed."""
     path = site / "big.bin"
-    path.write_bytes(os.urandom(1 << 20) * 600)
+    path.write_bytes(os.urandom(1 << 20) * 100)
     os.chown(path, SITE_UID, SITE_UID if os.geteuid() == 0 else -1)
 
 
-def running(service: Service, operation: dict[str, Any], bytes_done: int) -> None:
-    service.until(
-        lambda: service.call("GET", f"/api/operations/{operation['id']}"),
-        lambda found: found["bytes_done"] >= bytes_done,
-    )
-
-
-def hold(service: Service, command: str) -> None:
-    """Stop a command of the service as soon as it runs: the job cannot end by itself any more."""
-    number = service.until(lambda: _child(service.pid, command), lambda found: found is not None)
+def hold(service: Service, option: str) -> int:
+    """Stop the service's tar as soon as it runs with `option`: the job cannot end by itself any more."""
+    number = service.until(lambda: _child(service.pid, option), lambda found: found is not None)
     os.kill(number, signal.SIGSTOP)
+    return int(number)
 
 
-def _child(parent: int, command: str) -> int | None:
+def _child(parent: int, option: str) -> int | None:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            name, _, rest = path.read_text().partition(" (")[2].rpartition(") ")
-            if name == command and int(rest.split()[1]) == parent:
+            rest = path.read_text().rpartition(") ")[2]
+            argv = (path.parent / "cmdline").read_bytes().split(b"\0")
+            if int(rest.split()[1]) == parent and argv[0] == b"tar" and option.encode() in argv:
                 return int(path.parent.name)
     return None
+
+
+def kill_with(service: Service, child: int) -> None:
+    service.kill()
+    os.kill(child, signal.SIGKILL)
 
 
 def test_a_backup_goes_on_after_kill_9(service: Service, domain: dict[str, Any], site: Path) -> None:
@@ -48,8 +48,7 @@ def test_a_backup_goes_on_after_kill_9(service: Service, domain: dict[str, Any],
     big(site)
     before = snapshot(site)
     started = service.call("POST", "/api/backups", 202, json={"domain_id": domain["id"], "type": "files"})
-    running(service, started, 1)
-    service.kill()
+    kill_with(service, hold(service, "--create"))
     service.start()
     ended = service.wait(started)
     assert ended["status"] == "completed", ended
@@ -71,8 +70,7 @@ def test_a_restore_goes_on_after_kill_9(service: Service, domain: dict[str, Any]
     (site / "defaced").write_text("evil")
     damaged = snapshot(site)
     started = service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={})
-    running(service, started, 1)
-    service.kill()
+    kill_with(service, hold(service, "--extract"))
     assert not differences(damaged, snapshot(site)) or not differences(before, snapshot(site))
     service.start()
     ended = service.wait(started)
@@ -86,7 +84,7 @@ def test_cancel_stops_a_running_backup_and_leaves_nothing(
 ) -> None:
     big(site)
     started = service.call("POST", "/api/backups", 202, json={"domain_id": domain["id"], "type": "files"})
-    hold(service, "tar")
+    hold(service, "--create")
     service.call("POST", f"/api/operations/{started['id']}/cancel")
     ended = service.wait(started)
     assert ended["status"] == "cancelled"
