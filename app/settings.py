@@ -39,12 +39,14 @@ class SitesSettings(BaseModel):
 
 
 class JobSettings(BaseModel):
-    """`concurrency`: operations at once; `components`: parts of one backup at once."""
+    """`concurrency`: operations at once; `components`: parts of one backup at once. `reserve_bytes`: a backup
+    does not start when less than this would be left at its destination."""
 
     concurrency: int = Field(2, ge=1)
     components: int = Field(3, ge=1)
     max_attempts: int = Field(5, ge=1)
     sweep_grace_hours: int = Field(24, ge=0)
+    reserve_bytes: int = Field(64 << 20, ge=0)
     polling_seconds: float = Field(0.2, gt=0)
 
 

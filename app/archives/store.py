@@ -81,6 +81,10 @@ class BackupStore:
                 "or its hash differs"
             )
 
+    async def free_bytes(self) -> int | None:
+        """Space left at the destination; None where it cannot tell."""
+        return await self._driver.free_bytes()
+
     async def present(self, stored: StoredObject) -> bool:
         """True when an object of the recorded size is there."""
         try:

@@ -13,7 +13,7 @@ from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import LiberuError, NotFound
+from app.errors import LiberuError, NoSpace, NotFound
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Apply, Outcome
 from app.jobs.writer import BackupRun, BackupWriter, folder_of, recorded, status_of
@@ -44,6 +44,8 @@ class BackupJob:
         plan = await context.step("plan", lambda: _plan(run, operation.attempt))
         run.folder = folder_of(run.backup, self._keys.installation, plan["attempt"])
         run.items = [Planned(**item) for item in plan["items"]]
+        if operation.attempt == 1:
+            await self._check_room(run)
         for item in run.items:
             context.track(item.number, item.name, "pending")
         limit = asyncio.Semaphore(self._settings.components)
@@ -67,6 +69,18 @@ class BackupJob:
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message, set_status(operation.backup_id, status, message))
+
+    async def _check_room(self, run: BackupRun) -> None:
+        """Raises NoSpace before anything is read. What a first backup will take cannot be known."""
+        async with self._database.transaction() as session:
+            sizes = await BackupRepository(session).last_stored_sizes(run.domain.uid)
+        expected = sum(sizes.get((item.kind, item.name), 0) for item in run.items)
+        free = await run.store.free_bytes()
+        if free is not None and free < expected + self._settings.reserve_bytes:
+            raise NoSpace(
+                f"There is too little space: the destination has {free} bytes free, the last backup took {expected}, and "
+                f"{self._settings.reserve_bytes} are kept free. Free some, or choose another destination"
+            )
 
     async def _load(self, operation: Operation) -> BackupRun:
         async with self._database.transaction() as session:

@@ -141,9 +141,12 @@ def test_an_unsupported_component_makes_it_partial_never_completed(service: Serv
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_a_destination_that_runs_full_fails_and_spares_older_backups(
-    service: Service, domain: dict[str, Any]
-) -> None:
+def test_a_destination_that_runs_full_fails_and_spares_older_backups(folder: Path, site: Path) -> None:
+    service = Service(folder, LIBERU_JOBS__RESERVE_BYTES="0")
+    service.start()
+    domain = service.call(
+        "POST", "/api/domains", 201, json={"domain_name": "full.example.com", "document_root": str(site)}
+    )
     disk = service.folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=True)
@@ -155,6 +158,7 @@ def test_a_destination_that_runs_full_fails_and_spares_older_backups(
         assert "space" in backup["error_message"]
         assert [path for path in disk.rglob("*") if path.is_file()] == []
     finally:
+        service.stop()
         subprocess.run(["umount", str(disk)], check=True)
 
 
@@ -179,3 +183,16 @@ def test_events_end_with_the_operation(service: Service, domain: dict[str, Any])
     assert last["status"] == "completed"
     assert last["bytes_done"] > 1 << 20
     assert "event: ended" in lines
+
+
+def test_no_space_before_a_backup_starts(folder: Path, site: Path) -> None:
+    service = Service(folder, LIBERU_JOBS__RESERVE_BYTES=str(1 << 60))
+    service.start()
+    try:
+        body = {"domain_name": "full.example.com", "document_root": str(site)}
+        backup = service.backup(service.call("POST", "/api/domains", 201, json=body))
+        assert (backup["status"], backup["operation"]["error_code"]) == ("failed", "no_space")
+        assert "bytes free" in backup["error_message"]
+        assert archives(service) == []
+    finally:
+        service.stop()

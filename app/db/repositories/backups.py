@@ -64,10 +64,17 @@ class BackupRepository(Repository):
 
     async def last_sizes(self, domain_uid: str) -> dict[tuple[str, str], int]:
         """Plain size of each (kind, name) when it was last backed up, for an honest estimate."""
+        return await self._last(domain_uid, BackupComponent.plain_size)
+
+    async def last_stored_sizes(self, domain_uid: str) -> dict[tuple[str, str], int]:
+        """As `last_sizes`, of what lies at the destination."""
+        return await self._last(domain_uid, BackupComponent.stored_size)
+
+    async def _last(self, domain_uid: str, size_column: Any) -> dict[tuple[str, str], int]:
         query = (
-            select(BackupComponent.kind, BackupComponent.name, BackupComponent.plain_size)
+            select(BackupComponent.kind, BackupComponent.name, size_column)
             .join(Backup, Backup.id == BackupComponent.backup_id)
-            .where(Backup.domain_uid == domain_uid, BackupComponent.plain_size.is_not(None))
+            .where(Backup.domain_uid == domain_uid, size_column.is_not(None))
             .order_by(BackupComponent.id.desc())
             .limit(200)
         )
