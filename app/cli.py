@@ -50,6 +50,19 @@ def openapi(
         sys.exit(f"{check} is not what the application says: python -m app.cli openapi > {check}")
 
 
+@cli.command("recovery-kit")
+def recovery_kit(out: Annotated[Path, typer.Argument(help="File to write; must not exist")]) -> None:
+    """Write every key of this installation into one file, to be kept somewhere else."""
+    from app.errors import KeyMaterialInvalid
+    from app.security.recovery_kit import write_kit
+
+    try:
+        write_kit(Settings().data / "keys", out)
+    except KeyMaterialInvalid as error:
+        sys.exit(error.message)
+    typer.echo(f"Wrote {out}. Whoever has it can open every backup: keep it safe, and away from this machine.")
+
+
 @cli.command()
 def sweep(
     grace_hours: Annotated[int | None, typer.Option(help="Spare what is younger")] = None,

@@ -12,6 +12,7 @@ from app.api.audit import AuditMiddleware
 from app.api.routers import backups, health, resources
 from app.bootstrap import application
 from app.schemas.common import Problem
+from app.security.recovery_kit import kit_saved
 from app.settings import Settings
 
 _BANNER = """
@@ -19,8 +20,9 @@ First start. This admin token is shown once, keep it now:
 
     {token}
 
-Back up {keys} somewhere else: without these keys no backup can be opened.
+The keys are in {keys}: without them no encrypted backup can be opened.
 """
+_NO_KIT = "No recovery kit has been saved. Make one and keep it elsewhere: python -m app.cli recovery-kit FILE"
 
 _ERRORS = {code: {"model": Problem} for code in (401, 403, 404, 409, 422)}
 
@@ -33,9 +35,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         async with application(chosen) as started:
             app.state.container = started.container
+            keys = chosen.data.absolute() / "keys"
             if started.first_token is not None:
-                keys = chosen.data.absolute() / "keys"
                 print(_BANNER.format(token=started.first_token, keys=keys), flush=True)  # noqa: T201,RUF100
+            if not kit_saved(keys):
+                print(_NO_KIT, flush=True)  # noqa: T201,RUF100
             yield
 
     app = FastAPI(

@@ -78,7 +78,7 @@ class BackupJob:
         free = await run.store.free_bytes()
         if free is not None and free < expected + self._settings.reserve_bytes:
             raise NoSpace(
-                f"There is too little space: the destination has {free} bytes free, the last backup took {expected}, and "
+                f"There is too little space: {free} bytes are free, the last backup took {expected}, and "
                 f"{self._settings.reserve_bytes} are kept free. Free some, or choose another destination"
             )
 

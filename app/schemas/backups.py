@@ -11,7 +11,7 @@ from pydantic import Field, computed_field, field_validator
 from app.schemas.common import Model, human_size
 
 BackupType = Literal["full", "files", "database", "email"]
-Status = Literal["pending", "running", "completed", "partial", "failed", "cancelled"]
+Status = Literal["pending", "running", "completed", "partial", "failed", "cancelled", "deleting"]
 LABELS = {"full": "Full Backup", "files": "Files Only", "database": "Database Only", "email": "Email Only"}
 MAX_METADATA = 1 << 20
 

@@ -113,14 +113,20 @@ class BackupService:
         return await self._operations.start(unit, principal, idempotency, make)
 
     async def delete(self, unit: Unit, principal: Principal, backup_id: int) -> None:
-        """Delete a backup at its destination, then its row. Idempotent; raises Conflict while it is in use."""
+        """Delete a backup at its destination, then its row. Raises Conflict while it is in use.
+
+        Its status is `deleting` from before the first object goes: a crash in between leaves nothing that claims
+        to be restorable, and deleting again goes on.
+        """
         principal.require("backups:delete")
         backup = await self.get(unit, principal, backup_id)
         repository = BackupRepository(unit.session)
         if await repository.in_use(backup_id):
             raise Conflict(f"Backup {backup_id} is being made or restored; wait for it or cancel the operation")
-        for copy in backup.copies:
-            destination = await DestinationRepository(unit.session).get(copy.destination_id)
+        found = [(copy, await DestinationRepository(unit.session).get(copy.destination_id)) for copy in backup.copies]
+        backup.status = "deleting"
+        await unit.release()
+        for copy, destination in found:
             if destination is not None:
                 await self._destinations.store(destination).delete(copy.manifest_key)
         await repository.delete(backup)

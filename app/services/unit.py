@@ -14,3 +14,7 @@ class Unit:
 
     session: AsyncSession
     after_commit: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    async def release(self) -> None:
+        """Commit what was written so far, so that no transaction is open while bytes move."""
+        await self.session.commit()

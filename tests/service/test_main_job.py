@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from app.deployments.base import STAGING_PREFIX
 from demo.sample_files import differences, snapshot
-from demo.service import Service
+from demo.service import ROOT, Service
 
 
 def archives(service: Service) -> list[Path]:
@@ -105,6 +106,39 @@ def test_delete_removes_every_byte_at_the_destination(service: Service, domain: 
     service.call("DELETE", f"/api/backups/{backup['id']}", 204)
     assert archives(service) == []
     service.call("GET", f"/api/backups/{backup['id']}", 404)
+
+
+def test_a_deletion_that_fails_leaves_nothing_that_claims_to_be_restorable(
+    service: Service, domain: dict[str, Any]
+) -> None:
+    backup = service.backup(domain)
+    store, hidden = service.folder / "data/backups", service.folder / "data/hidden"
+    store.rename(hidden)
+    store.write_text("a file where a folder should be")
+    service.call("DELETE", f"/api/backups/{backup['id']}", 409)
+    assert service.call("GET", f"/api/backups/{backup['id']}")["status"] == "deleting"
+    service.call("POST", f"/api/backups/{backup['id']}/restore", 409, json={})
+    store.unlink()
+    hidden.rename(store)
+    service.call("DELETE", f"/api/backups/{backup['id']}", 204)
+    assert archives(service) == []
+
+
+def test_the_recovery_kit_opens_what_this_installation_stored(service: Service, tmp_path: Path) -> None:
+    assert "No recovery kit has been saved" in service.output
+    argv = [sys.executable, "-m", "app.cli", "recovery-kit", str(tmp_path / "kit.tar")]
+    env = {"PATH": os.environ["PATH"], "LIBERU_DATA": str(service.folder / "data")}
+    subprocess.run(argv, env=env, cwd=ROOT, check=True, capture_output=True)
+    assert (tmp_path / "kit.tar").stat().st_mode & 0o777 == 0o600
+    subprocess.run(["tar", "-xf", str(tmp_path / "kit.tar"), "-C", str(tmp_path)], check=True)
+    for name in ("master.key", "age-identity.txt", "signing.key", "installation-id"):
+        assert (tmp_path / "keys" / name).read_text() == (service.folder / "data/keys" / name).read_text()
+    again = subprocess.run(argv, env=env, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "choose another file" in again.stderr
+    service.stop()
+    service.start()
+    assert service.output.count("No recovery kit has been saved") == 1
 
 
 def test_a_missing_document_root_fails_honestly(service: Service, domain: dict[str, Any], site: Path) -> None:

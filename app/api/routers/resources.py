@@ -105,7 +105,9 @@ async def test_destination(
     destination_id: int, unit: Transaction, caller: Caller, services: Services
 ) -> ConnectionTest:
     caller.require("destinations:manage")
-    return await services.destinations.test(await services.destinations.get(unit, caller, destination_id))
+    destination = await services.destinations.get(unit, caller, destination_id)
+    await unit.release()
+    return await services.destinations.test(destination)
 
 
 @router.post("/tokens", status_code=201, tags=["security"])
