@@ -15,6 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+from psycopg.sql import SQL, Identifier
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -38,6 +41,15 @@ class PostgresqlServer:
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()
+
+    @contextmanager
+    def locked(self, table: str, database: str) -> Iterator[None]:
+        """Hold an exclusive lock on a table."""
+        with psycopg.connect(
+            host="127.0.0.1", port=self.port, user="admin", password=self.admin_password, dbname=database
+        ) as connection:
+            connection.execute(SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(Identifier(table)))
+            yield
 
 
 @contextmanager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from demo.sample_files import differences, snapshot
-from demo.service import Service
+from demo.service import ROOT, Service
 from tests.service.conftest import SITE_UID
 from tests.service.test_main_job import archives, leftovers
 
@@ -61,6 +63,11 @@ def test_a_backup_goes_on_after_kill_9(service: Service, domain: dict[str, Any],
     stored = sum(path.stat().st_size for path in archives(service) if not path.name.startswith(".put-"))
     listed = [service.call("GET", f"/api/backups/{i}")["file_size"] for i in (older["id"], started["backup_id"])]
     assert stored == sum(listed), "what the killed attempt left is only a temporary file, for the sweep"
+    service.stop()
+    argv = [sys.executable, "-m", "app.cli", "sweep", "--grace-hours", "0"]
+    env = {"PATH": os.environ["PATH"], "LIBERU_DATA": str(service.folder / "data")}
+    subprocess.run(argv, env=env, cwd=ROOT, check=True, capture_output=True)
+    assert sum(path.stat().st_size for path in archives(service)) == sum(listed), "no leftovers after the sweep"
 
 
 def test_a_restore_goes_on_after_kill_9(service: Service, domain: dict[str, Any], site: Path) -> None:

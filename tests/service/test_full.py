@@ -65,3 +65,24 @@ def test_a_wrong_password_is_partial_and_names_the_database(
     assert "PostgreSQL database shop: access denied to shop" in backup["error_message"]
     only = service.backup(service.call("GET", "/api/domains")["data"][0], "database")
     assert only["status"] == "failed"
+
+
+def test_files_are_read_only_after_the_databases_snapshot_is_open(
+    service: Service, site: Path, server: PostgresqlServer
+) -> None:
+    database = {
+        "engine": "postgresql", "name": "shop", "username": "shop", "password": "canary-pw",
+        "host": "127.0.0.1", "port": server.port,
+    }  # fmt: skip
+    body = {"domain_name": "full.example.com", "document_root": str(site), "databases": [database]}
+    domain = service.call("POST", "/api/domains", 201, json=body)
+    with server.locked("t", "shop"):
+        started = service.call("POST", "/api/backups", 202, json={"domain_id": domain["id"], "type": "full"})
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = 'shop'"
+        service.until(lambda: server.run(waiting), lambda count: count == "1")
+        states = service.until(
+            lambda: service.call("GET", f"/api/operations/{started['id']}")["progress"],
+            lambda progress: any(part["state"] == "running" for part in progress.values()),
+        )
+        assert {part["name"]: part["state"] for part in states.values()} == {"files": "pending", "shop": "running"}
+    assert service.wait(started)["status"] == "completed"
