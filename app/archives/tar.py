@@ -16,6 +16,7 @@ from app.errors import ArchiveDamaged
 BLOCK = 512
 _MAX_EXTENDED = 16 << 20
 _ZERO = bytes(BLOCK)
+_MAX_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class TarScanner:
                 position += BLOCK
                 continue
             self._zero_blocks = 0
+            _check(header)
             kind = header[156:157]
             size = _number(header[124:136])
             if kind in b"xgLK":
@@ -81,7 +83,6 @@ class TarScanner:
                 self._extend(kind, buffer[position + BLOCK : position + BLOCK + size])
                 position += needed
                 continue
-            _check(header)
             member, stored = self._member(header, kind, size)
             self._skip = _padded(stored)
             position += BLOCK
@@ -104,14 +105,14 @@ class TarScanner:
             prefix = header[345:500].partition(b"\0")[0]
             if prefix and header[257:263] == b"ustar\0":
                 path = prefix + b"/" + path
-        stored = int(pax[b"size"]) if b"size" in pax else size
-        real = pax.get(b"GNU.sparse.realsize") or pax.get(b"GNU.sparse.size")
+        stored = _decimal(pax[b"size"]) if b"size" in pax else size
+        real = pax.get(b"GNU.sparse.realsize", pax.get(b"GNU.sparse.size"))
         letter = _TYPES.get(kind, "f")
         if letter not in "fh":
             stored = 0
-        expanded = int(real) if real else stored
-        uid = int(pax[b"uid"]) if b"uid" in pax else _number(header[108:116])
-        gid = int(pax[b"gid"]) if b"gid" in pax else _number(header[116:124])
+        expanded = stored if real is None else _decimal(real)
+        uid = _decimal(pax[b"uid"]) if b"uid" in pax else _number(header[108:116])
+        gid = _decimal(pax[b"gid"]) if b"gid" in pax else _number(header[116:124])
         link = pax.get(b"linkpath") or header[157:257].partition(b"\0")[0]
         return Member(normalised(path), letter, expanded, uid, gid, link), stored
 
@@ -130,12 +131,24 @@ def _padded(size: int) -> int:
 
 def _number(field: bytes) -> int:
     if field[0] & 0x80:  # base-256, for what octal digits cannot hold
-        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+        return _bounded(int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big"))
     text = field.strip(b" \0")
-    try:
-        return int(text or b"0", 8)
-    except ValueError as error:
-        raise ArchiveDamaged("The tar archive holds a header with a malformed number") from error
+    if text.strip(b"01234567"):
+        raise ArchiveDamaged("The tar archive holds a header with a malformed number")
+    return int(text or b"0", 8)
+
+
+def _decimal(value: bytes) -> int:
+    if not (value.isdigit() and len(value) <= _MAX_DIGITS):
+        raise ArchiveDamaged("The tar archive holds an extended header with a malformed number")
+    return _bounded(int(value))
+
+
+def _bounded(number: int) -> int:
+    """What a member list can hold."""
+    if number >= 1 << 63:
+        raise ArchiveDamaged("The tar archive holds a header with an impossible number")
+    return number
 
 
 def _check(header: bytes) -> None:
@@ -149,9 +162,10 @@ def _pax_records(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
     while position < len(payload):
         space = payload.find(b" ", position)
         digits = payload[position:space]
-        if space < 0 or not digits.isdigit() or int(digits) < space - position + 3:
+        length = _decimal(digits)
+        if space < 0 or length < space - position + 3:
             raise ArchiveDamaged("The tar archive holds a malformed extended header")
-        end = position + int(digits)
+        end = position + length
         key, equals, value = payload[space + 1 : end - 1].partition(b"=")
         if not equals or end > len(payload):
             raise ArchiveDamaged("The tar archive holds a malformed extended header")

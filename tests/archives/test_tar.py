@@ -6,6 +6,7 @@ import io
 import tarfile
 from contextlib import suppress
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,22 @@ def test_a_flipped_or_cut_archive_is_refused_or_read_but_never_breaks_the_scanne
     cut = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
     with suppress(ArchiveDamaged):
         _scan(cut, 700)
+
+
+@pytest.mark.parametrize("value", [b"-5", b"\x00097152", b"1_0", b"9" * 5000, b"9223372036854775808", b""])
+@pytest.mark.parametrize("key", [b"size", b"uid", b"GNU.sparse.realsize"])
+def test_numbers_that_are_none(key: bytes, value: bytes) -> None:
+    record = key + b"=" + value + b"\n"
+    length = next(n for n in range(len(record), len(record) + 9) if n == len(record) + len(str(n)) + 1)
+    payload = b"%d %s" % (length, record)
+    with pytest.raises(ArchiveDamaged, match="number"):
+        _scan(_entry(b"x", payload) + _entry(b"0", b""), 512)
+
+
+def _entry(kind: bytes, payload: bytes) -> bytes:
+    info = tarfile.TarInfo("name")
+    info.type, info.size = kind, len(payload)
+    return info.tobuf() + payload + bytes(-len(payload) % 512)
 
 
 @given(st.binary(max_size=4000))
