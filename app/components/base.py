@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -95,3 +96,25 @@ class RestoreContext:
     record: Callable[[dict[str, Any]], Awaitable[None]]
     safety: SafetyCopy
     allow_without_safety_copy: bool = False
+
+
+class Component(ABC):
+    """One part of a site, blind to where the site runs."""
+
+    @abstractmethod
+    async def dump(self) -> Dump:
+        """Begin a dump. Raises what keeps it from beginning; its stream and `verify` raise the rest."""
+
+    @abstractmethod
+    async def preflight(self, context: RestoreContext, plain_size: int) -> str:
+        """How a restore of `plain_size` bytes would be done. Touches nothing; raises what speaks against it."""
+
+    @abstractmethod
+    async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
+        """Replace what is live by `source`, whose last chunk comes only when its hash is right. Closes `source`.
+
+        On any error what is live is as it was, or the error says what it is now.
+        """
+
+    async def tidy(self, journal: dict[str, Any]) -> None:  # noqa: B027  most restores keep nothing
+        """Remove what a restore that has ended kept, for example the tree it replaced. Idempotent."""

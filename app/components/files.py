@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import Member, MemberList, TarScanner
-from app.components.base import Dump, Report, RestoreContext
+from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.tar_tool import judge_stderr, probe
 from app.deployments.base import Deployment, Outcome, SwapMode, SwapPlan, User
 from app.errors import (
@@ -82,7 +83,7 @@ async def dump_tree(deployment: Deployment, folder: str, reader: User | None, ex
     return Dump(marker.watch(output), report, verify)
 
 
-class FilesComponent:
+class FilesComponent(Component):
     kind = "files"
 
     def __init__(self, deployment: Deployment, target: FilesTarget) -> None:
@@ -119,7 +120,7 @@ class FilesComponent:
             mode = await self.preflight(context, plain_size)
             report.facts["mode"] = mode
             plan = SwapPlan(self._target.document_root, context.operation, mode, context.clear_existing)
-            await context.record({"plan": {"target": plan.target, "mode": mode, "clear": plan.clear_existing}})
+            await context.record({"plan": asdict(plan)})
             if mode == "in_place":
                 await self._in_place(source, context, report)
                 return report
@@ -128,9 +129,15 @@ class FilesComponent:
                 await self.extract(source, staging, report)
                 swap = await tree.swap(plan, context.confirm)
                 report.facts["carried_over"] = swap.carried_over
-            finally:
+            except BaseException:
                 await asyncio.shield(self._end(plan))
+                raise
             return report
+
+    async def tidy(self, journal: dict[str, Any]) -> None:
+        """The site is live already: removing a large old tree takes longer than swapping it."""
+        if "plan" in journal:
+            await self._deployment.tree.discard(SwapPlan(**journal["plan"]))
 
     async def _end(self, plan: SwapPlan) -> None:
         """Complete a swap that was interrupted, and remove staging, whatever happened before."""
@@ -139,13 +146,8 @@ class FilesComponent:
 
     async def _finish(self, context: RestoreContext) -> bool:
         """Complete what an earlier attempt began; True when its tree is in place."""
-        recorded = context.journal["plan"]
-        if recorded["mode"] == "in_place":
-            return False
-        plan = SwapPlan(recorded["target"], context.operation, recorded["mode"], recorded["clear"])
-        in_place = await self._deployment.tree.finish(plan)
-        await self._deployment.tree.discard(plan)
-        return in_place
+        plan = SwapPlan(**context.journal["plan"])
+        return plan.mode != "in_place" and await self._deployment.tree.finish(plan)
 
     async def extract(self, source: ByteStream, staging: str, report: Report) -> None:
         """Extract into an empty folder and compare with the member list. Raises MemberMismatch, NoSpace."""

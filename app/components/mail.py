@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from app.archives.streams import ByteStream
-from app.components.base import Dump, Report, RestoreContext
+from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.files import FilesComponent, FilesTarget, dump_tree
 from app.deployments.base import Deployment, SwapPlan, User
 from app.errors import NoSpace, TargetMissing
@@ -42,7 +42,7 @@ class MaildirRules:
         return None if name.startswith(_INDEXES) else name.partition(b":2,")[0]
 
 
-class MailComponent:
+class MailComponent(Component):
     kind = "mail"
 
     def __init__(self, deployment: Deployment, target: MailTarget) -> None:

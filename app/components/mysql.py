@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 
 from app.archives.streams import ByteStream
-from app.components.base import Dump, Report, RestoreContext
+from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.mysql_client import MysqlClient, MysqlTarget, literal
 from app.components.mysql_dump import dump_database, take_inventory
 from app.components.mysql_restore import InPlaceRestore, ScratchRestore
@@ -16,7 +16,7 @@ from app.errors import DatabaseAccessDenied, LoadFailed
 _TOO_MUCH = "'SUPER', 'FILE', 'CREATE USER', 'SHUTDOWN', 'DROP', 'INSERT', 'SET USER', 'SET_USER_ID'"
 
 
-class MysqlComponent:
+class MysqlComponent(Component):
     kind = "mysql"
 
     def __init__(self, deployment: Deployment, target: MysqlTarget) -> None:

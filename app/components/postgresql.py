@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
-from app.components.base import Dump, Report, RestoreContext
+from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.psql_script import ScriptFilter
 from app.deployments.base import CommandResult, Deployment
 from app.errors import (
@@ -139,7 +139,7 @@ class _DumpWatch:
             raise DumpIncomplete(f"The database has {self._tables} tables, the dump holds none or was cut")
 
 
-class PostgresqlComponent:
+class PostgresqlComponent(Component):
     kind = "postgresql"
 
     def __init__(self, deployment: Deployment, target: PostgresqlTarget) -> None:

@@ -16,6 +16,7 @@ from app.db.session import Database
 from app.errors import LiberuError, NoSpace, NotFound
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Apply, Outcome
+from app.jobs.runner import Job
 from app.jobs.writer import BackupRun, BackupWriter, folder_of, recorded, status_of
 from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, Planned, planned
@@ -23,7 +24,7 @@ from app.services.destinations import DestinationService
 from app.settings import JobSettings
 
 
-class BackupJob:
+class BackupJob(Job):
     def __init__(
         self,
         database: Database,

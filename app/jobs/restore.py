@@ -7,7 +7,7 @@ from typing import Any
 
 from app.archives.manifest import ComponentDetails, Details, Manifest
 from app.archives.store import BackupStore
-from app.components.base import RestoreContext
+from app.components.base import Component, RestoreContext
 from app.db.models import Backup, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
@@ -16,10 +16,11 @@ from app.db.session import Database
 from app.errors import LiberuError, ManifestInvalid, NotFound
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Outcome
+from app.jobs.runner import Job
 from app.jobs.safety import BackupSource, SafetyBackup, safety_ended
 from app.jobs.writer import BackupWriter
 from app.security.keys import KeyRing
-from app.services.components import Component, ComponentFactory, facts_of
+from app.services.components import ComponentFactory, facts_of
 from app.services.destinations import DestinationService
 
 
@@ -33,7 +34,7 @@ class _Run:
     identities: list[str]
 
 
-class RestoreJob:
+class RestoreJob(Job):
     def __init__(
         self, database: Database, components: ComponentFactory, destinations: DestinationService, keys: KeyRing
     ) -> None:
@@ -62,6 +63,19 @@ class RestoreJob:
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message, safety_ended(operation.journal))
+
+    async def tidy(self, operation: Operation) -> None:
+        """What was replaced is kept until the operation has ended."""
+        kept = {number: journal for number, journal in operation.journal.items() if "plan" in journal}
+        if not kept:
+            return
+        async with self._database.transaction() as session:
+            domain = await DomainRepository(session).get(operation.domain_id or 0)
+        if domain is None:
+            raise NotFound(f"The domain of operation {operation.uid} is gone: what it replaced is still there")
+        for journal in kept.values():
+            component = await self._components.build(domain, journal["kind"], journal["name"])
+            await component.tidy(journal)
 
     async def _load(self, operation: Operation) -> _Run:
         async with self._database.transaction() as session:
@@ -120,7 +134,8 @@ class RestoreJob:
     def _context(
         self, run: _Run, operation: Operation, part: ComponentDetails, context: JobContext
     ) -> RestoreContext:
-        journal: dict[str, Any] = operation.journal.setdefault(str(part.number), {})
+        about = {"kind": part.kind, "name": part.name}
+        journal: dict[str, Any] = operation.journal.setdefault(str(part.number), about)
 
         async def record(entry: dict[str, Any]) -> None:
             journal.update(entry)

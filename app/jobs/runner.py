@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 from app.db.base import now
 from app.db.models import AuditEvent, Operation
@@ -17,12 +17,17 @@ from app.jobs.outcome import Outcome
 log = logging.getLogger(__name__)
 
 
-class Job(Protocol):
-    async def run(self, operation: Operation, context: JobContext) -> Outcome: ...
+class Job(ABC):
+    @abstractmethod
+    async def run(self, operation: Operation, context: JobContext) -> Outcome:
+        """Do the work. May be called again after a restart: what `context.step` recorded is not done twice."""
 
+    @abstractmethod
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         """The outcome of an operation that was cancelled or failed as a whole."""
-        ...
+
+    async def tidy(self, operation: Operation) -> None:  # noqa: B027  most jobs keep nothing
+        """Remove what was kept until the operation had ended. Idempotent; its failure changes no outcome."""
 
 
 class OperationRunner:
@@ -35,17 +40,26 @@ class OperationRunner:
         """Run an operation to its end. A cancellation from outside leaves it to the next start."""
         async with self._database.transaction() as session:
             operation = await OperationRepository(session).claim(uid)
+            ended = None if operation is not None else await OperationRepository(session).by_uid(uid)
         if operation is None:
+            if ended is not None:
+                await self._tidy(ended)
             return
         job = self._jobs[operation.type]
         context = JobContext(uid, operation.attempt, self._database, step)
         if operation.attempt > self._max_attempts:
             message = f"The service was stopped {self._max_attempts} times while this ran; it was given up"
-            await self._end(operation, context, await self._failed(job, operation, "crashed", message))
-            return
-        outcome = await self._work(job, operation, context)
-        if outcome is not None:
-            await self._end(operation, context, outcome)
+            outcome: Outcome | None = await self._failed(job, operation, "crashed", message)
+        else:
+            outcome = await self._work(job, operation, context)
+        if outcome is not None and await self._end(operation, context, outcome):
+            await self._tidy(operation)
+
+    async def _tidy(self, operation: Operation) -> None:
+        try:
+            await self._jobs[operation.type].tidy(operation)
+        except LiberuError:
+            log.exception("Operation %s has ended, but not all that it kept could be removed", operation.uid)
 
     async def _work(self, job: Job, operation: Operation, context: JobContext) -> Outcome | None:
         body = asyncio.create_task(job.run(operation, context))
@@ -76,7 +90,8 @@ class OperationRunner:
         outcome.code = code
         return outcome
 
-    async def _end(self, operation: Operation, context: JobContext, outcome: Outcome) -> None:
+    async def _end(self, operation: Operation, context: JobContext, outcome: Outcome) -> bool:
+        """Record the outcome; False when another attempt owns the operation."""
         request = {key: value for key, value in operation.request.items() if key != "identity"}
         async with self._database.transaction() as session:
             owned = await OperationRepository(session).update_owned(
@@ -92,7 +107,7 @@ class OperationRunner:
                 finished_at=now(),
             )
             if not owned:
-                return
+                return False
             if outcome.apply is not None:
                 await outcome.apply(session)
             session.add(
@@ -104,3 +119,4 @@ class OperationRunner:
                     detail={"backup_id": operation.backup_id, "code": outcome.code},
                 )
             )
+        return True

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from app.archives.streams import ByteStream
-from app.components.base import Dump, Report, RestoreContext
+from app.components.base import Component, Report
 from app.components.files import FilesComponent, FilesTarget
 from app.components.mail import MailComponent, MailTarget
 from app.components.mysql import MysqlComponent
@@ -34,14 +33,6 @@ class Planned:
     number: int
     kind: str
     name: str
-
-
-class Component(Protocol):
-    async def dump(self) -> Dump: ...
-
-    async def preflight(self, context: RestoreContext, plain_size: int) -> str: ...
-
-    async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report: ...
 
 
 def planned(domain: Domain, type: str) -> list[Planned]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.archives.streams import from_bytes
+from app.components.base import Report
 from app.components.files import FilesComponent, FilesTarget
 from app.deployments.base import STAGING_PREFIX, User
 from app.deployments.standalone import StandaloneDeployment
@@ -35,6 +36,12 @@ def component(root: Path, **options: object) -> FilesComponent:
     return FilesComponent(StandaloneDeployment(), target)
 
 
+async def restored(target: FilesComponent, archive: bytes, context: Context) -> Report:
+    report = await target.restore(from_bytes(archive), context.context, len(archive))
+    await target.tidy(context.context.journal)
+    return report
+
+
 def leftovers(root: Path) -> list[str]:
     return [path.name for folder in (root, root.parent) for path in folder.iterdir() if STAGING_PREFIX in path.name]
 
@@ -50,7 +57,7 @@ async def test_everything_comes_back(root: Path, mode: str, monkeypatch: pytest.
     shutil.rmtree(root / "d00")
     (root / "large.bin").write_bytes(b"damaged")
     (root / "defaced.php").write_text("evil")
-    report = await component(root).restore(from_bytes(archive), Context().context, len(archive))
+    report = await restored(component(root), archive, Context())
     assert report.facts["mode"] == mode
     assert codes(report) == []
     after = snapshot(root)
@@ -77,7 +84,7 @@ async def test_without_clear_existing_newer_files_stay(
     (root / "empty").unlink()
     (root / "empty").mkdir()
     (root / "empty" / "inner").write_text("a folder where a file was")
-    await component(root).restore(from_bytes(archive), Context(clear=False).context, len(archive))
+    await restored(component(root), archive, Context(clear=False))
     assert (root / "uploaded since.jpg").read_text() == "keep me"
     assert (root / "d00" / "new folder" / "x").read_text() == "keep me too"
     after = snapshot(root)
@@ -97,7 +104,7 @@ async def test_a_file_written_while_the_clone_is_made_is_carried_over(root: Path
         (root / "late.txt").write_text("written after the clone")
 
     object.__setattr__(context.context, "confirm", late)
-    report = await component(root).restore(from_bytes(archive), context.context, len(archive))
+    report = await restored(component(root), archive, context)
     assert (root / "late.txt").read_text() == "written after the clone"
     assert report.facts["carried_over"] == 1
 
@@ -175,7 +182,7 @@ async def test_busybox_tar_keeps_plain_files_and_says_what_it_loses(tmp_path: Pa
     archive = await collect(dump)
     assert codes(dump.report) == ["tar_limited"]
     (root / "index.html").write_text("defaced")
-    await limited.restore(from_bytes(archive), Context().context, len(archive))
+    await restored(limited, archive, Context())
     assert (root / "index.html").read_text() == "hello"
     assert (root / "sub" / "x").read_text() == "x"
 
@@ -189,7 +196,7 @@ async def test_unreadable_files_make_it_incomplete_each_named(root: Path) -> Non
     archive = await collect(dump)
     assert sorted(str(lack.subject) for lack in dump.report.incomplete) == ["empty", "locked"]
     context = Context(clear=False)
-    report = await component(root).restore(from_bytes(archive), context.context, len(archive))
+    report = await restored(component(root), archive, context)
     assert "empty" not in codes(report)
 
 
@@ -253,7 +260,7 @@ async def test_a_document_root_that_is_a_mount_point_swaps_its_entries(mounted: 
     before = snapshot(mounted)
     archive = await collect(await component(mounted).dump())
     shutil.rmtree(mounted / "d00")
-    report = await component(mounted).restore(from_bytes(archive), Context().context, len(archive))
+    report = await restored(component(mounted), archive, Context())
     assert report.facts["mode"] == "entries"
     after = snapshot(mounted)
     before.pop(b"."), after.pop(b".")
@@ -271,7 +278,7 @@ async def test_no_room_needs_consent_and_then_restores_in_place(mounted: Path) -
     with pytest.raises(ConsentRequired):
         await component(mounted).restore(from_bytes(archive), Context().context, len(archive))
     assert (mounted / "page").read_text() == "defaced"
-    report = await component(mounted).restore(from_bytes(archive), Context(in_place=True).context, len(archive))
+    report = await restored(component(mounted), archive, Context(in_place=True))
     assert codes(report) == ["in_place"]
     assert (mounted / "page").read_text() == "old"
 
@@ -308,6 +315,7 @@ async def test_a_restart_finishes_a_swap_of_entries_that_had_begun(
     assert leftovers(root) != []
     report = await target.restore(from_bytes(archive), context.context, len(archive))
     assert report.facts == {"resumed": True}
+    await target.tidy(context.context.journal)
     after = snapshot(root)
     before.pop(b"."), after.pop(b".")
     assert differences(before, after) == []

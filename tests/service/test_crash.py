@@ -13,7 +13,7 @@ from typing import Any
 from demo.sample_files import differences, snapshot
 from demo.service import ROOT, Service
 from tests.service.conftest import SITE_UID
-from tests.service.test_main_job import archives, leftovers
+from tests.service.test_main_job import archives, tidied
 
 
 def big(site: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_restore_goes_on_after_kill_9(service: Service, domain: dict[str, Any]
     ended = service.wait(started)
     assert ended["status"] == "completed", ended
     assert differences(before, snapshot(site)) == []
-    assert leftovers(site) == []
+    tidied(service, site)
 
 
 def test_cancel_stops_a_running_backup_and_leaves_nothing(

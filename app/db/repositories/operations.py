@@ -18,6 +18,9 @@ class OperationRepository(Repository):
     async def get(self, operation_id: int) -> Operation | None:
         return await self._session.get(Operation, operation_id, populate_existing=True)
 
+    async def by_uid(self, uid: str) -> Operation | None:
+        return await self._session.scalar(select(Operation).where(Operation.uid == uid))
+
     async def page(
         self, request: PageRequest, *, user_id: int | None, type: str | None, status: str | None
     ) -> Page[Operation]:
