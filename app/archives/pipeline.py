@@ -63,8 +63,9 @@ def decode(source: ByteStream, identities: Sequence[str] | None, expected: Expec
 
     The last chunk is withheld until sizes and hashes match what was recorded, so that no consumer can take
     a cut or altered archive for a whole one. Raises ArchiveDamaged, DecryptionFailed. Closes `source`.
+    Of an encrypted archive the plain hash alone is compared: age authenticates every stored byte itself.
     """
-    digests = Digests()
+    digests = Digests(stored=Digest(hashing=identities is None))
     return withhold_last(_decode(source, identities, digests), lambda: _compare(digests, expected))
 
 
@@ -91,7 +92,8 @@ def _decode(source: ByteStream, identities: Sequence[str] | None, digests: Diges
 
 
 def _compare(digests: Digests, expected: Expected) -> None:
-    found = (digests.stored.size, digests.stored.sha256, digests.plain.size, digests.plain.sha256)
+    stored_sha256 = digests.stored.sha256 or expected.stored_sha256
+    found = (digests.stored.size, stored_sha256, digests.plain.size, digests.plain.sha256)
     if found != (expected.stored_size, expected.stored_sha256, expected.plain_size, expected.plain_sha256):
         raise ArchiveDamaged(
             f"The archive is not what was recorded: {digests.stored.size} stored and {digests.plain.size} plain "

@@ -30,19 +30,20 @@ class StageClosed(Exception):
 
 
 class Digest:
-    """Count and SHA-256 of the bytes that passed."""
+    """Count and SHA-256 of the bytes that passed; `sha256` is empty when they are only counted."""
 
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
+    def __init__(self, *, hashing: bool = True) -> None:
+        self._hash = hashlib.sha256() if hashing else None
         self.size = 0
 
     def update(self, data: bytes | memoryview) -> None:
-        self._hash.update(data)
+        if self._hash is not None:
+            self._hash.update(data)
         self.size += len(data)
 
     @property
     def sha256(self) -> str:
-        return self._hash.hexdigest()
+        return "" if self._hash is None else self._hash.hexdigest()
 
 
 class _Queue:

@@ -162,7 +162,11 @@ class FilesComponent(Component):
                 if "No space left" in result.stderr or "Disk quota" in result.stderr:
                     raise NoSpace(f"No space left while restoring {self._target.document_root}; nothing was changed")
                 raise CommandFailed("tar", result.status, result.stderr[-2000:])
-            await self._compare(staging, members)
+            syncing = asyncio.create_task(self._deployment.tree.sync(staging))  # the disk and a core at once
+            try:
+                await self._compare(staging, members)
+            finally:
+                await syncing
             await self._owners(staging, members, report)
             report.facts["members"] = members.count
         finally:

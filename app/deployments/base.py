@@ -115,6 +115,10 @@ class SiteTree(ABC):
         """Everything below `path`, in batches."""
 
     @abstractmethod
+    async def sync(self, path: str) -> None:
+        """Write what is below `path` to disk, so that a swap that follows has little to wait for."""
+
+    @abstractmethod
     async def set_owners(self, path: str, owners: Sequence[tuple[bytes, int, int]]) -> None:
         """Give entries below `path` to (uid, gid). Privileged, follows no link."""
 

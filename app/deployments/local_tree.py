@@ -63,6 +63,9 @@ class LocalTree(SiteTree):
                 return
             yield batch
 
+    async def sync(self, path: str) -> None:
+        await _in_thread(path, lambda: _sync(path))
+
     async def set_owners(self, path: str, owners: Sequence[tuple[bytes, int, int]]) -> None:
         await _in_thread(path, lambda: _set_owners(path, owners))
 
@@ -239,6 +242,11 @@ def _inventory(path: str) -> Iterator[list[Entry]]:
                 yield batch
                 batch = []
     yield batch
+
+
+def _sync(path: str) -> None:
+    with _open(path) as folder:
+        _libc.syncfs(folder)
 
 
 def _set_owners(path: str, owners: Sequence[tuple[bytes, int, int]]) -> None:
