@@ -1,0 +1,42 @@
+"""Which addresses a destination may have: never the machine's own metadata service."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+from app.errors import AddressForbidden, DestinationUnreachable
+
+#: Metadata services of clouds outside the link-local range (Amazon over IPv6, Alibaba).
+_METADATA = {ipaddress.ip_address(text) for text in ("fd00:ec2::254", "100.100.100.200")}
+
+
+@dataclass(frozen=True, slots=True)
+class AddressGuard:
+    """`allow_link_local`: link-local and metadata addresses are refused unless an operator's setting allows them."""
+
+    allow_link_local: bool = False
+
+    async def resolve(self, host: str, port: int) -> str:
+        """An address of `host`, checked: connect to it, so that a name cannot change its meaning in between.
+
+        Raises AddressForbidden, and DestinationUnreachable for a name that does not exist.
+        """
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise DestinationUnreachable(f"The name {host} cannot be resolved; check its spelling") from error
+        addresses = [str(entry[4][0]) for entry in found]
+        for address in addresses:
+            self._check(host, address)
+        return addresses[0]
+
+    def _check(self, host: str, text: str) -> None:
+        address = ipaddress.ip_address(text.partition("%")[0])
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        local = address.is_link_local or address in _METADATA
+        if (local and not self.allow_link_local) or address.is_multicast or address.is_unspecified:
+            raise AddressForbidden(f"{host} is {address}, which a destination may not have", field="host")

@@ -1,0 +1,91 @@
+"""A bounded number of pieces in flight: what an upload or a download keeps unconfirmed at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any
+
+
+class Window:
+    """Runs at most `limit` pieces at once. The first failure is raised by the next `add` or at the end of the block;
+    an error cancels the pieces that still run, and waits for them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pending: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Window:
+        return self
+
+    async def add(self, piece: Coroutine[Any, Any, Any]) -> None:
+        """Start `piece`, when there is room for it."""
+        while len(self._pending) >= self._limit:
+            try:
+                await self._some()
+            except BaseException:
+                piece.close()
+                raise
+        self._pending.add(asyncio.create_task(piece))
+
+    async def _some(self) -> None:
+        done, self._pending = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            while error is None and self._pending:
+                await self._some()
+        finally:
+            await _ended(self._pending)
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
+
+
+async def regrouped(stream: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes, None]:
+    """`stream` in pieces of exactly `size` bytes, the last one shorter."""
+    parts: list[bytes] = []
+    gathered = 0
+    async for chunk in stream:
+        view = memoryview(chunk)
+        while gathered + len(view) >= size:
+            cut = size - gathered
+            yield b"".join([*parts, view[:cut]]) if parts or cut < len(chunk) else chunk
+            view, parts, gathered = view[cut:], [], 0
+        if view:
+            parts.append(bytes(view))
+            gathered += len(view)
+    if parts:
+        yield b"".join(parts)
+
+
+async def in_order(
+    read: Callable[[int, int], Awaitable[bytes]], start: int, end: int, piece: int, limit: int
+) -> AsyncGenerator[bytes, None]:
+    """The bytes from `start` to `end`, `limit` reads of `piece` bytes in flight; `read(offset, length)` gives them."""
+    ahead: list[asyncio.Task[bytes]] = []
+
+    async def one(offset: int) -> bytes:
+        return await read(offset, min(piece, end - offset))
+
+    offset = start
+    try:
+        while offset < end or ahead:
+            while offset < end and len(ahead) < limit:
+                ahead.append(asyncio.create_task(one(offset)))
+                offset += piece
+            yield await ahead.pop(0)
+    finally:
+        await _ended(set(ahead))
