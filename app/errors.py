@@ -3,6 +3,7 @@
 LiberuError
 ├── InvalidRequest            the caller's input is wrong; nothing was changed
 │   ├── InvalidName           a key, name or path that is not allowed
+│   ├── AddressForbidden      a destination's host that must not be reached
 │   ├── IdempotencyMismatch   the same Idempotency-Key with another body
 │   └── KeyMaterialInvalid    a recipient, identity or key file that cannot be used
 ├── NotFound                  no such thing, or not the caller's
@@ -17,6 +18,8 @@ LiberuError
 ├── StorageError
 │   ├── ObjectNotFound
 │   ├── DestinationUnreachable
+│   ├── DestinationRefused    the server does not accept the credentials
+│   ├── HostKeyMismatch       another server answers than the one that was pinned
 │   ├── DestinationInvalid    misconfigured: for example a folder that is a file
 │   ├── StoragePermissionDenied
 │   ├── NoSpace
@@ -66,6 +69,10 @@ class InvalidRequest(LiberuError):
 
 class InvalidName(InvalidRequest):
     code = "invalid_name"
+
+
+class AddressForbidden(InvalidRequest):
+    code = "address_forbidden"
 
 
 class IdempotencyMismatch(InvalidRequest):
@@ -125,6 +132,16 @@ class ObjectNotFound(StorageError):
 
 class DestinationUnreachable(StorageError):
     code = "destination_unreachable"
+
+
+class DestinationRefused(StorageError):
+    code = "destination_refused"
+    retryable = False
+
+
+class HostKeyMismatch(StorageError):
+    code = "host_key_mismatch"
+    retryable = False
 
 
 class DestinationInvalid(StorageError):

@@ -26,6 +26,7 @@ STATUS: dict[type[errors.LiberuError], int] = {
     errors.StorageError: 502,
     errors.ObjectNotFound: 404,
     errors.DestinationInvalid: 409,
+    errors.HostKeyMismatch: 409,
     errors.NoSpace: 507,
     errors.ArchiveError: 409,
     errors.DeploymentError: 502,

@@ -74,7 +74,7 @@ async def regrouped(stream: AsyncIterator[bytes], size: int) -> AsyncGenerator[b
 async def in_order(
     read: Callable[[int, int], Awaitable[bytes]], start: int, end: int, piece: int, limit: int
 ) -> AsyncGenerator[bytes, None]:
-    """The bytes from `start` to `end`, `limit` reads of `piece` bytes in flight; `read(offset, length)` gives them."""
+    """The bytes from `start` to `end`, with `limit` calls of `read(offset, length)` for `piece` bytes in flight."""
     ahead: list[asyncio.Task[bytes]] = []
 
     async def one(offset: int) -> bytes:

@@ -11,8 +11,8 @@ Everything was held in memory; a failed upload was ignored; deleting never touch
 Secrets in clear and on command lines
     test_full, test_mysql and test_main_job look for the password in every file and answer; below for the processes
 Archives were extracted at / as root; tenants' SQL ran as the superuser; option injection; folders others could read
-    test_files: owners, links, mount points, exclusions are no options; test_postgresql and test_mysql: an administrator
-    is refused; test_local: readable by the service alone
+    test_files: owners, links, mount points, exclusions are no options; test_postgresql and test_mysql: an
+    administrator is refused; test_local: readable by the service alone
 Any tenant could change everyone's things
     test_access: another user's things do not exist
 """
