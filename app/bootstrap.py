@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from app.api.container import Container
 from app.archives.compression import Compressor
@@ -21,7 +22,7 @@ from app.jobs.backup import BackupJob
 from app.jobs.engine import JobEngine
 from app.jobs.restore import RestoreJob
 from app.jobs.runner import OperationRunner
-from app.schemas.destinations import DestinationIn
+from app.schemas.destinations import LocalDestinationIn
 from app.schemas.operations import TokenIn
 from app.security.keys import KeyRing, load_or_create
 from app.security.tokens import Principal
@@ -33,6 +34,7 @@ from app.services.operations import OperationService
 from app.services.tokens import TokenService
 from app.services.unit import Unit
 from app.settings import Settings
+from app.storage.addresses import AddressGuard
 from app.storage.config import LocalConfiguration
 
 _SERVICE = Principal(0, None, frozenset({"*"}))
@@ -82,7 +84,13 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         await asyncio.to_thread(migrate, settings)
         database = Database(settings.database_url)
         compressor = Compressor(settings.archives.level)
-        destinations = DestinationService(keys, compressor)
+
+        async def pin(destination_id: int, found: dict[str, Any]) -> None:
+            async with database.transaction() as session:
+                await DestinationRepository(session).remember(destination_id, found)
+
+        guard = AddressGuard(settings.storage.allow_link_local)
+        destinations = DestinationService(keys, compressor, guard, settings.storage.resume_seconds, pin)
         components = ComponentFactory(DeploymentRegistry(), settings.sites, keys.cipher)
         runner = OperationRunner(
             database,
@@ -118,7 +126,7 @@ async def _first_start(container: Container, settings: Settings) -> str | None:
         unit = Unit(session)
         if await DestinationRepository(session).default() is None:
             path = settings.data.absolute() / "backups"
-            body = DestinationIn(name="Local", configuration=LocalConfiguration(path=path), is_default=True)
+            body = LocalDestinationIn(name="Local", configuration=LocalConfiguration(path=path), is_default=True)
             await container.destinations.create(unit, _SERVICE, body)
         if await TokenRepository(session).any():
             return None

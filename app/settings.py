@@ -54,6 +54,14 @@ class ArchiveSettings(BaseModel):
     level: int = Field(3, ge=1, le=19)
 
 
+class StorageSettings(BaseModel):
+    """`resume_seconds`: how long a broken line to a destination is tried again. `allow_link_local`: destinations
+    may have link-local addresses, where clouds have their metadata services."""
+
+    resume_seconds: float = Field(120, ge=0)
+    allow_link_local: bool = False
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LIBERU_", env_nested_delimiter="__")
 
@@ -63,6 +71,7 @@ class Settings(BaseSettings):
     sites: SitesSettings = SitesSettings()
     jobs: JobSettings = JobSettings()
     archives: ArchiveSettings = ArchiveSettings()
+    storage: StorageSettings = StorageSettings()
 
     @property
     def database_url(self) -> str:

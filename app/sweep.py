@@ -24,10 +24,11 @@ async def sweep_all(settings: Settings, grace_hours: int | None) -> list[str]:
         for destination in destinations:
             if destination is None:
                 continue
-            keys = await container.destinations.store(destination).sweep(
-                started.keys.installation,
-                now() - timedelta(hours=hours),
-                lambda key: any(f"-{uid}/" in key for uid in active),
-            )
+            async with container.destinations.opened(destination) as store:
+                keys = await store.sweep(
+                    started.keys.installation,
+                    now() - timedelta(hours=hours),
+                    lambda key: any(f"-{uid}/" in key for uid in active),
+                )
             removed += [f"{destination.name}: {key}" for key in keys]
     return removed

@@ -6,7 +6,7 @@ venv=${1:?usage: setup.sh VENV}
 declare -A package_of=(
   [tar]=tar [zstd]=zstd [age]=age [setfacl]=acl [setfattr]=attr [setpriv]=util-linux
   [mariadb-dump]=mariadb-client [mariadbd]=mariadb-server
-  [pg_dump]=postgresql-client [busybox]=busybox-static
+  [pg_dump]=postgresql-client [busybox]=busybox-static [sshd]=openssh-server [ssh-keygen]=openssh-client
 )
 missing=()
 export PATH="$PATH:/usr/sbin:/sbin"

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.base import now
-from app.db.models import Operation
+from app.db.models import Backup, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
@@ -40,7 +40,19 @@ class BackupJob(Job):
         self._settings = settings
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
-        run = await self._load(operation)
+        backup, domain, destination = await self._load(operation)
+        async with self._destinations.opened(destination) as store:
+            run = BackupRun(
+                backup=backup,
+                domain=domain,
+                folder=folder_of(backup, self._keys.installation, operation.attempt),
+                store=store,
+                recipients=self._destinations.recipients(destination),
+                items=planned(domain, backup.type),
+            )
+            return await self._run(run, operation, context)
+
+    async def _run(self, run: BackupRun, operation: Operation, context: JobContext) -> Outcome:
         # A durable step: after a restart the same folder and the same numbers.
         plan = await context.step("plan", lambda: _plan(run, operation.attempt))
         run.folder = folder_of(run.backup, self._keys.installation, plan["attempt"])
@@ -83,7 +95,7 @@ class BackupJob(Job):
                 f"{self._settings.reserve_bytes} are kept free. Free some, or choose another destination"
             )
 
-    async def _load(self, operation: Operation) -> BackupRun:
+    async def _load(self, operation: Operation) -> tuple[Backup, Domain, Destination]:
         async with self._database.transaction() as session:
             backups = BackupRepository(session)
             backup = await backups.get(operation.backup_id or 0)
@@ -94,14 +106,7 @@ class BackupJob(Job):
             if destination is None:
                 raise NotFound("The destination was deleted before the operation began")
             await backups.set_running(backup.id, now())
-        return BackupRun(
-            backup=backup,
-            domain=domain,
-            folder=folder_of(backup, self._keys.installation, operation.attempt),
-            store=self._destinations.store(destination),
-            recipients=self._destinations.recipients(destination),
-            items=planned(domain, backup.type),
-        )
+        return backup, domain, destination
 
     async def _component(
         self,

@@ -45,7 +45,12 @@ class RestoreJob(Job):
         self._writer = BackupWriter(components)
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
-        run = await self._load(operation)
+        backup, domain, destination, identities = await self._load(operation)
+        async with self._destinations.opened(destination) as store:
+            run = _Run(backup, domain, destination, store, backup.copies[0].manifest_key, identities)
+            return await self._run(run, operation, context)
+
+    async def _run(self, run: _Run, operation: Operation, context: JobContext) -> Outcome:
         manifest = await run.store.read_manifest(run.manifest_key)
         if (manifest.backup_uid, manifest.domain_uid) != (run.backup.uid, run.backup.domain_uid):
             raise ManifestInvalid(f"{run.manifest_key} belongs to another backup or domain")
@@ -77,20 +82,18 @@ class RestoreJob(Job):
             component = await self._components.build(domain, journal["kind"], journal["name"])
             await component.tidy(journal)
 
-    async def _load(self, operation: Operation) -> _Run:
+    async def _load(self, operation: Operation) -> tuple[Backup, Domain, Destination, list[str]]:
         async with self._database.transaction() as session:
             backup = await BackupRepository(session).get(operation.backup_id or 0)
             domain = await DomainRepository(session).get(operation.domain_id or 0)
             if backup is None or domain is None or not backup.copies:
                 raise NotFound("The backup or its domain was deleted before the operation began")
-            copy = backup.copies[0]
-            destination = await DestinationRepository(session).get(copy.destination_id)
+            destination = await DestinationRepository(session).get(backup.copies[0].destination_id)
             if destination is None:
                 raise NotFound("The destination was deleted before the operation began")
         sealed = operation.request.get("identity")
         given = [self._keys.cipher.open(sealed)["identity"]] if sealed else []
-        store = self._destinations.store(destination)
-        return _Run(backup, domain, destination, store, copy.manifest_key, [*given, self._keys.identity])
+        return backup, domain, destination, [*given, self._keys.identity]
 
     async def _preflight(
         self, run: _Run, manifest: Manifest, wanted: list[ComponentDetails], operation: Operation, context: JobContext

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from app.schemas.common import Model
-from app.storage.config import DestinationType, LocalConfiguration
+from app.storage.config import LocalConfiguration, SftpConfiguration
 
 
-class DestinationIn(Model):
-    """`encrypt` null: off for local. `own_key` false: only `recipients` can open what is stored here."""
+class DestinationBase(Model):
+    """`encrypt` null: on, but off for local. `own_key` false: only `recipients` can open what is stored here."""
 
     name: str = Field(min_length=1, max_length=255)
-    type: DestinationType = "local"
-    configuration: LocalConfiguration
     user_id: int | None = Field(None, ge=1)
     is_default: bool = False
     is_active: bool = True
@@ -27,11 +25,35 @@ class DestinationIn(Model):
     own_key: bool = True
 
 
+class LocalDestinationIn(DestinationBase):
+    type: Literal["local"] = "local"
+    configuration: LocalConfiguration
+
+
+class SftpDestinationIn(DestinationBase):
+    type: Literal["sftp"]
+    configuration: SftpConfiguration
+
+
+def _type_of(value: Any) -> str:
+    found = value.get("type", "local") if isinstance(value, dict) else getattr(value, "type", "local")
+    return str(found)
+
+
+DestinationIn = Annotated[
+    Annotated[LocalDestinationIn, Tag("local")] | Annotated[SftpDestinationIn, Tag("sftp")],
+    Discriminator(_type_of),
+]
+
+
 class DestinationOut(Model):
+    """`secrets`: the names of the secrets that are set; their values are never shown."""
+
     id: int
     name: str
     type: str
     configuration: dict[str, Any]
+    secrets: list[str]
     user_id: int | None
     is_default: bool
     is_active: bool
@@ -44,7 +66,24 @@ class DestinationOut(Model):
     updated_at: datetime
 
 
+class Check(Model):
+    """One step of a connection test. `message`: what went wrong and what to do."""
+
+    name: str
+    passed: bool
+    message: str | None = None
+
+
 class ConnectionTest(Model):
     connected: bool
-    checks: list[str]
+    checks: list[Check]
     message: str
+
+
+class Usage(Model):
+    """What lies at a destination below our prefix, and the space left; sizes in bytes, null where it cannot tell."""
+
+    objects: int
+    bytes: int
+    backups: int
+    free_bytes: int | None

@@ -128,7 +128,8 @@ class BackupService:
         await unit.release()
         for copy, destination in found:
             if destination is not None:
-                await self._destinations.store(destination).delete(copy.manifest_key)
+                async with self._destinations.opened(destination) as store:
+                    await store.delete(copy.manifest_key)
         await repository.delete(backup)
         await repository.flush()
 

@@ -30,10 +30,11 @@ class AddressGuard:
             raise DestinationUnreachable(f"The name {host} cannot be resolved; check its spelling") from error
         addresses = [str(entry[4][0]) for entry in found]
         for address in addresses:
-            self._check(host, address)
+            self.check(host, address)
         return addresses[0]
 
-    def _check(self, host: str, text: str) -> None:
+    def check(self, host: str, text: str) -> None:
+        """Raises AddressForbidden when `host` must not be reached at the address `text`."""
         address = ipaddress.ip_address(text.partition("%")[0])
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from app.errors import InvalidName
+from app.errors import DestinationInvalid, InvalidName, LiberuError
+from app.storage.addresses import AddressGuard
 
 MAX_KEY_BYTES = 1024
 _SEGMENT = re.compile(r"[^\x00-\x1f\x7f/\\]+")
@@ -44,6 +48,24 @@ def validate_prefix(prefix: str) -> str:
             raise InvalidName(f"{prefix!r} is not a valid prefix: it must end with '/'")
         validate_key(prefix[:-1])
     return prefix
+
+
+async def _forget(found: dict[str, Any]) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What every remote driver is told. `resume_seconds`: how long a broken line is tried again. `pin` keeps what was
+    learnt at the first connection, for example `host_key`, in the destination's configuration."""
+
+    guard: AddressGuard = field(default_factory=AddressGuard)
+    resume_seconds: float = 120
+    pin: Callable[[dict[str, Any]], Awaitable[None]] = _forget
+
+
+async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
+    yield content
 
 
 class StorageDriver(ABC):
@@ -84,9 +106,34 @@ class StorageDriver(ABC):
     async def delete(self, key: str) -> None:
         """Delete the object. Idempotent: a missing key is no error."""
 
-    @abstractmethod
+    async def checks(self) -> AsyncGenerator[str, None]:
+        """Prove step by step that objects can be kept here, and yield each step's name once it has passed.
+
+        Raises a typed StorageError for the step that fails, and leaves nothing behind where it can.
+        """
+        key, content = f"check-{secrets.token_hex(8)}", secrets.token_bytes(1024)
+        try:
+            await self.put(key, _once(content), len(content))
+            yield "write"
+            found = b"".join([chunk async for chunk in self.get(key)])
+            yield "read"
+            if found != content:
+                raise DestinationInvalid("The destination returned other bytes than were written")
+            yield "compare"
+            if key not in [info.key async for info in self.list()]:
+                raise DestinationInvalid("The destination does not list what was written to it")
+            yield "list"
+        except BaseException:
+            with suppress(LiberuError):
+                await self.delete(key)
+            raise
+        await self.delete(key)
+        yield "delete"
+
     async def check(self) -> None:
-        """Prove that objects can be written, read and deleted; raise a typed StorageError if not."""
+        """All of `checks`."""
+        async for _ in self.checks():
+            pass
 
     async def free_bytes(self) -> int | None:
         """Free space for new objects in bytes, or None where the destination cannot tell."""

@@ -190,20 +190,6 @@ class LocalDriver(StorageDriver):
             except OSError:
                 break
 
-    async def check(self) -> None:
-        key = f"check-{secrets.token_hex(8)}"
-
-        async def probe() -> AsyncGenerator[bytes, None]:
-            yield b"liberu"
-
-        await self.put(key, probe(), 6)
-        try:
-            content = b"".join([chunk async for chunk in self.get(key)])
-        finally:
-            await self.delete(key)
-        if content != b"liberu":
-            raise DestinationInvalid("The destination returned other bytes than were written")
-
     async def free_bytes(self) -> int | None:
         def free() -> int:
             folder = self._root

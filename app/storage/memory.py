@@ -40,9 +40,6 @@ class MemoryDriver(StorageDriver):
     async def delete(self, key: str) -> None:
         self._objects.pop(validate_key(key), None)
 
-    async def check(self) -> None:
-        return None
-
     def _content(self, key: str) -> tuple[bytes, datetime]:
         try:
             return self._objects[validate_key(key)]

@@ -1,4 +1,4 @@
-"""From a destination's type and configuration to its driver. Drivers are imported when used."""
+"""From a destination's type and configuration to its driver. Drivers, and their SDKs, are imported when used."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.errors import InvalidRequest
-from app.storage.base import StorageDriver
-from app.storage.config import LocalConfiguration
+from app.storage.base import Options, StorageDriver
+from app.storage.config import LocalConfiguration, SftpConfiguration
 
 
-def build_driver(kind: str, configuration: Mapping[str, Any]) -> StorageDriver:
-    """Return an unconnected driver. Raises InvalidRequest for an unknown type."""
+def build_driver(kind: str, configuration: Mapping[str, Any], options: Options) -> StorageDriver:
+    """Return an unconnected driver; `configuration` holds the secrets too. Raises InvalidRequest."""
     if kind == "local":
         from app.storage.local import LocalDriver
 
         return LocalDriver(LocalConfiguration.model_validate(configuration).path)
+    if kind == "sftp":
+        from app.storage.sftp import SftpDriver
+
+        return SftpDriver(SftpConfiguration.model_validate(configuration), options)
     raise InvalidRequest(f"Destination type {kind!r} is not supported", field="type")

@@ -17,6 +17,13 @@ from demo.service import Service
 SITE_UID = 23456 if os.geteuid() == 0 else os.geteuid()
 
 
+def everything(service: Service) -> bytes:
+    """All that the service has written: its data, its log, its destinations; not the site."""
+    folders = [path for path in service.folder.iterdir() if path.name != "site"]
+    files = [path for folder in folders for path in [folder, *folder.rglob("*")] if path.is_file()]
+    return b"".join(path.read_bytes() for path in files)
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Outside pytest's own folder, which a site's user cannot enter."""

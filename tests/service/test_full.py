@@ -11,6 +11,7 @@ import pytest
 from demo.sample_files import differences, snapshot
 from demo.servers import PostgresqlServer, postgresql_server
 from demo.service import Service
+from tests.service.conftest import everything
 
 
 @pytest.fixture
@@ -45,10 +46,7 @@ def test_files_and_a_database(service: Service, site: Path, server: PostgresqlSe
     assert differences(before, snapshot(site)) == []
     assert server.run("SELECT x FROM t", "shop") == "one"
     assert server.run("SELECT to_regclass('newer') IS NULL", "shop") == "t"
-    everything = b"".join(
-        p.read_bytes() for p in service.folder.rglob("*") if p.is_file() and not p.is_relative_to(site)
-    )
-    assert b"canary-pw" not in everything
+    assert b"canary-pw" not in everything(service)
     assert "canary-pw" not in json.dumps(service.call("GET", f"/api/domains/{domain['id']}"))
 
 

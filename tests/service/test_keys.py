@@ -8,6 +8,7 @@ from typing import Any
 from app.security.encryption import generate_identity, recipient_of
 from demo.sample_files import differences, snapshot
 from demo.service import Service
+from tests.service.conftest import everything
 
 
 def test_a_backup_that_only_the_customers_key_opens(service: Service, domain: dict[str, Any], site: Path) -> None:
@@ -30,5 +31,4 @@ def test_a_backup_that_only_the_customers_key_opens(service: Service, domain: di
     ended = service.wait(service.call("POST", path, 202, json={"identity": identity}))
     assert ended["status"] == "completed", ended
     assert differences(before, snapshot(site)) == []
-    everything = b"".join(p.read_bytes() for p in service.folder.rglob("*") if p.is_file())
-    assert identity.encode() not in everything
+    assert identity.encode() not in everything(service)

@@ -4,24 +4,58 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.errors import InvalidName, ObjectNotFound, SizeMismatch
-from app.storage.base import StorageDriver
-from app.storage.local import LocalDriver
+from app.storage.base import Options, StorageDriver
 from app.storage.memory import MemoryDriver
+from app.storage.registry import build_driver
+from demo.service import ROOT
+from demo.storage_servers import StorageServer, sftp_server
+
+PLACES = ["local", "sftp", "sftp-bare"]
 
 
-@pytest.fixture(params=["local", "memory"])
-def driver(request: pytest.FixtureRequest, tmp_path: Path) -> StorageDriver:
-    return {"local": lambda: LocalDriver(tmp_path / "root"), "memory": MemoryDriver}[request.param]()
+@pytest.fixture(scope="module")
+def sftp() -> Iterator[StorageServer]:
+    with sftp_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def bare_sftp() -> Iterator[StorageServer]:
+    """Without OpenSSH's extensions, as other servers are."""
+    refused = "posix-rename,fsync,statvfs,fstatvfs,limits"
+    with sftp_server(["-P", refused]) as server:
+        yield server
+
+
+def place(name: str, request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str, Any]]:
+    """Type and configuration of a new, empty place."""
+    if name == "local":
+        return "local", {"path": str(folder / "root")}
+    server: StorageServer = request.getfixturevalue({"sftp": "sftp", "sftp-bare": "bare_sftp"}[name])
+    return server.type, server.fresh()
+
+
+@pytest.fixture(params=[*PLACES, "memory"])
+async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[StorageDriver, None]:
+    if request.param == "memory":
+        made: StorageDriver = MemoryDriver()
+    else:
+        made = build_driver(*place(request.param, request, tmp_path), Options())
+    yield made
+    await made.close()
 
 
 async def stream(*chunks: bytes) -> AsyncGenerator[bytes, None]:
@@ -199,23 +233,34 @@ async def test_check_passes_and_leaves_nothing(driver: StorageDriver) -> None:
     assert await keys(driver) == []
 
 
-async def test_kill_in_the_middle_of_a_put_shows_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PLACES)
+async def test_kill_in_the_middle_of_a_put_shows_nothing(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    kind, configuration = place(name, request, tmp_path)
     program = (
-        "import asyncio,sys\nfrom pathlib import Path\nfrom app.storage.local import LocalDriver\n"
-        "async def source():\n    yield b'x'*5_000_000\n"
+        "import asyncio, json, sys\nfrom app.storage.base import Options\n"
+        "from app.storage.registry import build_driver\n"
+        "async def source():\n    yield b'x' * 5_000_000\n"
         "    print('written', flush=True)\n    await asyncio.sleep(600)\n"
-        "asyncio.run(LocalDriver(Path(sys.argv[1])).put('a/k', source()))\n"
+        "kind, configuration = json.load(sys.stdin)\n"
+        "asyncio.run(build_driver(kind, configuration, Options()).put('a/k', source()))\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None
     assert process.stdout is not None
     with process, process.stdout:
+        process.stdin.write(json.dumps([kind, configuration]).encode())
+        process.stdin.close()
         assert process.stdout.readline() == b"written\n"
         process.send_signal(signal.SIGKILL)
-    driver = LocalDriver(tmp_path)
-    assert await keys(driver) == []
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] != []
-    from datetime import UTC, datetime, timedelta
-
-    assert await driver.remove_leftovers(datetime.now(UTC) - timedelta(hours=1)) == 0
-    assert await driver.remove_leftovers(datetime.now(UTC) + timedelta(seconds=5)) == 1
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    driver = build_driver(kind, configuration, Options())
+    try:
+        assert await keys(driver) == []
+        assert await driver.remove_leftovers(datetime.now(UTC) - timedelta(hours=1)) == 0
+        assert await driver.remove_leftovers(datetime.now(UTC) + timedelta(seconds=5)) == 1
+        assert await driver.remove_leftovers(datetime.now(UTC) + timedelta(seconds=5)) == 0
+    finally:
+        await driver.close()

@@ -8,9 +8,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.api.dependencies import Caller, Paging, Reader, Services, Transaction
+from app.db.models import Destination
 from app.db.repositories.base import Page
 from app.schemas.common import PageOf
-from app.schemas.destinations import ConnectionTest, DestinationIn, DestinationOut
+from app.schemas.destinations import ConnectionTest, DestinationIn, DestinationOut, Usage
 from app.schemas.domains import DomainIn, DomainName, DomainOut
 from app.schemas.operations import AuditEventOut, NewToken, TokenIn, TokenOut
 
@@ -67,32 +68,40 @@ async def delete_domain(domain_id: int, unit: Transaction, caller: Caller, servi
     await services.domains.delete(unit, caller, domain_id)
 
 
+def shown(services: Services, destination: Destination) -> DestinationOut:
+    columns = {name: getattr(destination, name) for name in DestinationOut.model_fields if name != "secrets"}
+    return DestinationOut(**columns, secrets=services.destinations.secrets_of(destination))
+
+
 @router.post("/backup-destinations", status_code=201, tags=["destinations"])
 async def create_destination(
     body: DestinationIn, unit: Transaction, caller: Caller, services: Services
 ) -> DestinationOut:
-    return DestinationOut.model_validate(await services.destinations.create(unit, caller, body))
+    return shown(services, await services.destinations.create(unit, caller, body))
 
 
 @router.get("/backup-destinations", tags=["destinations"])
 async def list_destinations(
     unit: Transaction, caller: Reader, services: Services, paging: Paging
 ) -> PageOf[DestinationOut]:
-    return paged(await services.destinations.page(unit, caller, paging), DestinationOut)
+    found = await services.destinations.page(unit, caller, paging)
+    items = [shown(services, item) for item in found.items]
+    return paged(Page(items, found.total, found.request), DestinationOut)
 
 
 @router.get("/backup-destinations/{destination_id}", tags=["destinations"])
 async def get_destination(
     destination_id: int, unit: Transaction, caller: Reader, services: Services
 ) -> DestinationOut:
-    return DestinationOut.model_validate(await services.destinations.get(unit, caller, destination_id))
+    return shown(services, await services.destinations.get(unit, caller, destination_id))
 
 
 @router.put("/backup-destinations/{destination_id}", tags=["destinations"])
 async def update_destination(
     destination_id: int, body: DestinationIn, unit: Transaction, caller: Caller, services: Services
 ) -> DestinationOut:
-    return DestinationOut.model_validate(await services.destinations.update(unit, caller, destination_id, body))
+    """Secrets that are left out stay as they are while the place is the same."""
+    return shown(services, await services.destinations.update(unit, caller, destination_id, body))
 
 
 @router.delete("/backup-destinations/{destination_id}", status_code=204, tags=["destinations"])
@@ -104,10 +113,12 @@ async def delete_destination(destination_id: int, unit: Transaction, caller: Cal
 async def test_destination(
     destination_id: int, unit: Transaction, caller: Caller, services: Services
 ) -> ConnectionTest:
-    caller.require("destinations:manage")
-    destination = await services.destinations.get(unit, caller, destination_id)
-    await unit.release()
-    return await services.destinations.test(destination)
+    return await services.destinations.test(unit, caller, destination_id)
+
+
+@router.get("/backup-destinations/{destination_id}/usage", tags=["destinations"])
+async def destination_usage(destination_id: int, unit: Transaction, caller: Caller, services: Services) -> Usage:
+    return await services.destinations.usage(unit, caller, destination_id)
 
 
 @router.post("/tokens", status_code=201, tags=["security"])

@@ -12,7 +12,10 @@ from app.db.base import NEVER_REUSED, Base, now
 
 
 class Destination(Base):
-    """`user_id` null: shared by all. `encrypt`: age for what is stored here, to `recipients` beside our own key."""
+    """`user_id` null: shared by all. `encrypt`: age for what is stored here, to `recipients` beside our own key.
+
+    `credentials`: what of the configuration is secret, sealed under the master key.
+    """
 
     __tablename__ = "backup_destinations"
     __table_args__ = (
@@ -30,6 +33,7 @@ class Destination(Base):
     name: Mapped[str] = mapped_column(String(255), unique=True)
     type: Mapped[str] = mapped_column(String(16))
     configuration: Mapped[dict[str, Any]]
+    credentials: Mapped[str | None] = mapped_column(Text)
     user_id: Mapped[int | None]
     is_default: Mapped[bool] = mapped_column(default=False)
     is_active: Mapped[bool] = mapped_column(default=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import or_, select, update
 
 from app.db.models import Backup, Destination
@@ -23,6 +25,12 @@ class DestinationRepository(Repository):
         if user_id is not None:
             query = query.where(or_(Destination.user_id.is_(None), Destination.user_id == user_id))
         return await self._page(query, request, {"id": Destination.id, "name": Destination.name})
+
+    async def remember(self, destination_id: int, found: dict[str, Any]) -> None:
+        """Add to a destination's configuration; what is there stays."""
+        destination = await self._session.get(Destination, destination_id, with_for_update=True)
+        if destination is not None:
+            destination.configuration = {**found, **destination.configuration}
 
     async def clear_default(self) -> None:
         await self._session.execute(update(Destination).where(Destination.is_default).values(is_default=False))

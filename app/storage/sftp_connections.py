@@ -1,0 +1,189 @@
+"""Connections to one SSH server: host keys pinned, made again after a break, errors in this service's terms."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import asyncssh
+from asyncssh import SFTPClient, SFTPError
+
+from app.errors import (
+    DestinationRefused,
+    DestinationUnreachable,
+    HostKeyMismatch,
+    KeyMaterialInvalid,
+    NoSpace,
+    ObjectNotFound,
+    StorageError,
+    StoragePermissionDenied,
+)
+from app.storage.base import Options
+from app.storage.config import SftpConfiguration
+
+if TYPE_CHECKING:
+    from asyncssh import SSHClientConnection, SSHKey
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: AES-GCM first: asyncssh's own first choice, chacha20, is half as fast.
+_CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr"
+_WINDOW = 16 << 20
+#: A line this long (seconds for a round trip) is filled by several connections: OpenSSH's window is 2 MiB each.
+_LONG_LINE = 0.02
+_WIDTH_OF_LONG_LINE = 6
+_BACKOFF = (0.2, 5.0)
+_DENIED = (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect)
+_MISSING = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
+_FULL = (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded)
+_BROKEN = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.SFTPBadMessage)
+
+
+@contextmanager
+def mapped(what: str) -> Iterator[None]:
+    """Turn asyncssh's errors into ours. DestinationUnreachable: a broken line, on which another try may help."""
+    try:
+        yield
+    except _MISSING as error:
+        raise ObjectNotFound(f"{what}: there is no such object") from error
+    except _DENIED as error:
+        raise StoragePermissionDenied(
+            f"{what}: permission denied; give the user write access to the folder"
+        ) from error
+    except _FULL as error:
+        raise NoSpace(f"{what}: no space left at the destination; free some or choose another one") from error
+    except _BROKEN as error:
+        raise DestinationUnreachable(f"{what}: the connection was lost ({error.reason})") from error
+    except SFTPError as error:
+        raise StorageError(f"{what}: the server refused ({error.reason or error.code})") from error
+    except asyncssh.HostKeyNotVerifiable as error:
+        raise HostKeyMismatch(
+            f"{what}: the server's host key is not the pinned one: another server answers, or it was set up anew. "
+            "Ask its operator; if it is right, set host_key to the new key"
+        ) from error
+    except asyncssh.PermissionDenied as error:
+        raise DestinationRefused(f"{what}: authentication failed; check username, password and key") from error
+    except (asyncssh.Error, OSError, TimeoutError) as error:
+        reason = str(error) or type(error).__name__
+        raise DestinationUnreachable(f"{what}: the server cannot be reached ({reason})") from error
+
+
+class _Client(asyncssh.SSHClient):
+    """Accepts the pinned key, or any while none is pinned. Runs before a credential is sent."""
+
+    def __init__(self, pinned: str | None) -> None:
+        self._pinned = pinned
+        self.presented = ""
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: SSHKey) -> bool:
+        self.presented = " ".join(key.export_public_key("openssh").decode().split()[:2])
+        return self._pinned in (None, self.presented)
+
+
+class SftpConnections:
+    """Numbered connections; each is made when it is first used."""
+
+    def __init__(self, configuration: SftpConfiguration, options: Options) -> None:
+        self._configuration = configuration
+        self._options = options
+        self._host_key = configuration.host_key
+        self._open: dict[int, tuple[SSHClientConnection, SFTPClient]] = {}
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._round_trip: float | None = None
+
+    async def width(self) -> int:
+        """How many connections fill the line."""
+        await self.call("Connecting", _nothing)
+        return _WIDTH_OF_LONG_LINE if (self._round_trip or 0) > _LONG_LINE else 1
+
+    async def call(self, what: str, work: Callable[[SFTPClient], Awaitable[T]], number: int = 0) -> T:
+        """Run `work`, which can be repeated: on a broken line again and again for `resume_seconds`.
+
+        A server that was never reached is not tried again. Raises StorageError.
+        """
+        give_up: float | None = None
+        pause = _BACKOFF[0]
+        while True:
+            client: SFTPClient | None = None
+            try:
+                with mapped(what):
+                    client = await self._client(number)
+                    async with asyncio.timeout(self._configuration.timeout):
+                        return await work(client)
+            except DestinationUnreachable as error:
+                self._drop(number, client)
+                now = time.monotonic()
+                give_up = give_up or now + self._options.resume_seconds
+                if self._round_trip is None or now + pause > give_up:
+                    raise
+                log.warning("%s; trying again", error.message)
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  jitter
+                pause = min(pause * 2, _BACKOFF[1])
+
+    async def _client(self, number: int) -> SFTPClient:
+        async with self._locks.setdefault(number, asyncio.Lock()):
+            if number not in self._open:
+                self._open[number] = await self._connect()
+            return self._open[number][1]
+
+    async def _connect(self) -> tuple[SSHClientConnection, SFTPClient]:
+        settings = self._configuration
+        address = await self._options.guard.resolve(settings.host, settings.port)
+        owner = _Client(self._host_key)
+        password = settings.password.get_secret_value() if settings.password else None
+        async with asyncio.timeout(settings.timeout):
+            connection = await asyncssh.connect(
+                address, settings.port, client_factory=lambda: owner, known_hosts=([], [], []),
+                server_host_key_algs="default", username=settings.username, password=password,
+                client_keys=self._keys(), agent_path=None, config=None, gss_auth=False,
+                preferred_auth="publickey,password,keyboard-interactive",
+                encryption_algs=_CIPHERS, compression_algs=["none"], keepalive_interval=15, window=_WINDOW,
+            )  # fmt: skip
+            try:
+                client = await connection.start_sftp_client(path_errors="strict")
+                started = time.monotonic()
+                await client.stat(".")
+                self._round_trip = time.monotonic() - started
+            except BaseException:
+                connection.abort()
+                raise
+        if self._host_key is None:
+            self._host_key = owner.presented
+            await self._options.pin({"host_key": owner.presented})
+        return connection, client
+
+    def _keys(self) -> list[SSHKey] | None:
+        settings = self._configuration
+        if settings.private_key is None:
+            return None
+        passphrase = settings.passphrase.get_secret_value() if settings.passphrase else None
+        try:
+            return [asyncssh.import_private_key(settings.private_key.get_secret_value(), passphrase)]
+        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
+            raise KeyMaterialInvalid(
+                "The private key cannot be read: check its form and its passphrase", field="private_key"
+            ) from None  # the library's error may quote the key
+
+    def _drop(self, number: int, client: SFTPClient | None) -> None:
+        """Forget a broken connection, unless another call has replaced it already."""
+        if number in self._open and self._open[number][1] is client:
+            self._open.pop(number)[0].abort()
+
+    async def close(self) -> None:
+        connections = [connection for connection, _ in self._open.values()]
+        self._open.clear()
+        for connection in connections:
+            connection.close()
+            with suppress(asyncssh.Error, OSError, TimeoutError):
+                async with asyncio.timeout(5):
+                    await connection.wait_closed()
+
+
+async def _nothing(client: SFTPClient) -> None:
+    return None
