@@ -15,8 +15,10 @@ $(VENV)/.ready: requirements.lock scripts/setup.sh pyproject.toml
 run: setup
 	$(RUN) -m app.cli serve
 
+# make demo [DESTINATION=local|sftp]
+DESTINATION ?= local
 demo: setup
-	$(RUN) -m demo
+	$(RUN) -m demo $(DESTINATION)
 
 check: setup
 	$(VENV)/bin/ruff check .

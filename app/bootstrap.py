@@ -19,6 +19,7 @@ from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
 from app.errors import DataFolderLocked
 from app.jobs.backup import BackupJob
+from app.jobs.cleanup import CleanupJob
 from app.jobs.engine import JobEngine
 from app.jobs.restore import RestoreJob
 from app.jobs.runner import OperationRunner
@@ -27,6 +28,7 @@ from app.schemas.operations import TokenIn
 from app.security.keys import KeyRing, load_or_create
 from app.security.tokens import Principal
 from app.services.backups import BackupService
+from app.services.cleanups import CleanupService
 from app.services.components import ComponentFactory
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
@@ -97,6 +99,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             {
                 "backup": BackupJob(database, components, destinations, keys, settings.jobs),
                 "restore": RestoreJob(database, components, destinations, keys),
+                "cleanup": CleanupJob(database, destinations),
             },
             settings.jobs.max_attempts,
         )
@@ -107,6 +110,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             database=database,
             domains=domains,
             destinations=destinations,
+            cleanups=CleanupService(destinations, operations),
             backups=BackupService(domains, destinations, operations, keys.cipher),
             operations=operations,
             tokens=TokenService(),

@@ -1,4 +1,4 @@
-"""`make demo`: a sample site is backed up, damaged, restored and compared, on this machine alone."""
+"""`make demo DESTINATION=…`: a sample site is backed up, damaged, restored and compared, on this machine alone."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from demo.sample_files import differences, make_site, snapshot
 from demo.sample_mail import ADDRESSES, SampleMail
 from demo.servers import mariadb_server, postgresql_server
 from demo.service import Service
+from demo.storage_servers import SERVERS
 
 #: The site's user: any number from 1000 will do, no account is made.
 SITE_UID = 23456
@@ -100,7 +101,16 @@ def main() -> None:
     with ExitStack() as stack:
         folder = stack.enter_context(workplace())
         console.print(f"[bold]Liberu Backup demo[/bold], everything below {folder}, removed at the end\n")
-        console.print("1. Starting a private MariaDB, a private PostgreSQL and the service (SQLite, local disk)")
+        kind = sys.argv[1] if len(sys.argv) > 1 else "local"
+        if kind not in ("local", *SERVERS):
+            sys.exit(f"usage: make demo DESTINATION={'|'.join(['local', *SERVERS])}")
+        where = "local disk" if kind == "local" else f"a private {kind} server"
+        console.print(f"1. Starting a private MariaDB, a private PostgreSQL and the service (SQLite, {where})")
+        if kind == "local":
+            place = {"type": "local", "configuration": {"path": str(folder / "backups")}}
+        else:
+            server = stack.enter_context(SERVERS[kind]())
+            place = {"type": server.type, "configuration": server.fresh()}
         mariadb = SampleMariadb(stack.enter_context(mariadb_server()))
         postgresql = SamplePostgresql(stack.enter_context(postgresql_server()))
         service = Service(folder)
@@ -118,8 +128,7 @@ def main() -> None:
 
         console.print("3. Registering it through the API, with an encrypted destination")
         service.call("POST", "/api/backup-destinations", 201, json={
-            "name": "Demo disk", "type": "local", "configuration": {"path": str(folder / "backups")},
-            "encrypt": True, "is_default": True,
+            "name": "Demo", "encrypt": True, "is_default": True, **place,
         })  # fmt: skip
         domain = service.call("POST", "/api/domains", 201, json={
             "domain_name": "shop.example.com", "document_root": str(site), "mail_path": str(mail.folder),
@@ -134,7 +143,8 @@ def main() -> None:
         backup = service.call("GET", f"/api/backups/{operation['backup_id']}")
         show(backup)
         took = f"{backup['duration_seconds']:.1f} s"
-        console.print(f"   {backup['status']}: {size(backup['file_size'])} stored in {took}, read back and verified")
+        proof = backup["copies"][0]["verification"].replace("_", " ")
+        console.print(f"   {backup['status']}: {size(backup['file_size'])} stored in {took}, verification: {proof}")
 
         console.print("5. Damaging the site")
         (site / "large.bin").unlink()

@@ -153,3 +153,6 @@ def _wait_for(address: str, port: int, process: subprocess.Popen[bytes], log: Pa
             return
         time.sleep(0.02)
     raise AssertionError(f"no answer at port {port}: {log.read_text()}")
+
+
+SERVERS = {"sftp": sftp_server}

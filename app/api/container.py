@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.db.session import Database
 from app.services.backups import BackupService
+from app.services.cleanups import CleanupService
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.operations import OperationService
@@ -17,6 +18,7 @@ class Container:
     database: Database
     domains: DomainService
     destinations: DestinationService
+    cleanups: CleanupService
     backups: BackupService
     operations: OperationService
     tokens: TokenService

@@ -38,6 +38,10 @@ class JobContext:
         entry = self.progress.setdefault(str(number), {"name": name, "bytes": 0})
         entry["state"] = state
 
+    def note(self, number: int, **facts: Any) -> None:
+        """Add to what people see of a component."""
+        self.progress[str(number)].update(facts)
+
     async def metered(self, number: int, source: ByteStream) -> ByteStream:
         entry = self.progress[str(number)]
         entry["bytes"] = 0

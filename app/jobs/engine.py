@@ -55,7 +55,7 @@ class JobEngine:
 
             return workflow
 
-        self._workflows = {name: register(name) for name in ("backup", "restore")}
+        self._workflows = {name: register(name) for name in self._runner.types}
         DBOS.launch()
         await DBOS.register_queue_async(
             LEAVES,

@@ -36,6 +36,11 @@ class OperationRunner:
         self._jobs = jobs
         self._max_attempts = max_attempts
 
+    @property
+    def types(self) -> list[str]:
+        """The types of operations that can be run."""
+        return list(self._jobs)
+
     async def run(self, uid: str, step: StepRunner) -> None:
         """Run an operation to its end. A cancellation from outside leaves it to the next start."""
         async with self._database.transaction() as session:

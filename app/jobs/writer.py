@@ -122,7 +122,7 @@ def recorded(run: BackupRun, results: list[Result], committed: Result | None, me
                     destination_id=backup.destination_id,
                     state="stored",
                     manifest_key=committed["manifest_key"],
-                    verification="read_back",
+                    verification=run.store.verification,
                 )
             ]
 

@@ -34,6 +34,14 @@ class BackupIn(Model):
         return value
 
 
+class BackupUpdate(Model):
+    """`locked`: retention leaves the backup alone, and it cannot be deleted."""
+
+    name: str = Field(min_length=1, max_length=255)
+    description: str | None = Field(None, max_length=10_000)
+    locked: bool = False
+
+
 def _duration(started: datetime | None, ended: datetime | None) -> float | None:
     return None if started is None or ended is None else (ended - started).total_seconds()
 
@@ -79,6 +87,7 @@ class BackupOut(Model):
     status: Status
     error_message: str | None
     is_automated: bool
+    locked: bool
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None

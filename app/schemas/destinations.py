@@ -11,6 +11,21 @@ from app.schemas.common import Model
 from app.storage.config import LocalConfiguration, SftpConfiguration
 
 
+class Retention(Model):
+    """What is kept beyond `retention_days`: the newest so many of each type, and the newest of each of so many days,
+    weeks, months, years. The newest good copy of each component is never removed."""
+
+    last: int = Field(0, ge=0, le=10_000)
+    daily: int = Field(0, ge=0, le=1000)
+    weekly: int = Field(0, ge=0, le=1000)
+    monthly: int = Field(0, ge=0, le=1000)
+    yearly: int = Field(0, ge=0, le=100)
+
+
+class CleanupIn(Model):
+    dry_run: bool = False
+
+
 class DestinationBase(Model):
     """`encrypt` null: on, but off for local. `own_key` false: only `recipients` can open what is stored here."""
 
@@ -19,6 +34,7 @@ class DestinationBase(Model):
     is_default: bool = False
     is_active: bool = True
     retention_days: int = Field(30, ge=1, le=365)
+    retention: Retention = Retention()
     description: str | None = Field(None, max_length=10_000)
     encrypt: bool | None = None
     recipients: list[str] = Field([], max_length=20)
@@ -58,6 +74,7 @@ class DestinationOut(Model):
     is_default: bool
     is_active: bool
     retention_days: int
+    retention: Retention
     description: str | None
     encrypt: bool
     recipients: list[str]

@@ -21,6 +21,7 @@ class OperationOut(Model):
     user_id: int | None
     domain_id: int | None
     backup_id: int | None
+    destination_id: int | None
     result: dict[str, Any]
     progress: dict[str, Any]
     bytes_done: int

@@ -10,7 +10,7 @@ from app.db.repositories.backups import BackupRepository
 from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.destinations import DestinationRepository
 from app.errors import Conflict, InvalidRequest, NotFound, NotRestorable
-from app.schemas.backups import LABELS, BackupIn, RestoreIn
+from app.schemas.backups import LABELS, BackupIn, BackupUpdate, RestoreIn
 from app.security.encryption import parse_identity
 from app.security.keys import CredentialCipher
 from app.security.tokens import Principal
@@ -112,6 +112,13 @@ class BackupService:
 
         return await self._operations.start(unit, principal, idempotency, make)
 
+    async def update(self, unit: Unit, principal: Principal, backup_id: int, body: BackupUpdate) -> Backup:
+        principal.require("backups:create")
+        backup = await self.get(unit, principal, backup_id)
+        backup.name, backup.description, backup.locked = body.name, body.description, body.locked
+        await unit.session.flush()
+        return backup
+
     async def delete(self, unit: Unit, principal: Principal, backup_id: int) -> None:
         """Delete a backup at its destination, then its row. Raises Conflict while it is in use.
 
@@ -121,6 +128,8 @@ class BackupService:
         principal.require("backups:delete")
         backup = await self.get(unit, principal, backup_id)
         repository = BackupRepository(unit.session)
+        if backup.locked:
+            raise Conflict(f"Backup {backup_id} is locked; unlock it first")
         if await repository.in_use(backup_id):
             raise Conflict(f"Backup {backup_id} is being made or restored; wait for it or cancel the operation")
         found = [(copy, await DestinationRepository(unit.session).get(copy.destination_id)) for copy in backup.copies]

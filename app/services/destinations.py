@@ -104,7 +104,7 @@ class DestinationService:
 
     async def update(self, unit: Unit, principal: Principal, destination_id: int, body: DestinationIn) -> Destination:
         """Secrets that are left out stay, but only while the place is the same: another one must not get them."""
-        destination = await self._own(unit, principal, destination_id)
+        destination = await self.own(unit, principal, destination_id)
         repository = DestinationRepository(unit.session)
         if body.type != destination.type:
             raise InvalidRequest("A destination's type cannot change; make another one", field="type")
@@ -121,7 +121,7 @@ class DestinationService:
 
     async def delete(self, unit: Unit, principal: Principal, destination_id: int) -> None:
         """Raises DestinationProtected for the default destination and for one that has backups."""
-        destination = await self._own(unit, principal, destination_id)
+        destination = await self.own(unit, principal, destination_id)
         repository = DestinationRepository(unit.session)
         if destination.is_default:
             raise DestinationProtected("Cannot delete the default backup destination")
@@ -132,7 +132,7 @@ class DestinationService:
 
     async def test(self, unit: Unit, principal: Principal, destination_id: int) -> ConnectionTest:
         """Write, read back, compare, list and delete a small object. Reports a failure instead of raising it."""
-        destination = await self._own(unit, principal, destination_id)
+        destination = await self.own(unit, principal, destination_id)
         await unit.release()
         driver = self._driver(destination)
         passed: list[str] = []
@@ -148,7 +148,7 @@ class DestinationService:
 
     async def usage(self, unit: Unit, principal: Principal, destination_id: int) -> Usage:
         """Count what lies at a destination. Raises StorageError."""
-        destination = await self._own(unit, principal, destination_id)
+        destination = await self.own(unit, principal, destination_id)
         await unit.release()
         driver = self._driver(destination)
         objects = size = backups = 0
@@ -160,7 +160,7 @@ class DestinationService:
         finally:
             await asyncio.shield(driver.close())
 
-    async def _own(self, unit: Unit, principal: Principal, destination_id: int) -> Destination:
+    async def own(self, unit: Unit, principal: Principal, destination_id: int) -> Destination:
         """One that the caller may change: operators any, others their own. Raises NotFound, Forbidden."""
         destination = await self.get(unit, principal, destination_id)
         self._allow(principal, destination.type)
@@ -197,7 +197,7 @@ class DestinationService:
         destination.user_id = body.user_id if principal.operator else principal.user_id
         destination.is_active = body.is_active
         destination.is_default = body.is_default or first
-        destination.retention_days = body.retention_days
+        destination.retention_days, destination.retention = body.retention_days, body.retention.model_dump()
         encrypt = body.type != "local" if body.encrypt is None else body.encrypt
         destination.encrypt = encrypt or bool(body.recipients)
         destination.recipients, destination.own_key = body.recipients, body.own_key

@@ -16,7 +16,7 @@ from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.operations import OperationRepository
 from app.db.repositories.security import TicketRepository
 from app.errors import AlreadyRunning, Conflict, IdempotencyMismatch, NotFound
-from app.security.tokens import Principal, hash_token
+from app.security.tokens import Ability, Principal, hash_token
 from app.services.unit import Unit
 
 
@@ -24,6 +24,14 @@ class JobQueue(Protocol):
     """The engine, as services see it."""
 
     async def enqueue(self, operation_uid: str, operation_type: str, partition: str) -> None: ...
+
+
+#: The ability that starts an operation cancels it too.
+_CANCEL: dict[str, Ability] = {
+    "backup": "backups:create",
+    "restore": "backups:restore",
+    "cleanup": "backups:delete",
+}
 
 
 class Idempotency:
@@ -95,7 +103,7 @@ class OperationService:
     async def cancel(self, unit: Unit, principal: Principal, operation_id: int) -> Operation:
         """A pending operation is cancelled at once, a running one stops within seconds. Raises Conflict."""
         operation = await self.get(unit, principal, operation_id)
-        principal.require("backups:create" if operation.type == "backup" else "backups:restore")
+        principal.require(_CANCEL[operation.type])
         repository = OperationRepository(unit.session)
         status = await repository.request_cancel(operation_id)
         if status is None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from app.errors import DestinationInvalid, InvalidName, LiberuError
 from app.storage.addresses import AddressGuard
@@ -73,7 +73,12 @@ class StorageDriver(ABC):
 
     Every method raises InvalidName for a bad key and a StorageError for everything the destination does;
     no exception of a library gets out. Methods may be called concurrently.
+
+    `verification`: what a `put` that returned has proved. `sent`: the size that the server tells; `checksum`: the
+    server's checksum too; `read_back`: nothing more, but reading is cheap here, so the store reads every object back.
     """
+
+    verification: ClassVar[Literal["sent", "checksum", "read_back"]] = "sent"
 
     @abstractmethod
     async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:

@@ -58,6 +58,8 @@ def _mapped(what: str) -> Iterator[None]:
 class LocalDriver(StorageDriver):
     """Folders are made with mode 0700, files with 0600: backups are readable by the service alone."""
 
+    verification = "read_back"
+
     def __init__(self, root: Path) -> None:
         self._root = root
 

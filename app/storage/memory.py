@@ -12,6 +12,8 @@ CHUNK = 1 << 20
 
 
 class MemoryDriver(StorageDriver):
+    verification = "read_back"
+
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, datetime]] = {}
 

@@ -12,13 +12,13 @@ import pytest
 
 from demo.sample_files import differences, snapshot
 from demo.service import Service
-from demo.storage_servers import PASSWORD, StorageServer, sftp_server
+from demo.storage_servers import PASSWORD, SERVERS, StorageServer
 from tests.service.conftest import everything
 
 
-@pytest.fixture(scope="module", params=["sftp"])
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[StorageServer]:
-    with {"sftp": sftp_server}[request.param]() as started:
+    with SERVERS[request.param]() as started:
         yield started
 
 

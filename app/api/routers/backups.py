@@ -24,7 +24,7 @@ from app.api.dependencies import (
 from app.api.routers.resources import paged
 from app.db.session import Database
 from app.errors import NotFound, Unauthenticated
-from app.schemas.backups import BackupIn, BackupOut, BackupType, RestoreIn, Stats, Status
+from app.schemas.backups import BackupIn, BackupOut, BackupType, BackupUpdate, RestoreIn, Stats, Status
 from app.schemas.common import PageOf
 from app.schemas.operations import OperationOut, Ticket
 from app.services.operations import view
@@ -63,6 +63,14 @@ async def backup_stats(unit: Transaction, caller: Reader, services: Services, do
 @router.get("/backups/{backup_id}", tags=["backups"])
 async def get_backup(backup_id: int, unit: Transaction, caller: Reader, services: Services) -> BackupOut:
     return BackupOut.model_validate(await services.backups.get(unit, caller, backup_id))
+
+
+@router.put("/backups/{backup_id}", tags=["backups"])
+async def update_backup(
+    backup_id: int, body: BackupUpdate, unit: Transaction, caller: Caller, services: Services
+) -> BackupOut:
+    """Name, description and lock."""
+    return BackupOut.model_validate(await services.backups.update(unit, caller, backup_id, body))
 
 
 @router.delete("/backups/{backup_id}", status_code=204, tags=["backups"])

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from app.api.dependencies import Caller, Paging, Reader, Services, Transaction
+from app.api.dependencies import Caller, IdempotencyKey, Paging, Reader, Services, Transaction
 from app.db.models import Destination
 from app.db.repositories.base import Page
 from app.schemas.common import PageOf
-from app.schemas.destinations import ConnectionTest, DestinationIn, DestinationOut, Usage
+from app.schemas.destinations import CleanupIn, ConnectionTest, DestinationIn, DestinationOut, Usage
 from app.schemas.domains import DomainIn, DomainName, DomainOut
-from app.schemas.operations import AuditEventOut, NewToken, TokenIn, TokenOut
+from app.schemas.operations import AuditEventOut, NewToken, OperationOut, TokenIn, TokenOut
 
 router = APIRouter(prefix="/api")
 M = TypeVar("M", bound=BaseModel)
@@ -119,6 +119,19 @@ async def test_destination(
 @router.get("/backup-destinations/{destination_id}/usage", tags=["destinations"])
 async def destination_usage(destination_id: int, unit: Transaction, caller: Caller, services: Services) -> Usage:
     return await services.destinations.usage(unit, caller, destination_id)
+
+
+@router.post("/backup-destinations/{destination_id}/cleanup", status_code=202, tags=["destinations"])
+async def clean_destination(
+    destination_id: int,
+    body: CleanupIn,
+    unit: Transaction,
+    caller: Caller,
+    services: Services,
+    idempotency: IdempotencyKey,
+) -> OperationOut:
+    """Delete what the retention rules do not keep; with `dry_run`, only say what that would be, and why."""
+    return OperationOut.model_validate(await services.cleanups.start(unit, caller, destination_id, body, idempotency))
 
 
 @router.post("/tokens", status_code=201, tags=["security"])

@@ -12,7 +12,10 @@ from app.db.base import NEVER_REUSED, Base, new_uid, now
 
 
 class Backup(Base):
-    """`file_path` and `file_size` describe the primary copy: the manifest's key, the sum of stored bytes."""
+    """`file_path` and `file_size` describe the primary copy: the manifest's key, the sum of stored bytes.
+
+    `locked`: retention leaves it alone, and it cannot be deleted.
+    """
 
     __tablename__ = "backups"
     __table_args__ = (
@@ -37,6 +40,7 @@ class Backup(Base):
     status: Mapped[str] = mapped_column(String(16), default="pending")
     error_message: Mapped[str | None] = mapped_column(Text)
     is_automated: Mapped[bool] = mapped_column(default=False)
+    locked: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
@@ -70,7 +74,7 @@ class BackupComponent(Base):
 
 
 class BackupCopy(Base):
-    """`verification`: `read_back` when every byte was read again after it was stored, else `sent`."""
+    """`verification`: how far it is known to be whole, see StorageDriver."""
 
     __tablename__ = "backup_copies"
     __table_args__ = (Index(None, "backup_id"), Index(None, "destination_id"), NEVER_REUSED)

@@ -14,7 +14,8 @@ from app.db.base import NEVER_REUSED, Base, now
 class Destination(Base):
     """`user_id` null: shared by all. `encrypt`: age for what is stored here, to `recipients` beside our own key.
 
-    `credentials`: what of the configuration is secret, sealed under the master key.
+    `retention`: what is kept beyond `retention_days`. `credentials`: what of the configuration is secret, sealed
+    under the master key.
     """
 
     __tablename__ = "backup_destinations"
@@ -38,6 +39,7 @@ class Destination(Base):
     is_default: Mapped[bool] = mapped_column(default=False)
     is_active: Mapped[bool] = mapped_column(default=True)
     retention_days: Mapped[int] = mapped_column(default=30)
+    retention: Mapped[dict[str, Any]] = mapped_column(default=dict)
     description: Mapped[str | None] = mapped_column(Text)
     encrypt: Mapped[bool] = mapped_column(default=False)
     recipients: Mapped[list[str]]

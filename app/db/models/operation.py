@@ -42,6 +42,7 @@ class Operation(Base):
     domain_id: Mapped[int | None]
     domain_uid: Mapped[str] = mapped_column(String(36))
     backup_id: Mapped[int | None]
+    destination_id: Mapped[int | None]
     backup_type: Mapped[str | None] = mapped_column(String(16))
     request: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any]] = mapped_column(default=dict)

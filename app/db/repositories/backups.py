@@ -90,6 +90,23 @@ class BackupRepository(Repository):
             .values(status="running", started_at=func.coalesce(Backup.started_at, at))
         )
 
+    async def at_destination(self, destination_id: int) -> list[Backup]:
+        query = select(Backup).where(Backup.destination_id == destination_id).options(*_WITH_ALL)
+        return list((await self._session.scalars(query.order_by(Backup.id))).all())
+
+    async def start_deletion(self, backup_id: int) -> Backup | None:
+        """Mark a backup as `deleting`; None when it is gone, locked or in use."""
+        backup = await self.get(backup_id)
+        if backup is None or backup.locked or await self.in_use(backup_id):
+            return None
+        backup.status = "deleting"
+        return backup
+
+    async def forget(self, backup_id: int) -> None:
+        backup = await self.get(backup_id)
+        if backup is not None:
+            await self._session.delete(backup)
+
     async def in_use(self, backup_id: int) -> bool:
         query = select(Operation.id).where(
             Operation.backup_id == backup_id, Operation.status.in_(("pending", "running"))

@@ -1,0 +1,104 @@
+"""Retention at one destination: what no rule keeps is deleted there, then its row."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from app.db.base import now
+from app.db.models import Backup, Destination, Operation
+from app.db.repositories.backups import BackupRepository
+from app.db.repositories.destinations import DestinationRepository
+from app.db.session import Database
+from app.errors import LiberuError, NotFound
+from app.jobs.context import JobContext
+from app.jobs.outcome import Outcome
+from app.jobs.runner import Job
+from app.services.destinations import DestinationService
+from app.services.retention import Candidate, RetentionPolicy, plan_retention
+
+_NAMED = 1000
+
+
+class CleanupJob(Job):
+    """Deleting can be repeated: after a restart the plan is made anew from what is left."""
+
+    def __init__(self, database: Database, destinations: DestinationService) -> None:
+        self._database = database
+        self._destinations = destinations
+
+    async def run(self, operation: Operation, context: JobContext) -> Outcome:
+        async with self._database.transaction() as session:
+            destination = await DestinationRepository(session).get(operation.destination_id or 0)
+            if destination is None:
+                raise NotFound("The destination was deleted before the operation began")
+            backups = await BackupRepository(session).at_destination(destination.id)
+        if destination.user_id is not None:  # its owner's rules are not for what others keep there
+            backups = [backup for backup in backups if backup.user_id == destination.user_id]
+        policy = RetentionPolicy(days=destination.retention_days, **destination.retention)
+        keep, remove = _planned(backups, policy)
+        if operation.request["dry_run"]:
+            return _outcome(keep, remove, [], dry_run=True)
+        removed, failed = [], []
+        context.track(1, "backups", "running")
+        for number, entry in enumerate(remove):
+            context.note(1, done=number, total=len(remove))
+            await context.beat()
+            try:
+                await self._remove(destination, entry["id"])
+                removed.append(entry)
+            except LiberuError as error:
+                failed.append({**entry, "code": error.code, "message": error.message})
+        context.track(1, "backups", "completed")
+        return _outcome(keep, removed, failed, dry_run=False)
+
+    async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
+        return Outcome(status, {}, message)
+
+    async def _remove(self, destination: Destination, backup_id: int) -> None:
+        """At the destination first; the row stays, as `deleting`, when that fails."""
+        async with self._database.transaction() as session:
+            backup = await BackupRepository(session).start_deletion(backup_id)
+        if backup is None:  # it is gone, locked or in use by now
+            return
+        async with self._destinations.opened(destination) as store:
+            for copy in backup.copies:
+                if copy.destination_id == destination.id:
+                    await store.delete(copy.manifest_key)
+        async with self._database.transaction() as session:
+            await BackupRepository(session).forget(backup_id)
+
+
+def _planned(backups: list[Backup], policy: RetentionPolicy) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    by_domain: dict[str, list[Backup]] = defaultdict(list)
+    for backup in backups:
+        by_domain[backup.domain_uid].append(backup)
+    keep: list[dict[str, Any]] = []
+    remove: list[dict[str, Any]] = []
+    for group in by_domain.values():
+        plan = plan_retention([_candidate(backup) for backup in group], policy, now())
+        rows = {backup.id: backup for backup in group}
+        for ids, into in ((plan.keep, keep), (plan.remove, remove)):
+            for number in ids:
+                name = rows[number].domain_name
+                into.append({"id": number, "domain_name": name, "reasons": plan.reasons[number]})
+    return keep, remove
+
+
+def _candidate(backup: Backup) -> Candidate:
+    good = frozenset((part.kind, part.name) for part in backup.components if part.status == "completed")
+    return Candidate(backup.id, backup.type, backup.status, backup.created_at, backup.locked, good)
+
+
+def _outcome(
+    keep: list[dict[str, Any]], removed: list[dict[str, Any]], failed: list[dict[str, Any]], *, dry_run: bool
+) -> Outcome:
+    """Counts are whole; of long lists the first thousand are named."""
+    result = {
+        "dry_run": dry_run, "kept_count": len(keep), "removed_count": len(removed), "failed_count": len(failed),
+        "kept": keep[:_NAMED], "removed": removed[:_NAMED], "failed": failed[:_NAMED],
+    }  # fmt: skip
+    if not failed:
+        return Outcome("completed", result)
+    message = f"{len(failed)} backups could not be deleted, the first because: {failed[0]['message']}"
+    return Outcome("partial" if removed else "failed", result, message, code=failed[0]["code"])
