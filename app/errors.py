@@ -20,6 +20,7 @@ LiberuError
 │   ├── DestinationUnreachable
 │   ├── DestinationRefused    the server does not accept the credentials
 │   ├── HostKeyMismatch       another server answers than the one that was pinned
+│   ├── CertificateInvalid    the server's TLS certificate cannot be trusted
 │   ├── DestinationInvalid    misconfigured: for example a folder that is a file
 │   ├── StoragePermissionDenied
 │   ├── NoSpace
@@ -141,6 +142,11 @@ class DestinationRefused(StorageError):
 
 class HostKeyMismatch(StorageError):
     code = "host_key_mismatch"
+    retryable = False
+
+
+class CertificateInvalid(StorageError):
+    code = "certificate_invalid"
     retryable = False
 
 

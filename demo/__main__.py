@@ -19,12 +19,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 from rich.table import Table
 
+from demo.destinations import SERVERS
 from demo.sample_databases import SampleMariadb, SamplePostgresql
 from demo.sample_files import differences, make_site, snapshot
 from demo.sample_mail import ADDRESSES, SampleMail
 from demo.servers import mariadb_server, postgresql_server
 from demo.service import Service
-from demo.storage_servers import SERVERS
 
 #: The site's user: any number from 1000 will do, no account is made.
 SITE_UID = 23456

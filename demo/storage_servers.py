@@ -26,11 +26,17 @@ PASSWORD = "sftp-canary-pw"
 
 @dataclass
 class StorageServer:
-    """`configuration`: of a destination that keeps its objects here; `data`: where they lie."""
+    """`configuration`: of a destination that keeps its objects here; `data`: where they lie; `secret`: one that must
+    show up nowhere; `wrong` and `away`: changes of the configuration to credentials that are refused and to a server
+    that is not there.
+    """
 
     type: str
     configuration: dict[str, Any]
     data: Path
+    secret: str
+    wrong: dict[str, Any]
+    away: dict[str, Any]
     pid: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -113,7 +119,7 @@ def sftp_server(
         )
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen([_SSHD, "-D", "-e", "-f", str(config)], stdout=log, stderr=log)
-        _wait_for(address, port, process, folder / "log")
+        wait_for(address, port, process, folder / "log")
         configuration: dict[str, Any] = {
             "host": address,
             "port": port,
@@ -128,7 +134,16 @@ def sftp_server(
             "other_key": " ".join((folder / "other.pub").read_text().split()[:2]),
         }
         configuration |= {"password": PASSWORD} if root else keys
-        yield StorageServer("sftp", configuration, data, process.pid, extra)
+        yield StorageServer(
+            type="sftp",
+            configuration=configuration,
+            data=data,
+            secret=PASSWORD if root else keys["passphrase"],
+            wrong={"username": "nobody-there", "password": "wrong"},
+            away={"port": free_port()},
+            pid=process.pid,
+            extra=extra,
+        )
     finally:
         if process is not None:
             process.terminate()
@@ -144,7 +159,7 @@ def _make_user() -> None:
     subprocess.run(["chpasswd"], input=f"{_USER}:{PASSWORD}", text=True, check=True)
 
 
-def _wait_for(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -155,4 +170,9 @@ def _wait_for(address: str, port: int, process: subprocess.Popen[bytes], log: Pa
     raise AssertionError(f"no answer at port {port}: {log.read_text()}")
 
 
-SERVERS = {"sftp": sftp_server}
+def make_certificate(folder: Path) -> None:
+    """key.pem and cert.pem for localhost."""
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1,IP:10.99.0.2"
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost"]
+    argv += ["-addext", names, "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run(argv, check=True, capture_output=True)

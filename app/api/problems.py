@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from app import errors
 from app.schemas.common import Problem
+from app.storage.config import CONFIGURATIONS
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -27,6 +28,7 @@ STATUS: dict[type[errors.LiberuError], int] = {
     errors.ObjectNotFound: 404,
     errors.DestinationInvalid: 409,
     errors.HostKeyMismatch: 409,
+    errors.CertificateInvalid: 409,
     errors.NoSpace: 507,
     errors.ArchiveError: 409,
     errors.DeploymentError: 502,
@@ -74,6 +76,8 @@ def install(app: FastAPI) -> None:
         fields: dict[str, list[str]] = {}
         for item in error.errors():
             where = [str(part) for part in item["loc"] if part not in ("body", "query", "path")]
+            if where[0:1] and where[0] in CONFIGURATIONS:  # which member of a union was meant is no field
+                where = where[1:]
             fields.setdefault(".".join(where) or "request", []).append(str(item["msg"]))
         return _respond(request, 422, "Some fields are not valid", "validation_failed", errors=fields)
 

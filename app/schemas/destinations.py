@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from app.schemas.common import Model
-from app.storage.config import LocalConfiguration, SftpConfiguration
+from app.storage.config import LocalConfiguration, S3Configuration, SftpConfiguration
 
 
 class Retention(Model):
@@ -51,13 +51,20 @@ class SftpDestinationIn(DestinationBase):
     configuration: SftpConfiguration
 
 
+class S3DestinationIn(DestinationBase):
+    type: Literal["s3"]
+    configuration: S3Configuration
+
+
 def _type_of(value: Any) -> str:
     found = value.get("type", "local") if isinstance(value, dict) else getattr(value, "type", "local")
     return str(found)
 
 
 DestinationIn = Annotated[
-    Annotated[LocalDestinationIn, Tag("local")] | Annotated[SftpDestinationIn, Tag("sftp")],
+    Annotated[LocalDestinationIn, Tag("local")]
+    | Annotated[SftpDestinationIn, Tag("sftp")]
+    | Annotated[S3DestinationIn, Tag("s3")],
     Discriminator(_type_of),
 ]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-DestinationType = Literal["local", "sftp"]
 Host = Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9:][A-Za-z0-9._:-]*$")
 
 
@@ -81,6 +81,47 @@ class SftpConfiguration(Configuration):
         return value and " ".join(value.split()[:2])
 
 
+class S3Configuration(Configuration):
+    """A bucket of AWS (no `endpoint`) or of another store that speaks its protocol.
+
+    `prefix`: put before every key. `equal_parts`: the store wants every part of an upload but the last to be of one
+    size, as Cloudflare's R2 does: parts are then large from the beginning. `object_lock_days`: how long the store
+    keeps anybody from deleting an object; `certificate`: PEM of what signed the endpoint's certificate.
+    """
+
+    key: str = Field(min_length=1, max_length=255)
+    secret: SecretStr | None = None
+    region: str = Field("us-east-1", min_length=1, max_length=64)
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    endpoint: str | None = Field(None, max_length=1024, pattern=r"^https?://[A-Za-z0-9\[][^\s/?#@]*/?$")
+    use_path_style_endpoint: bool = False
+    prefix: str = Field("", max_length=512)
+    storage_class: str | None = Field(None, max_length=64, pattern=r"^[A-Z0-9_]+$")
+    server_side_encryption: Literal["AES256", "aws:kms"] | None = None
+    kms_key_id: str | None = Field(None, max_length=2048)
+    tags: dict[str, str] = Field({}, max_length=10)
+    equal_parts: bool = False
+    object_lock_days: int | None = Field(None, ge=1, le=36500)
+    certificate: str | None = Field(None, max_length=100_000)
+    timeout: float = Field(30, ge=1, le=600)
+
+    @field_validator("prefix")
+    @classmethod
+    def a_folder(cls, value: str) -> str:
+        path = value.strip("/")
+        if any(part in ("", ".", "..") for part in path.split("/")) and path:
+            raise ValueError("must be a folder's name without '.' and '..'")
+        return f"{path}/" if path else ""
+
+    @property
+    def host(self) -> str | None:
+        """Of the endpoint, for the check of its address."""
+        return urlsplit(self.endpoint).hostname if self.endpoint else None
+
+    def place(self) -> tuple[Any, ...]:
+        return (self.endpoint, self.region, self.bucket, self.prefix, self.key)
+
+
 def _absolute(value: str) -> str:
     path = PurePosixPath(value)
     if not path.is_absolute() or ".." in path.parts or any(ord(letter) < 32 for letter in value):
@@ -88,4 +129,8 @@ def _absolute(value: str) -> str:
     return value
 
 
-CONFIGURATIONS: dict[str, type[Configuration]] = {"local": LocalConfiguration, "sftp": SftpConfiguration}
+CONFIGURATIONS: dict[str, type[Configuration]] = {
+    "local": LocalConfiguration,
+    "sftp": SftpConfiguration,
+    "s3": S3Configuration,
+}

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.errors import InvalidRequest
 from app.storage.base import Options, StorageDriver
-from app.storage.config import LocalConfiguration, SftpConfiguration
+from app.storage.config import LocalConfiguration, S3Configuration, SftpConfiguration
 
 
 def build_driver(kind: str, configuration: Mapping[str, Any], options: Options) -> StorageDriver:
@@ -20,4 +20,8 @@ def build_driver(kind: str, configuration: Mapping[str, Any], options: Options) 
         from app.storage.sftp import SftpDriver
 
         return SftpDriver(SftpConfiguration.model_validate(configuration), options)
+    if kind == "s3":
+        from app.storage.s3 import S3Driver
+
+        return S3Driver(S3Configuration.model_validate(configuration), options)
     raise InvalidRequest(f"Destination type {kind!r} is not supported", field="type")

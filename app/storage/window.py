@@ -9,30 +9,36 @@ from typing import Any
 
 
 class Window:
-    """Runs at most `limit` pieces at once. The first failure is raised by the next `add` or at the end of the block;
-    an error cancels the pieces that still run, and waits for them."""
+    """Runs pieces at once while their sizes, 1 each unless given, add up to at most `limit`; one always runs.
+
+    The first failure is raised by the next `add` or at the end of the block; an error cancels the pieces that still
+    run, and waits for them.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._pending: set[asyncio.Task[Any]] = set()
+        self._pending: dict[asyncio.Task[Any], int] = {}
 
     async def __aenter__(self) -> Window:
         return self
 
-    async def add(self, piece: Coroutine[Any, Any, Any]) -> None:
+    async def add(self, piece: Coroutine[Any, Any, Any], size: int = 1) -> None:
         """Start `piece`, when there is room for it."""
-        while len(self._pending) >= self._limit:
+        while self._pending and sum(self._pending.values()) + size > self._limit:
             try:
                 await self._some()
             except BaseException:
                 piece.close()
                 raise
-        self._pending.add(asyncio.create_task(piece))
+        self._pending[asyncio.create_task(piece)] = size
 
     async def _some(self) -> None:
-        done, self._pending = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            task.result()
+            del self._pending[task]
+        errors = [task.exception() for task in done if not task.cancelled()]
+        if error := next((error for error in errors if error is not None), None):
+            raise error
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -41,7 +47,7 @@ class Window:
             while error is None and self._pending:
                 await self._some()
         finally:
-            await _ended(self._pending)
+            await _ended(set(self._pending))
 
 
 async def _ended(tasks: set[asyncio.Task[Any]]) -> None:

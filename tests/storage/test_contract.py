@@ -20,10 +20,11 @@ from app.errors import InvalidName, ObjectNotFound, SizeMismatch
 from app.storage.base import Options, StorageDriver
 from app.storage.memory import MemoryDriver
 from app.storage.registry import build_driver
+from demo.ceph import S3Server
 from demo.service import ROOT
 from demo.storage_servers import StorageServer, sftp_server
 
-PLACES = ["local", "sftp", "sftp-bare"]
+PLACES = ["local", "sftp", "sftp-bare", "s3"]
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +34,23 @@ def sftp() -> Iterator[StorageServer]:
 
 
 @pytest.fixture(scope="module")
-def bare_sftp() -> Iterator[StorageServer]:
+def sftp_bare() -> Iterator[StorageServer]:
     """Without OpenSSH's extensions, as other servers are."""
     refused = "posix-rename,fsync,statvfs,fstatvfs,limits"
     with sftp_server(["-P", refused]) as server:
         yield server
 
 
+@pytest.fixture
+def s3(s3_store: S3Server) -> StorageServer:
+    return s3_store
+
+
 def place(name: str, request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str, Any]]:
     """Type and configuration of a new, empty place."""
     if name == "local":
         return "local", {"path": str(folder / "root")}
-    server: StorageServer = request.getfixturevalue({"sftp": "sftp", "sftp-bare": "bare_sftp"}[name])
+    server: StorageServer = request.getfixturevalue(name.replace("-", "_"))
     return server.type, server.fresh()
 
 
@@ -241,7 +247,7 @@ async def test_kill_in_the_middle_of_a_put_shows_nothing(
     program = (
         "import asyncio, json, sys\nfrom app.storage.base import Options\n"
         "from app.storage.registry import build_driver\n"
-        "async def source():\n    yield b'x' * 5_000_000\n"
+        "async def source():\n    yield b'x' * 20_000_000\n"
         "    print('written', flush=True)\n    await asyncio.sleep(600)\n"
         "kind, configuration = json.load(sys.stdin)\n"
         "asyncio.run(build_driver(kind, configuration, Options()).put('a/k', source()))\n"

@@ -1,0 +1,246 @@
+"""Objects of a bucket.
+
+Source: the Amazon S3 API Reference (PutObject, multipart uploads, ListObjectsV2); Content-MD5 is RFC 1864.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from app.errors import InvalidName, ObjectNotFound, SizeMismatch, StorageError
+from app.storage.base import ObjectInfo, Options, StorageDriver, validate_key, validate_prefix
+from app.storage.config import S3Configuration
+from app.storage.s3_client import S3Client
+from app.storage.window import Window, in_order
+
+MIB = 1 << 20
+MAX_PARTS = 10_000
+_PART = 8 * MIB
+_EQUAL_PART = 64 * MIB  # 10,000 of them are 625 GiB
+_GROWS_EVERY = 2_000  # parts: 16, 32, 64, 128, 256 GB, together 496 GB
+_CHUNK = MIB
+#: Bytes of parts in flight for one upload: enough for a line of 100 ms, little beside the rest of the process.
+_BUDGET = 32 * MIB
+_LONG_LINE = 0.02
+_BUDGET_OF_LONG_LINE = 64 * MIB
+
+
+class S3Driver(StorageDriver):
+    """A part that a broken line lost is sent again, from memory; nothing is visible before an upload is completed."""
+
+    verification = "checksum"
+
+    def __init__(self, configuration: S3Configuration, options: Options) -> None:
+        self._configuration = configuration
+        self._s3 = S3Client(configuration, options)
+
+    def _key(self, key: str) -> str:
+        return self._configuration.prefix + validate_key(key)
+
+    def _target(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self._configuration.bucket, "Key": self._key(key)}
+
+    def _attributes(self) -> dict[str, Any]:
+        settings = self._configuration
+        wanted: dict[str, Any] = {
+            "StorageClass": settings.storage_class,
+            "ServerSideEncryption": settings.server_side_encryption,
+            "SSEKMSKeyId": settings.kms_key_id,
+            "Tagging": urlencode(settings.tags, quote_via=quote) or None,
+        }
+        if settings.object_lock_days is not None:
+            until = datetime.now(UTC) + timedelta(days=settings.object_lock_days)
+            wanted |= {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until}
+        return {name: value for name, value in wanted.items() if value is not None}
+
+    async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:
+        self._key(key)
+        what = f"Writing {key}"
+        grows = size is None and not self._configuration.equal_parts
+        async with aclosing(_parts(stream, self._part_size(size), grows=grows)) as parts:
+            first = await anext(parts, b"")
+            second = await anext(parts, None)
+            if second is None:
+                written = len(first)
+                _compare(what, written, size)
+                await self._put_whole(key, first)
+            else:
+                written = await self._put_parts(key, [first, second], parts, size)
+        info = await self.stat(key)
+        if info.size != written:
+            raise SizeMismatch(f"{what}: the store holds {info.size} bytes, {written} were sent")
+        return info
+
+    def _part_size(self, size: int | None) -> int:
+        if size is not None:
+            return max(_PART, -(-size // (MAX_PARTS * MIB)) * MIB)
+        return _EQUAL_PART if self._configuration.equal_parts else _PART
+
+    async def _put_whole(self, key: str, content: bytes) -> None:
+        md5 = await asyncio.to_thread(_md5, content)
+        arguments = {**self._target(key), **self._attributes(), "Body": content, "ContentMD5": md5}
+        await self._s3.call(f"Writing {key}", lambda client: client.put_object(**arguments))
+
+    async def _put_parts(
+        self, key: str, ready: list[bytes], parts: AsyncGenerator[bytes, None], size: int | None
+    ) -> int:
+        what, target = f"Writing {key}", self._target(key)
+        begun = await self._s3.call(
+            what, lambda client: client.create_multipart_upload(**target, **self._attributes())
+        )
+        upload = {**target, "UploadId": begun["UploadId"]}
+        try:
+            tags, written = await self._send(what, upload, ready, parts)
+            _compare(what, written, size)
+            await self._complete(what, target, upload, tags, written)
+        except BaseException:
+            await asyncio.shield(self._abort(upload))
+            raise
+        return written
+
+    async def _send(
+        self, what: str, upload: dict[str, Any], ready: list[bytes], parts: AsyncGenerator[bytes, None]
+    ) -> tuple[dict[int, str], int]:
+        """Send every part; return the store's tag of each, and the bytes."""
+        tags: dict[int, str] = {}
+
+        async def send(number: int, content: bytes) -> None:
+            md5 = await asyncio.to_thread(_md5, content)
+            arguments = {**upload, "PartNumber": number, "Body": content, "ContentMD5": md5}
+            answer = await self._s3.call(what, lambda client: client.upload_part(**arguments))
+            tags[number] = answer["ETag"]
+
+        number = written = 0
+        budget = _BUDGET_OF_LONG_LINE if self._s3.round_trip > _LONG_LINE else _BUDGET
+        async with Window(budget) as window:
+            while True:
+                part = ready.pop(0) if ready else await anext(parts, None)
+                if part is None:
+                    break
+                number += 1
+                if number > MAX_PARTS:
+                    raise StorageError(f"{what}: the object is larger than {MAX_PARTS} parts can hold")
+                await window.add(send(number, part), len(part))
+                written += len(part)
+        return tags, written
+
+    async def _complete(
+        self, what: str, target: dict[str, Any], upload: dict[str, Any], tags: dict[int, str], written: int
+    ) -> None:
+        listed = [{"PartNumber": number, "ETag": tag} for number, tag in sorted(tags.items())]
+        try:
+            await self._s3.call(
+                what, lambda client: client.complete_multipart_upload(**upload, MultipartUpload={"Parts": listed})
+            )
+        except StorageError:
+            # The answer may have been lost after the store had completed the upload.
+            found = await self._s3.call(what, lambda client: client.head_object(**target))
+            if found["ContentLength"] != written or not found["ETag"].strip('"').endswith(f"-{len(listed)}"):
+                raise
+
+    async def _abort(self, upload: dict[str, Any]) -> None:
+        """Best effort: what stays is an upload that the sweep aborts."""
+        with suppress(Exception):
+            async with asyncio.timeout(15):
+                await self._s3.call("Cleaning up", lambda client: client.abort_multipart_upload(**upload))
+
+    async def get(self, key: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        what, target = f"Reading {key}", self._target(key)
+        found = await self._s3.call(what, lambda client: client.head_object(**target))
+        size, same = found["ContentLength"], {"IfMatch": found["ETag"]}
+
+        async def read(start: int, length: int) -> bytes:
+            span = f"bytes={start}-{start + length - 1}"
+
+            async def fetch(client: Any) -> bytes:
+                answer = await client.get_object(**target, **same, Range=span)
+                async with answer["Body"] as body:
+                    content: bytes = await body.read()
+                if len(content) != length:
+                    raise SizeMismatch(f"{what}: the store gave {len(content)} bytes instead of {length}")
+                return content
+
+            return await self._s3.call(what, fetch)
+
+        budget = _BUDGET_OF_LONG_LINE if self._s3.round_trip > _LONG_LINE else _BUDGET
+        async with aclosing(in_order(read, offset, size, _PART, budget // _PART)) as pieces:
+            async for piece in pieces:
+                for start in range(0, len(piece), _CHUNK):
+                    yield piece[start : start + _CHUNK]
+
+    async def stat(self, key: str) -> ObjectInfo:
+        target = self._target(key)
+        found = await self._s3.call(f"Looking up {key}", lambda client: client.head_object(**target))
+        return ObjectInfo(key, found["ContentLength"], found["LastModified"])
+
+    async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
+        whole, what = self._configuration.prefix + validate_prefix(prefix), f"Listing {prefix or '/'}"
+        request: dict[str, Any] = {"Bucket": self._configuration.bucket, "Prefix": whole, "MaxKeys": 1000}
+        while True:
+            arguments = dict(request)
+            page = await self._s3.call(what, lambda client: client.list_objects_v2(**arguments))  # noqa: B023
+            for item in page.get("Contents", []):
+                key = item["Key"][len(self._configuration.prefix) :]
+                with suppress(InvalidName):  # what could be no key is not ours
+                    yield ObjectInfo(validate_key(key), item["Size"], item["LastModified"])
+            if not page.get("IsTruncated"):
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
+
+    async def delete(self, key: str) -> None:
+        target = self._target(key)
+        with suppress(ObjectNotFound):
+            await self._s3.call(f"Deleting {key}", lambda client: client.delete_object(**target))
+
+    async def remove_leftovers(self, older_than: datetime) -> int:
+        """Abort uploads that were begun before `older_than`: their parts cost space and are listed nowhere else."""
+        bucket, what = self._configuration.bucket, "Removing leftovers"
+        request: dict[str, Any] = {"Bucket": bucket, "Prefix": self._configuration.prefix}
+        count = 0
+        while True:
+            arguments = dict(request)
+            page = await self._s3.call(what, lambda client: client.list_multipart_uploads(**arguments))  # noqa: B023
+            for upload in page.get("Uploads", []):
+                if upload["Initiated"] < older_than:
+                    await self._abort({"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]})
+                    count += 1
+            if not page.get("IsTruncated"):
+                return count
+            request |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    async def close(self) -> None:
+        await self._s3.close()
+
+
+async def _parts(stream: AsyncIterator[bytes], size: int, *, grows: bool) -> AsyncGenerator[bytes, None]:
+    """`stream` in parts of `size` bytes; where they may grow, twice as large every 2,000 parts."""
+    gathered = bytearray()
+    number = 0
+    async for chunk in stream:
+        view = memoryview(chunk)
+        while view:
+            wanted = size << (number // _GROWS_EVERY) if grows else size
+            piece = view[: wanted - len(gathered)]
+            gathered += piece
+            view = view[len(piece) :]
+            if len(gathered) == wanted:
+                yield bytes(gathered)
+                gathered, number = bytearray(), number + 1
+    if gathered:
+        yield bytes(gathered)
+
+
+def _md5(content: bytes) -> str:
+    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+
+
+def _compare(what: str, written: int, size: int | None) -> None:
+    if size is not None and written != size:
+        raise SizeMismatch(f"{what}: the source gave {written} bytes instead of {size}")

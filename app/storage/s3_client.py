@@ -1,0 +1,215 @@
+"""A connection to an S3 store: made when needed, errors in this service's terms, tried again while it is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any, TypeVar
+
+import aiobotocore.session
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiohttp.abc import AbstractResolver, ResolveResult
+from botocore.exceptions import BotoCoreError, ClientError, SSLError
+
+from app.errors import (
+    CertificateInvalid,
+    DestinationInvalid,
+    DestinationRefused,
+    DestinationUnreachable,
+    LiberuError,
+    NoSpace,
+    ObjectNotFound,
+    StorageError,
+    StoragePermissionDenied,
+)
+from app.storage.base import Options
+from app.storage.config import S3Configuration
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+_BACKOFF = (0.2, 8.0)
+_CONNECTIONS = 32
+
+#: Codes of "Error Responses" in the Amazon S3 API Reference, and those Ceph and Swift were seen to give.
+_MISSING = {"NoSuchKey", "NotFound", "404", "NoSuchVersion"}
+_REFUSED = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "AuthorizationHeaderMalformed",
+}
+_FULL = {"QuotaExceeded", "InsufficientStorage", "EntityTooLarge", "507", "StorageFull", "XMinioStorageFull"}
+_BUSY = {
+    "SlowDown",
+    "ServiceUnavailable",
+    "InternalError",
+    "RequestTimeout",
+    "ThrottlingException",
+    "TooManyRequests",
+}
+
+
+@contextmanager
+def mapped(what: str) -> Iterator[None]:
+    """Turn the SDK's errors into ours. DestinationUnreachable: another try may help."""
+    try:
+        yield
+    except ClientError as error:
+        raise _explained(what, error) from error
+    except SSLError as error:
+        raise CertificateInvalid(
+            f"{what}: the endpoint's certificate cannot be trusted; give the certificate that signed it (certificate)"
+        ) from error
+    except LiberuError:
+        raise
+    except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        if (refused := _of_the_resolver(error)) is not None:
+            raise refused from error
+        raise DestinationUnreachable(f"{what}: the store cannot be reached ({type(error).__name__})") from error
+
+
+def _explained(what: str, error: ClientError) -> StorageError:
+    details = error.response.get("Error", {})
+    code, said = str(details.get("Code", "")), str(details.get("Message", ""))[:300]
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code == "NoSuchBucket":
+        return DestinationInvalid(f"{what}: there is no such bucket; create it, or correct its name")
+    if code in _MISSING:
+        return ObjectNotFound(f"{what}: there is no such object")
+    if code in _REFUSED:
+        return DestinationRefused(f"{what}: the store refuses the credentials ({code}); check key, secret and region")
+    if code == "RequestTimeTooSkewed":
+        return DestinationRefused(f"{what}: this machine's clock differs from the store's; set it right")
+    if code in _FULL or status == 507:
+        return NoSpace(f"{what}: no space or quota left ({code}); free some or choose another destination")
+    if code in _BUSY or status >= 500 or status == 429:
+        return DestinationUnreachable(f"{what}: the store is busy or failing ({code or status})")
+    if code in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled") or status == 403:
+        return StoragePermissionDenied(
+            f"{what}: permission denied; the key needs access to the bucket and its objects"
+        )
+    if status in (301, 307, 400) and "edirect" in code:
+        return DestinationInvalid(f"{what}: the bucket is in another region ({code}); correct region or endpoint")
+    return StorageError(f"{what}: the store refused ({code or status}): {said}")
+
+
+def _of_the_resolver(error: BaseException) -> LiberuError | None:
+    """What our resolver refused, below what the libraries made of it."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, LiberuError):
+        inner = inner.__cause__ or inner.__context__
+    return inner
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up and lets through what a destination may reach."""
+
+    def __init__(self, options: Options) -> None:
+        self._guard = options.guard
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        try:
+            address = await self._guard.resolve(host, port)
+        except LiberuError as error:
+            raise OSError(error.message) from error
+        found = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return [ResolveResult(hostname=host, host=address, port=port, family=found, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        return None
+
+
+class S3Client:
+    def __init__(self, configuration: S3Configuration, options: Options) -> None:
+        self._configuration = configuration
+        self._options = options
+        self._stack = AsyncExitStack()
+        self._lock = asyncio.Lock()
+        self._client: Any = None
+        self._reached = False
+        self.round_trip = 0.0
+
+    async def call(self, what: str, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run `work(client)`, which can be repeated: while the store is away again and again for `resume_seconds`.
+
+        A store that was never reached is not tried again. Raises StorageError.
+        """
+        give_up: float | None = None
+        pause = _BACKOFF[0]
+        while True:
+            started = time.monotonic()
+            try:
+                with mapped(what):
+                    result = await work(await self._connected())
+            except DestinationUnreachable as error:
+                now = time.monotonic()
+                give_up = give_up or now + self._options.resume_seconds
+                if not self._reached or now + pause > give_up:
+                    raise
+                log.warning("%s; trying again", error.message)
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  jitter
+                pause = min(pause * 2, _BACKOFF[1])
+            else:
+                if not self._reached:
+                    self.round_trip = time.monotonic() - started
+                self._reached = True
+                return result
+
+    async def _connected(self) -> Any:
+        async with self._lock:
+            if self._client is None:
+                self._client = await self._connect()
+            return self._client
+
+    async def _connect(self) -> Any:
+        settings = self._configuration
+        session = aiobotocore.session.get_session()
+        # The description of S3 is a large file: read in a thread, it is found in the loader's cache afterwards.
+        loader = session.get_component("data_loader")
+        await asyncio.to_thread(loader.load_service_model, "s3", "service-2")
+        config = AioConfig(
+            connector_args={"resolver": _Resolver(self._options)},
+            max_pool_connections=_CONNECTIONS,
+            connect_timeout=settings.timeout,
+            read_timeout=settings.timeout,
+            retries={"max_attempts": 2, "mode": "standard"},
+            # Newer checksum headers fail on older stores; Content-MD5 is understood by all.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if settings.use_path_style_endpoint else "virtual"},
+        )
+        manager = session.create_client(
+            "s3", region_name=settings.region, endpoint_url=settings.endpoint, config=config,
+            aws_access_key_id=settings.key,
+            aws_secret_access_key=settings.secret.get_secret_value() if settings.secret else "",
+            verify=self._trusted(),
+        )  # fmt: skip
+        return await self._stack.enter_async_context(manager)
+
+    def _trusted(self) -> str | None:
+        """Path of the certificates that may sign the endpoint's; None: the system's."""
+        if self._configuration.certificate is None:
+            return None
+        try:
+            ssl.create_default_context(cadata=self._configuration.certificate)
+        except (ssl.SSLError, ValueError) as error:
+            raise CertificateInvalid("`certificate` is not a PEM certificate") from error
+        temporary = tempfile.NamedTemporaryFile("w", prefix="liberu-", suffix=".pem")  # noqa: SIM115  the stack closes it
+        file = self._stack.enter_context(temporary)
+        file.write(self._configuration.certificate)
+        file.flush()
+        return file.name
+
+    async def close(self) -> None:
+        await self._stack.aclose()
