@@ -23,18 +23,19 @@ from app.jobs.cleanup import CleanupJob
 from app.jobs.engine import JobEngine
 from app.jobs.restore import RestoreJob
 from app.jobs.runner import OperationRunner
+from app.jobs.scan import ScanJob
 from app.schemas.destinations import LocalDestinationIn
 from app.schemas.operations import TokenIn
 from app.security.keys import KeyRing, load_or_create
 from app.security.tokens import Principal
 from app.services.backups import BackupService
-from app.services.cleanups import CleanupService
 from app.services.components import ComponentFactory
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.operations import OperationService
 from app.services.tokens import TokenService
 from app.services.unit import Unit
+from app.services.upkeep import UpkeepService
 from app.settings import Settings
 from app.storage.addresses import AddressGuard
 from app.storage.config import LocalConfiguration
@@ -100,6 +101,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
                 "backup": BackupJob(database, components, destinations, keys, settings.jobs),
                 "restore": RestoreJob(database, components, destinations, keys),
                 "cleanup": CleanupJob(database, destinations),
+                "scan": ScanJob(database, destinations),
             },
             settings.jobs.max_attempts,
         )
@@ -110,7 +112,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             database=database,
             domains=domains,
             destinations=destinations,
-            cleanups=CleanupService(destinations, operations),
+            upkeep=UpkeepService(destinations, operations),
             backups=BackupService(domains, destinations, operations, keys.cipher),
             operations=operations,
             tokens=TokenService(),

@@ -64,6 +64,36 @@ def recovery_kit(out: Annotated[Path, typer.Argument(help="File to write; must n
 
 
 @cli.command()
+def restore(
+    source: Annotated[
+        str, typer.Option("--from", help="/path, sftp://user@host/path or s3://bucket/prefix?endpoint=…")
+    ],
+    kit: Annotated[Path | None, typer.Option(help="The recovery kit")] = None,
+    identity: Annotated[Path | None, typer.Option(help="An age identity file, where there is no kit")] = None,
+    backup: Annotated[str | None, typer.Option(help="The backup's uid; without it, what is there is listed")] = None,
+    to: Annotated[Path | None, typer.Option(help="A folder that will be made")] = None,
+) -> None:
+    """Restore from a destination without the API and its database. Secrets of the destination: see the environment
+    variables in docs/disaster-recovery.md."""
+    from app.errors import LiberuError
+    from app.recovery import Keys, Unverified, keys_of_kit
+    from app.recovery_cli import show
+
+    try:
+        if kit is not None:
+            keys = keys_of_kit(kit)
+        elif identity is not None:
+            lines = [line.strip() for line in identity.read_text().splitlines()]
+            keys = Keys([line for line in lines if line and not line.startswith("#")], Unverified())
+            typer.echo("Without a recovery kit nothing proves who wrote these backups.", err=True)
+        else:
+            sys.exit("Give --kit, or --identity")
+        asyncio.run(show(source, keys, backup, to))
+    except (LiberuError, OSError) as error:
+        sys.exit(str(error))
+
+
+@cli.command()
 def sweep(
     grace_hours: Annotated[int | None, typer.Option(help="Spare what is younger")] = None,
 ) -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from app.db.session import Database
 from app.services.backups import BackupService
-from app.services.cleanups import CleanupService
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.operations import OperationService
 from app.services.tokens import TokenService
+from app.services.upkeep import UpkeepService
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Container:
     database: Database
     domains: DomainService
     destinations: DestinationService
-    cleanups: CleanupService
+    upkeep: UpkeepService
     backups: BackupService
     operations: OperationService
     tokens: TokenService

@@ -54,5 +54,17 @@ class BackupFolder:
         return f"{self.prefix}details.json.zst{_suffix(encrypted)}"
 
 
+def parsed_folder(prefix: str) -> str:
+    """The slug of the domain's name in a backup's folder; empty for a folder that is none of ours."""
+    match = re.fullmatch(r"[^/]+/(?P<slug>[a-z0-9-]+)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/[^/]+/", prefix)
+    return match["slug"] if match else ""
+
+
+def parsed_component(key: str, kind: str) -> str:
+    """The slug of a component's name in its key: the kind itself for files and mail."""
+    match = re.fullmatch(rf"\d+-{kind}-(?P<slug>[a-z0-9-]+)\..*", key.rpartition("/")[2])
+    return match["slug"] if match else kind
+
+
 def _suffix(encrypted: bool) -> str:
     return ".age" if encrypted else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -120,6 +120,12 @@ class BackupStore:
                 raise ArchiveDamaged(f"{stored.key} is gone or has another size; the backup is not committed")
         data = seal(manifest, self._signer)
         return await self._driver.put(folder.manifest_key, from_bytes(data), len(data))
+
+    async def manifests(self) -> AsyncGenerator[tuple[str, int], None]:
+        """Key and size of whatever calls itself a manifest, of every installation that keeps backups here."""
+        async for info in self._driver.list():
+            if info.key.endswith(f"/{MANIFEST}"):
+                yield info.key, info.size
 
     async def read_manifest(self, key: str) -> Manifest:
         """Read and authenticate. Raises ObjectNotFound, ManifestInvalid, UnknownSigner."""

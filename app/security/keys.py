@@ -78,11 +78,15 @@ def load_or_create(folder: Path) -> KeyRing:
         missing = ", ".join(name for name in FILES if name not in present)
         raise KeyMaterialInvalid(f"{folder} lacks {missing}; put it back from the recovery kit")
     master, identity, signing, installation = ((folder / name).read_text().strip() for name in FILES)
+    return KeyRing(installation, identity, load_signer(signing), CredentialCipher([master.encode()]), created)
+
+
+def load_signer(text: str) -> Signer:
+    """From the content of signing.key. Raises KeyMaterialInvalid."""
     try:
-        private = base64.b64decode(signing, validate=True)
+        return Signer(base64.b64decode(text, validate=True))
     except binascii.Error as error:
-        raise KeyMaterialInvalid(f"{folder}/signing.key is not base64") from error
-    return KeyRing(installation, identity, Signer(private), CredentialCipher([master.encode()]), created)
+        raise KeyMaterialInvalid("The signing key is not base64") from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -31,6 +31,7 @@ _CANCEL: dict[str, Ability] = {
     "backup": "backups:create",
     "restore": "backups:restore",
     "cleanup": "backups:delete",
+    "scan": "destinations:manage",
 }
 
 

@@ -131,7 +131,15 @@ async def clean_destination(
     idempotency: IdempotencyKey,
 ) -> OperationOut:
     """Delete what the retention rules do not keep; with `dry_run`, only say what that would be, and why."""
-    return OperationOut.model_validate(await services.cleanups.start(unit, caller, destination_id, body, idempotency))
+    return OperationOut.model_validate(await services.upkeep.clean(unit, caller, destination_id, body, idempotency))
+
+
+@router.post("/backup-destinations/{destination_id}/scan", status_code=202, tags=["destinations"])
+async def scan_destination(
+    destination_id: int, unit: Transaction, caller: Caller, services: Services, idempotency: IdempotencyKey
+) -> OperationOut:
+    """List again, from the manifests there, what the catalogue has lost."""
+    return OperationOut.model_validate(await services.upkeep.scan(unit, caller, destination_id, idempotency))
 
 
 @router.post("/tokens", status_code=201, tags=["security"])

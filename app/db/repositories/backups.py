@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import selectinload
 
-from app.db.models import Backup, BackupComponent, Operation
+from app.db.models import Backup, BackupComponent, BackupCopy, Operation
 from app.db.repositories.base import Page, PageRequest, Repository
 
 _WITH_ALL = (selectinload(Backup.components), selectinload(Backup.copies))
@@ -89,6 +89,14 @@ class BackupRepository(Repository):
             .where(Backup.id == backup_id)
             .values(status="running", started_at=func.coalesce(Backup.started_at, at))
         )
+
+    async def by_uid(self, uid: str) -> Backup | None:
+        return await self._session.scalar(select(Backup).where(Backup.uid == uid).options(*_WITH_ALL))
+
+    async def manifest_keys(self, destination_id: int) -> set[str]:
+        """Of every copy that is recorded at a destination."""
+        query = select(BackupCopy.manifest_key).where(BackupCopy.destination_id == destination_id)
+        return set((await self._session.scalars(query)).all())
 
     async def at_destination(self, destination_id: int) -> list[Backup]:
         query = select(Backup).where(Backup.destination_id == destination_id).options(*_WITH_ALL)

@@ -15,6 +15,9 @@ class DomainRepository(Repository):
     async def get(self, domain_id: int) -> Domain | None:
         return await self._session.scalar(select(Domain).where(Domain.id == domain_id).options(*_WITH_ALL))
 
+    async def by_uid(self, uid: str) -> Domain | None:
+        return await self._session.scalar(select(Domain).where(Domain.uid == uid))
+
     async def by_name(self, name: str) -> Domain | None:
         return await self._session.scalar(select(Domain).where(Domain.domain_name == name).options(*_WITH_ALL))
 

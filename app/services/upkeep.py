@@ -1,8 +1,10 @@
-"""CleanupService: starts retention at a destination."""
+"""UpkeepService: starts the jobs that look after what lies at a destination."""
 
 from __future__ import annotations
 
-from app.db.models import Operation
+from typing import Any
+
+from app.db.models import Destination, Operation
 from app.schemas.destinations import CleanupIn
 from app.security.tokens import Principal
 from app.services.destinations import DestinationService
@@ -10,25 +12,43 @@ from app.services.operations import Idempotency, OperationService
 from app.services.unit import Unit
 
 
-class CleanupService:
+class UpkeepService:
     def __init__(self, destinations: DestinationService, operations: OperationService) -> None:
         self._destinations = destinations
         self._operations = operations
 
-    async def start(
+    async def clean(
         self, unit: Unit, principal: Principal, destination_id: int, body: CleanupIn, idempotency: Idempotency
     ) -> Operation:
         """Delete what the destination's rules do not keep, or only say what it is. Raises NotFound, Forbidden."""
         principal.require("backups:delete")
         destination = await self._destinations.own(unit, principal, destination_id)
+        return await self._start(unit, principal, "cleanup", destination, body.model_dump(), idempotency)
 
+    async def scan(
+        self, unit: Unit, principal: Principal, destination_id: int, idempotency: Idempotency
+    ) -> Operation:
+        """List again what the catalogue has lost; operators only, since it may be anybody's."""
+        principal.require_operator("A scan")
+        destination = await self._destinations.own(unit, principal, destination_id)
+        return await self._start(unit, principal, "scan", destination, {}, idempotency)
+
+    async def _start(
+        self,
+        unit: Unit,
+        principal: Principal,
+        type: str,
+        destination: Destination,
+        request: dict[str, Any],
+        idempotency: Idempotency,
+    ) -> Operation:
         async def make() -> Operation:
             return Operation(
-                type="cleanup",
+                type=type,
                 user_id=destination.user_id,
                 domain_uid=f"destination-{destination.id}",
                 destination_id=destination.id,
-                request=body.model_dump(),
+                request=request,
             )
 
         return await self._operations.start(unit, principal, idempotency, make)

@@ -1,0 +1,134 @@
+"""Rebuilding the catalogue of a destination from the manifests that lie there, reading nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.archives.layout import MANIFEST, parsed_component, parsed_folder
+from app.archives.manifest import Manifest
+from app.archives.store import BackupStore
+from app.db.models import Backup, BackupComponent, BackupCopy, Destination, Operation
+from app.db.repositories.backups import BackupRepository
+from app.db.repositories.destinations import DestinationRepository
+from app.db.repositories.domains import DomainRepository
+from app.db.session import Database
+from app.errors import ArchiveError, NotFound, ObjectNotFound
+from app.jobs.context import JobContext
+from app.jobs.outcome import Outcome
+from app.jobs.runner import Job
+from app.schemas.backups import LABELS
+from app.services.destinations import DestinationService
+
+_NAMED = 1000
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a scan has met; the first thousand of each list are named."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    keys: set[str] = field(default_factory=set)
+
+
+class ScanJob(Job):
+    """Can be repeated: a backup that is known is passed over."""
+
+    def __init__(self, database: Database, destinations: DestinationService) -> None:
+        self._database = database
+        self._destinations = destinations
+
+    async def run(self, operation: Operation, context: JobContext) -> Outcome:
+        async with self._database.transaction() as session:
+            destination = await DestinationRepository(session).get(operation.destination_id or 0)
+            if destination is None:
+                raise NotFound("The destination was deleted before the operation began")
+            known = await BackupRepository(session).manifest_keys(destination.id)
+        context.track(1, "manifests", "running")
+        found = _Found()
+        async with self._destinations.opened(destination) as store:
+            async for key, size in store.manifests():
+                found.keys.add(key)
+                if key in known:
+                    found.counts["known"] += 1
+                else:
+                    await self._adopt(destination, store, key, size, found)
+                context.note(1, done=len(found.keys))
+        context.track(1, "manifests", "completed")
+        missing = sorted(known - found.keys)
+        result: dict[str, Any] = {
+            **{name: found.counts[name] for name in ("known", "added", "refused")},
+            "missing": missing[:_NAMED], "missing_count": len(missing), "refusals": found.refused,
+        }  # fmt: skip
+        return Outcome("completed", result)
+
+    async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
+        return Outcome(status, {}, message)
+
+    async def _adopt(self, destination: Destination, store: BackupStore, key: str, size: int, found: _Found) -> None:
+        try:
+            manifest = await store.read_manifest(key)
+            backup = _recorded(manifest, destination, store, key, size)
+        except ObjectNotFound:  # deleted meanwhile
+            return
+        except ArchiveError as error:
+            found.counts["refused"] += 1
+            if len(found.refused) < _NAMED:
+                found.refused.append({"key": key, "code": error.code, "message": error.message})
+            return
+        async with self._database.transaction() as session:
+            repository = BackupRepository(session)
+            present = await repository.by_uid(backup.uid)
+            if present is None:
+                domain = await DomainRepository(session).by_uid(backup.domain_uid)
+                if domain is not None:
+                    backup.domain_id, backup.domain_name = domain.id, domain.domain_name
+                repository.add(backup)
+                found.counts["added"] += 1
+            elif present.status in ("completed", "partial") and destination.id not in {
+                copy.destination_id for copy in present.copies
+            }:
+                present.copies.append(_copy(destination, key))
+                found.counts["added"] += 1
+
+
+def _recorded(manifest: Manifest, destination: Destination, store: BackupStore, key: str, size: int) -> Backup:
+    """The row of a backup that is known by its manifest alone: true names are in its encrypted details, and are read
+    by a restore."""
+    domain_slug = parsed_folder(key.removesuffix(MANIFEST))
+    stored = [o.size for component in manifest.components for o in component.objects]
+    return Backup(
+        uid=manifest.backup_uid,
+        domain_uid=manifest.domain_uid,
+        domain_name=domain_slug,
+        user_id=manifest.owner,
+        destination_id=destination.id,
+        type=manifest.type,
+        name=f"{domain_slug} {LABELS.get(manifest.type, manifest.type)} {manifest.created_at:%Y-%m-%d %H:%M}",
+        description="Found by a scan of its destination",
+        file_path=key,
+        file_size=size + manifest.details.size + sum(stored),
+        status=manifest.status,
+        created_at=manifest.created_at,
+        started_at=manifest.created_at,
+        completed_at=manifest.finished_at,
+        components=[
+            BackupComponent(
+                number=component.number,
+                kind=component.kind,
+                name=parsed_component(component.objects[0].key, component.kind),
+                status="completed",
+                stored_size=sum(o.size for o in component.objects),
+                warnings=[],
+                incomplete=[],
+            )
+            for component in manifest.components
+        ],
+        copies=[_copy(destination, key)],
+    )
+
+
+def _copy(destination: Destination, key: str) -> BackupCopy:
+    return BackupCopy(destination_id=destination.id, state="stored", manifest_key=key, verification="listed")
