@@ -15,7 +15,7 @@ $(VENV)/.ready: requirements.lock scripts/setup.sh pyproject.toml
 run: setup
 	$(RUN) -m app.cli serve
 
-# make demo [DESTINATION=local|sftp|s3]
+# make demo [DESTINATION=local|sftp|ftp|ftps|s3]
 DESTINATION ?= local
 demo: setup
 	$(RUN) -m demo $(DESTINATION)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import random
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from demo.ports import free_ports
 from demo.servers import free_port
 from demo.storage_servers import StorageServer, make_certificate, wait_for
 
@@ -61,7 +60,7 @@ rgw_frontends = {frontends}
 def s3_server(address: str = "127.0.0.1", store: str = "memstore") -> Iterator[S3Server]:
     """A one-node Ceph with its S3 gateway, http and https. `store`: memstore, or bluestore on disk."""
     folder = Path(tempfile.mkdtemp(prefix="liberu-ceph-"))
-    ports = _free_ports(22)
+    ports = free_ports(22)
     server = _Ceph(folder, address, ports, store)
     try:
         server.start()
@@ -69,16 +68,6 @@ def s3_server(address: str = "127.0.0.1", store: str = "memstore") -> Iterator[S
     finally:
         server.stop()
         shutil.rmtree(folder)
-
-
-def _free_ports(count: int) -> int:
-    """The first of `count` free ports in a row, below those the system gives to clients."""
-    for first in random.SystemRandom().sample(range(15000, 30000, count), 50):
-        with ExitStack() as stack, suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-    raise AssertionError("no free ports")
 
 
 class _Ceph:

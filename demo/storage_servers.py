@@ -47,7 +47,7 @@ class StorageServer:
         owner = self.data.stat()
         if os.geteuid() == 0:
             os.chown(folder, owner.st_uid, owner.st_gid)
-        return {**self.configuration, "root": str(folder)}
+        return {**self.configuration, "root": f"{self.configuration['root'].rstrip('/')}/{folder.name}"}
 
     def stop(self) -> None:
         """As when the machine is switched off."""

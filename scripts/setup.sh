@@ -7,7 +7,7 @@ declare -A package_of=(
   [tar]=tar [zstd]=zstd [age]=age [setfacl]=acl [setfattr]=attr [setpriv]=util-linux
   [mariadb-dump]=mariadb-client [mariadbd]=mariadb-server
   [pg_dump]=postgresql-client [busybox]=busybox-static [sshd]=openssh-server [ssh-keygen]=openssh-client
-  [radosgw]=radosgw [ceph-mon]=ceph-mon [ceph-osd]=ceph-osd [openssl]=openssl
+  [radosgw]=radosgw [ceph-mon]=ceph-mon [ceph-osd]=ceph-osd [openssl]=openssl [proftpd]=proftpd-core
 )
 missing=()
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -15,6 +15,9 @@ for tool in "${!package_of[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package_of[$tool]}")
 done
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+[ -e /usr/lib/proftpd/mod_tls.so ] || missing+=(proftpd-mod-crypto)
+compgen -G '/lib/*/security/pam_pwdfile.so' >/dev/null || missing+=(libpam-pwdfile)
+compgen -G '/lib/*/libwrap.so.0' >/dev/null || compgen -G '/usr/lib/*/libwrap.so.0' >/dev/null || missing+=(libwrap0)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 
 if ((${#missing[@]})); then
@@ -36,6 +39,14 @@ if ((${#missing[@]})); then
     echo "  sudo apt-get install --no-install-recommends ${missing[*]}" >&2
     exit 1
   fi
+fi
+
+# vsftpd and ProFTPD cannot be installed side by side: the tests run an unpacked one.
+if [ "$(id -u)" = 0 ] && ! command -v vsftpd >/dev/null && [ ! -x build/vsftpd/usr/sbin/vsftpd ]; then
+  download=$(mktemp -d)
+  (cd "$download" && { apt-get download -qq vsftpd || { apt-get update -qq && apt-get download -qq vsftpd; }; }) 2>/dev/null
+  dpkg -x "$download"/vsftpd_*.deb build/vsftpd
+  rm -rf "$download"
 fi
 
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"

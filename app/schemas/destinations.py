@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from app.schemas.common import Model
-from app.storage.config import LocalConfiguration, S3Configuration, SftpConfiguration
+from app.storage.config import FtpConfiguration, LocalConfiguration, S3Configuration, SftpConfiguration
 
 
 class Retention(Model):
@@ -51,6 +51,11 @@ class SftpDestinationIn(DestinationBase):
     configuration: SftpConfiguration
 
 
+class FtpDestinationIn(DestinationBase):
+    type: Literal["ftp"]
+    configuration: FtpConfiguration
+
+
 class S3DestinationIn(DestinationBase):
     type: Literal["s3"]
     configuration: S3Configuration
@@ -64,6 +69,7 @@ def _type_of(value: Any) -> str:
 DestinationIn = Annotated[
     Annotated[LocalDestinationIn, Tag("local")]
     | Annotated[SftpDestinationIn, Tag("sftp")]
+    | Annotated[FtpDestinationIn, Tag("ftp")]
     | Annotated[S3DestinationIn, Tag("s3")],
     Discriminator(_type_of),
 ]

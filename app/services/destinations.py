@@ -144,7 +144,10 @@ class DestinationService:
             return ConnectionTest(connected=False, checks=[*_passed(passed), failed], message=error.message)
         finally:
             await asyncio.shield(driver.close())
-        return ConnectionTest(connected=True, checks=_passed(passed), message="The destination works")
+        works = "The destination works"
+        if destination.configuration.get("ssl") == "none":
+            works += ", but password and data can be read on the way: use FTPS or SFTP where the server has them"
+        return ConnectionTest(connected=True, checks=_passed(passed), message=works)
 
     async def usage(self, unit: Unit, principal: Principal, destination_id: int) -> Usage:
         """Count what lies at a destination. Raises StorageError."""

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Host = Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9:][A-Za-z0-9._:-]*$")
 
@@ -81,6 +81,52 @@ class SftpConfiguration(Configuration):
         return value and " ".join(value.split()[:2])
 
 
+class FtpConfiguration(Configuration):
+    """A folder of an FTP server.
+
+    `ssl`: `explicit` (AUTH TLS), `implicit` (TLS from the first byte, usually port 990) or `none`, which needs
+    `allow_plaintext`: password and data can then be read on the way. The panel's true and false are understood.
+    """
+
+    host: str = Host
+    port: int = Field(21, ge=1, le=65535)
+    username: str = Field(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f]+$")
+    password: SecretStr | None = None
+    root: str = Field("/", max_length=1024)
+    passive: bool = True
+    ssl: Literal["explicit", "implicit", "none"] = "explicit"
+    allow_plaintext: bool = False
+    verify_certificate: bool = True
+    certificate: str | None = Field(None, max_length=100_000, description="PEM of what signed the server's")
+    timeout: float = Field(30, ge=1, le=600)
+
+    def place(self) -> tuple[Any, ...]:
+        return (self.host, self.port, self.username, self.root)
+
+    @field_validator("ssl", mode="before")
+    @classmethod
+    def as_the_panel(cls, value: Any) -> Any:
+        return {True: "explicit", False: "none"}.get(value, value) if isinstance(value, bool) else value
+
+    @field_validator("root")
+    @classmethod
+    def absolute(cls, value: str) -> str:
+        return _absolute(value)
+
+    @field_validator("password")
+    @classmethod
+    def one_line(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and any(ord(letter) < 32 for letter in value.get_secret_value()):
+            raise ValueError("must be one line")
+        return value
+
+    @model_validator(mode="after")
+    def not_in_clear(self) -> FtpConfiguration:
+        if self.ssl == "none" and not self.allow_plaintext:
+            raise ValueError("without TLS the password and all data can be read on the way: set allow_plaintext")
+        return self
+
+
 class S3Configuration(Configuration):
     """A bucket of AWS (no `endpoint`) or of another store that speaks its protocol.
 
@@ -132,5 +178,6 @@ def _absolute(value: str) -> str:
 CONFIGURATIONS: dict[str, type[Configuration]] = {
     "local": LocalConfiguration,
     "sftp": SftpConfiguration,
+    "ftp": FtpConfiguration,
     "s3": S3Configuration,
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.errors import InvalidRequest
 from app.storage.base import Options, StorageDriver
-from app.storage.config import LocalConfiguration, S3Configuration, SftpConfiguration
+from app.storage.config import FtpConfiguration, LocalConfiguration, S3Configuration, SftpConfiguration
 
 
 def build_driver(kind: str, configuration: Mapping[str, Any], options: Options) -> StorageDriver:
@@ -20,6 +20,10 @@ def build_driver(kind: str, configuration: Mapping[str, Any], options: Options) 
         from app.storage.sftp import SftpDriver
 
         return SftpDriver(SftpConfiguration.model_validate(configuration), options)
+    if kind == "ftp":
+        from app.storage.ftp import FtpDriver
+
+        return FtpDriver(FtpConfiguration.model_validate(configuration), options)
     if kind == "s3":
         from app.storage.s3 import S3Driver
 

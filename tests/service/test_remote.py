@@ -101,6 +101,14 @@ _BAD: dict[str, tuple[tuple[dict[str, Any], str], ...]] = {
         ({"port": 0}, "configuration.port"),
         ({"root": "relative"}, "configuration.root"),
     ),
+    "ftp": (
+        ({"host": "169.254.169.254"}, "host"),
+        ({"host": "ftp.example.com\r\nDELE x"}, "configuration.host"),
+        ({"username": "x\r\nDELE y"}, "configuration.username"),
+        ({"password": "x\r\nDELE y"}, "configuration.password"),
+        ({"ssl": False, "allow_plaintext": False}, "configuration"),
+        ({"root": "/a\nb"}, "configuration.root"),
+    ),
     "s3": (
         ({"endpoint": "http://169.254.169.254"}, "host"),
         ({"endpoint": "http://[::ffff:169.254.169.254]:80"}, "host"),

@@ -21,10 +21,11 @@ from app.storage.base import Options, StorageDriver
 from app.storage.memory import MemoryDriver
 from app.storage.registry import build_driver
 from demo.ceph import S3Server
+from demo.ftp_servers import proftpd_server, vsftpd_server
 from demo.service import ROOT
 from demo.storage_servers import StorageServer, sftp_server
 
-PLACES = ["local", "sftp", "sftp-bare", "s3"]
+PLACES = ["local", "sftp", "sftp-bare", "s3", "ftp", "ftps", "ftps-implicit", "vsftpd", "vsftpd-tls"]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,36 @@ def sftp_bare() -> Iterator[StorageServer]:
     """Without OpenSSH's extensions, as other servers are."""
     refused = "posix-rename,fsync,statvfs,fstatvfs,limits"
     with sftp_server(["-P", refused]) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ftp() -> Iterator[StorageServer]:
+    with proftpd_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ftps() -> Iterator[StorageServer]:
+    with proftpd_server("explicit") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ftps_implicit() -> Iterator[StorageServer]:
+    with proftpd_server("implicit", reuse=False, tls="TLSv1.2") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def vsftpd() -> Iterator[StorageServer]:
+    with vsftpd_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def vsftpd_tls() -> Iterator[StorageServer]:
+    with vsftpd_server("explicit") as server:
         yield server
 
 

@@ -1,0 +1,390 @@
+"""Objects as files below a folder of an FTP or FTPS server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from aioftp.errors import StatusCodeError
+
+from app.errors import (
+    DestinationUnreachable,
+    InvalidName,
+    ObjectNotFound,
+    SizeMismatch,
+    StorageError,
+)
+from app.storage.base import ObjectInfo, Options, StorageDriver, validate_key, validate_prefix
+from app.storage.config import FtpConfiguration
+from app.storage.ftp_session import FtpSession, mapped
+from app.storage.window import regrouped
+
+log = logging.getLogger(__name__)
+PIECE = 1 << 20
+#: FTP confirms nothing before its end: what may still be on its way when a line breaks is kept, and sent again.
+WINDOW = 16 << 20
+_SESSIONS = 4
+_TEMPORARY = ".put-"
+_BACKOFF = (0.2, 5.0)
+T = TypeVar("T")
+_Names = list[tuple[str, dict[str, Any]]]
+
+
+class _Line:
+    """How long a broken line has been tried again; progress starts the time anew."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.progressed()
+
+    def progressed(self) -> None:
+        self._give_up: float | None = None
+        self._pause = _BACKOFF[0]
+
+    async def again(self, error: DestinationUnreachable) -> None:
+        """Wait a moment before the next try, or raise `error`."""
+        now = time.monotonic()
+        self._give_up = self._give_up or now + self._seconds
+        if now + self._pause > self._give_up:
+            raise error
+        log.warning("%s; trying again", error.message)
+        await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311  jitter
+        self._pause = min(self._pause * 2, _BACKOFF[1])
+
+
+class FtpDriver(StorageDriver):
+    """An upload that breaks goes on with APPE after what SIZE says, a download with REST.
+
+    Where a server refuses to rename over a file, replacing an object leaves a moment without one.
+    """
+
+    def __init__(self, configuration: FtpConfiguration, options: Options) -> None:
+        self._configuration = configuration
+        self._options = options
+        self._root = configuration.root.rstrip("/")
+        self._idle: list[FtpSession] = []
+        self._limit = asyncio.Semaphore(_SESSIONS)
+        self._reached = False
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{validate_key(key)}"
+
+    @asynccontextmanager
+    async def _session(self, what: str) -> AsyncGenerator[FtpSession, None]:
+        """A session of our own for one operation; one that ended badly is not used again. Raises StorageError."""
+        async with self._limit:
+            session = self._idle.pop() if self._idle else None
+            try:
+                with mapped(what):
+                    if session is None:
+                        session = FtpSession(self._configuration, self._options.guard)
+                        await session.open()
+                    self._reached = True
+                    yield session
+            except StorageError as error:
+                if session is not None:
+                    self._keep(session, error.__cause__)
+                raise
+            except BaseException:
+                if session is not None:
+                    session.close()
+                raise
+            self._idle.append(session)
+
+    def _keep(self, session: FtpSession, cause: BaseException | None) -> None:
+        """A refusal leaves a session in order; anything else does not."""
+        if isinstance(cause, StatusCodeError) and str(cause.received_codes[-1])[0] == "5":
+            self._idle.append(session)
+        else:
+            session.close()
+
+    async def _call(self, what: str, work: Callable[[FtpSession], Awaitable[T]]) -> T:
+        """Run `work`, which can be repeated; a server that was never reached is not tried again."""
+        line = _Line(self._options.resume_seconds)
+        while True:
+            try:
+                async with self._session(what) as session, asyncio.timeout(self._configuration.timeout):
+                    return await work(session)
+            except DestinationUnreachable as error:
+                if not self._reached:
+                    raise
+                self._forget_idle()
+                await line.again(error)
+
+    def _forget_idle(self) -> None:
+        """What broke one session has probably broken the others."""
+        while self._idle:
+            self._idle.pop().close()
+
+    async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:
+        path, what = self._path(key), f"Writing {key}"
+        temporary = f"{path.rpartition('/')[0]}/{_TEMPORARY}{secrets.token_hex(8)}"
+        try:
+            await self._call(what, lambda session: self._make_folder(session, path.rpartition("/")[0]))
+            async with aclosing(regrouped(stream, PIECE)) as pieces:
+                written = await self._upload(what, temporary, pieces)
+            if size is not None and written != size:
+                raise SizeMismatch(f"{what}: the source gave {written} bytes instead of {size}")
+            await self._call(what, lambda session: self._publish(session, temporary, path, written, what))
+        except BaseException as error:
+            await asyncio.shield(self._discard(temporary))
+            if isinstance(error, _SourceFailed):
+                raise error.error from None
+            raise
+        return ObjectInfo(key, written, datetime.now(UTC))
+
+    async def _make_folder(self, session: FtpSession, folder: str) -> None:
+        if folder in ("", self._root):
+            return
+        with suppress(StatusCodeError):
+            await session.command(f"CWD {folder}", "2xx")
+            return
+        await self._make_folder(session, folder.rpartition("/")[0])
+        try:
+            await session.command(f"MKD {folder}", "2xx")
+        except StatusCodeError:
+            await session.command(f"CWD {folder}", "2xx")  # another upload may have made it
+
+    async def _upload(self, what: str, temporary: str, pieces: AsyncGenerator[bytes, None]) -> int:
+        """Send everything, over as many connections as it takes; return the number of bytes."""
+        window = _Window()
+        line = _Line(self._options.resume_seconds)
+        there = 0
+        while True:
+            try:
+                if window.sent:
+                    there = await self._arrived(what, temporary, window)
+                    if window.ended and there == window.sent:
+                        return there
+                command = f"APPE {temporary}" if there else f"STOR {temporary}"
+                async with self._session(what) as session, session.data(command) as data:
+                    for again in window.after(there):
+                        await data.write(again)
+                    while (piece := await window.read(pieces)) is not None:
+                        await data.write(piece)
+                        line.progressed()
+                return window.sent
+            except DestinationUnreachable as error:
+                if not self._reached:
+                    raise
+                self._forget_idle()
+                await line.again(error)
+
+    async def _arrived(self, what: str, temporary: str, window: _Window) -> int:
+        """How much of the temporary file the server has. Raises StorageError when the rest is not kept any more."""
+        try:
+            there = await self._call(what, lambda session: session.size(temporary))
+        except ObjectNotFound:
+            there = 0
+        if not window.sent - window.kept <= there <= window.sent:
+            raise StorageError(
+                f"{what}: the line broke, and {window.sent - there} bytes that were sent did not arrive"
+            )
+        return there
+
+    async def _publish(self, session: FtpSession, temporary: str, path: str, written: int, what: str) -> None:
+        try:
+            stored = await session.size(temporary)
+        except StatusCodeError:
+            if await session.size(path) == written:  # renamed, but we did not hear of it
+                return
+            raise
+        if stored != written:
+            raise SizeMismatch(f"{what}: {stored} bytes are at the server, {written} were sent")
+        await session.command(f"RNFR {temporary}", "350")
+        try:
+            await session.command(f"RNTO {path}", "2xx")
+        except StatusCodeError:
+            await session.command(f"DELE {path}", "2xx")
+            await session.command(f"RNFR {temporary}", "350")
+            await session.command(f"RNTO {path}", "2xx")
+
+    async def _discard(self, temporary: str) -> None:
+        """Best effort: what stays is a temporary name, for the sweep."""
+        with suppress(Exception):
+            async with asyncio.timeout(15):
+                await self._call("Cleaning up", lambda session: session.command(f"DELE {temporary}", "2xx"))
+
+    async def get(self, key: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        path, what = self._path(key), f"Reading {key}"
+        size = (await self.stat(key)).size
+        line = _Line(self._options.resume_seconds)
+        while offset < size:
+            try:
+                async with self._session(what) as session, session.data(f"RETR {path}", offset) as data:
+                    while chunk := await data.read(PIECE):
+                        offset += len(chunk)
+                        line.progressed()
+                        yield chunk
+                if offset < size:
+                    raise DestinationUnreachable(f"{what}: the server ended at {offset} of {size} bytes")
+            except DestinationUnreachable as error:
+                self._forget_idle()
+                await line.again(error)
+
+    async def stat(self, key: str) -> ObjectInfo:
+        path = self._path(key)
+
+        async def ask(session: FtpSession) -> ObjectInfo:
+            size = await session.size(path)
+            with suppress(StatusCodeError, ValueError):
+                _, info = await session.command(f"MDTM {path}", "213")
+                when = datetime.strptime(info[0].strip()[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+                return ObjectInfo(key, size, when)
+            return ObjectInfo(key, size)
+
+        return await self._call(f"Looking up {key}", ask)
+
+    async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
+        pending = [validate_prefix(prefix)]
+        while pending:
+            current = pending.pop()
+            for name, facts in await self._scan(current):
+                if not _ours(name):
+                    continue
+                if facts["type"] == "dir":
+                    pending.append(f"{current}{name}/")
+                elif facts["type"] == "file":
+                    yield ObjectInfo(f"{current}{name}", int(facts["size"]), _time(facts))
+
+    async def _scan(self, prefix: str) -> _Names:
+        """Names and facts in a folder, hidden ones too; entered first, since a name could look like an option."""
+
+        async def scan(session: FtpSession) -> _Names:
+            folder = f"{self._root}/{prefix}".rstrip("/") or "/"
+            try:
+                await session.command(f"CWD {folder}", "2xx")
+            except StatusCodeError:
+                return []
+            try:
+                lines = await _listed(session, "MLSD")
+                parse: Callable[[bytes], Any] = session.parse_mlsx_line
+            except StatusCodeError:
+                lines = await _listed(session, "LIST -a")
+                parse = session.parse_list_line
+            found: _Names = []
+            for line in lines:
+                with suppress(ValueError, IndexError):  # a line that describes no file, as "total 8"
+                    path, facts = parse(line)
+                    if path.name not in ("", ".", "..") and facts["type"] not in ("cdir", "pdir"):
+                        found.append((str(path), dict(facts)))
+            return found
+
+        return await self._call(f"Listing {prefix or '/'}", scan)
+
+    async def delete(self, key: str) -> None:
+        path = self._path(key)
+
+        async def remove(session: FtpSession) -> None:
+            try:
+                await session.command(f"DELE {path}", "2xx")
+            except StatusCodeError:
+                try:
+                    await session.size(path)
+                except StatusCodeError:
+                    return
+                raise  # it is there, and stays
+            folder = path.rpartition("/")[0]
+            with suppress(StatusCodeError):  # not empty
+                await session.command(f"CWD {self._root or '/'}", "2xx")
+                while folder != self._root:
+                    await session.command(f"RMD {folder}", "2xx")
+                    folder = folder.rpartition("/")[0]
+
+        await self._call(f"Deleting {key}", remove)
+
+    async def remove_leftovers(self, older_than: datetime) -> int:
+        count, pending = 0, [""]
+        while pending:
+            current = pending.pop()
+            for name, facts in await self._scan(current):
+                if facts["type"] == "dir" and _ours(name):
+                    pending.append(f"{current}{name}/")
+                elif name.startswith(_TEMPORARY) and (_time(facts) or datetime.max.replace(tzinfo=UTC)) < older_than:
+                    await self._remove(f"{self._root}/{current}{name}")
+                    count += 1
+        return count
+
+    async def _remove(self, path: str) -> None:
+        with suppress(ObjectNotFound):
+            await self._call("Removing leftovers", lambda session: session.command(f"DELE {path}", "2xx"))
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().end()
+
+
+class _SourceFailed(Exception):
+    """Carries a source's own error past what is made of the line's."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Window:
+    """The last pieces that were sent, whether they arrived or not."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.kept = 0
+        self.ended = False
+        self._pieces: deque[bytes] = deque()
+
+    async def read(self, pieces: AsyncGenerator[bytes, None]) -> bytes | None:
+        """The source's next piece, kept; None at its end. Raises _SourceFailed."""
+        if self.ended:
+            return None
+        try:
+            piece = await anext(pieces, None)
+        except Exception as error:
+            raise _SourceFailed(error) from error
+        if piece is None:
+            self.ended = True
+            return None
+        self._pieces.append(piece)
+        self.sent += len(piece)
+        self.kept += len(piece)
+        while self.kept - len(self._pieces[0]) >= WINDOW:
+            self.kept -= len(self._pieces.popleft())
+        return piece
+
+    def after(self, offset: int) -> list[bytes]:
+        """What was sent after `offset`, which must be kept."""
+        skip = offset - (self.sent - self.kept)
+        found = []
+        for piece in self._pieces:
+            if skip < len(piece):
+                found.append(piece[max(skip, 0) :])
+            skip -= len(piece)
+        return found
+
+
+async def _listed(session: FtpSession, command: str) -> list[bytes]:
+    content = b""
+    async with session.data(command) as data:
+        while chunk := await data.read(PIECE):
+            content += chunk
+    return content.splitlines()
+
+
+def _ours(name: str) -> bool:
+    try:
+        validate_key(name)
+    except (InvalidName, UnicodeError):
+        return False
+    return True
+
+
+def _time(facts: dict[str, Any]) -> datetime | None:
+    with suppress(KeyError, ValueError):
+        return datetime.strptime(str(facts["modify"])[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    return None

@@ -1,0 +1,232 @@
+"""One logged-in FTP connection, and its data connections.
+
+Sources: RFC 959 (FTP), 2228 and 4217 (FTP over TLS), 2428 (EPSV, EPRT), 2640 (UTF-8), 3659 (MLSD, SIZE, REST).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import aioftp
+from aioftp.common import SSLSessionBoundContext
+from aioftp.errors import AIOFTPException, StatusCodeError
+
+from app.errors import (
+    CertificateInvalid,
+    DestinationRefused,
+    DestinationUnreachable,
+    NoSpace,
+    ObjectNotFound,
+    StorageError,
+    StoragePermissionDenied,
+)
+from app.storage.addresses import AddressGuard
+from app.storage.config import FtpConfiguration
+
+_BUFFER = 1 << 20
+_CLOSE_SECONDS = 5
+
+
+@contextmanager
+def mapped(what: str) -> Iterator[None]:
+    """Turn what the library and the line raise into our errors. DestinationUnreachable: another try may help."""
+    try:
+        yield
+    except StatusCodeError as error:
+        raise _explained(what, error) from error
+    except ssl.SSLCertVerificationError as error:
+        raise CertificateInvalid(
+            f"{what}: the server's certificate cannot be trusted ({error.verify_message}); give the certificate that "
+            "signed it (certificate)"
+        ) from error
+    except (AIOFTPException, OSError, TimeoutError, EOFError) as error:
+        reason = str(error) or type(error).__name__
+        raise DestinationUnreachable(f"{what}: the server cannot be reached or the line broke ({reason})") from error
+
+
+def _explained(what: str, error: StatusCodeError) -> StorageError:
+    code = str(error.received_codes[-1])
+    said = " ".join(line.strip(" -") for line in error.info)[:300]
+    text = said.lower()
+    if code == "530":
+        return DestinationRefused(f"{what}: authentication failed; check username and password ({said})")
+    if code in ("452", "552") or "no space" in text or "quota" in text or (code == "451" and "writ" in text):
+        return NoSpace(f"{what}: no space left at the destination ({said}); free some or choose another one")
+    if code == "550" and "ermission" in said:
+        return StoragePermissionDenied(f"{what}: permission denied; give the user access to the folder")
+    if code == "550":
+        return ObjectNotFound(f"{what}: there is no such object, or it may not be used ({said})")
+    if code == "553":
+        return StoragePermissionDenied(f"{what}: the server does not allow it ({said})")
+    if code.startswith("4"):
+        return DestinationUnreachable(f"{what}: the server is busy or failing ({code} {said})")
+    return StorageError(f"{what}: the server refused ({code} {said})")
+
+
+class FtpSession(aioftp.Client):
+    """aioftp shakes hands for TLS on a data connection before it sends the command, and real servers wait for the
+    command first: both would wait for ever. Here the command goes first, and TLS resumes the control connection's
+    session, which servers demand. Any refusal of EPSV falls back to PASV, not 50x alone.
+    """
+
+    def __init__(self, configuration: FtpConfiguration, guard: AddressGuard) -> None:
+        timeout = configuration.timeout
+        self._configuration = configuration
+        self._guard = guard
+        self._context = None if configuration.ssl == "none" else _context(configuration)
+        implicit = self._context if configuration.ssl == "implicit" else None
+        super().__init__(socket_timeout=timeout, connection_timeout=timeout, ssl=implicit)
+
+    async def open(self) -> None:
+        """Connect, secure, log in. Raises what `mapped` maps, and the guard's errors."""
+        settings = self._configuration
+        self._address = await self._guard.resolve(settings.host, settings.port)
+        async with asyncio.timeout(settings.timeout):
+            await self.connect(self._address, settings.port)
+            if settings.ssl == "explicit" and self._context is not None:
+                await self.command("AUTH TLS", "234")
+                await self.stream.start_tls(sslcontext=self._context, server_hostname=settings.host)
+            if settings.ssl != "none":
+                await self._send_tls_protection_commands()
+            password = settings.password.get_secret_value() if settings.password else ""
+            await self.login(settings.username, password)
+            with suppress(StatusCodeError):
+                await self.command("OPTS UTF8 ON", "2xx")
+            await self.command("TYPE I", "200")
+
+    async def _open_connection(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The control connection; data connections are opened by `data`."""
+        secured: dict[str, Any] = {"ssl": self.ssl, "server_hostname": self._configuration.host} if self.ssl else {}
+        return await asyncio.open_connection(host, port, limit=_BUFFER, **secured)
+
+    @asynccontextmanager
+    async def data(self, command: str, offset: int = 0) -> AsyncGenerator[_Data, None]:
+        """The data connection of a transfer that begins with `command`; at the end the server has confirmed it.
+
+        Left early, the session is of no use any more.
+        """
+        if self._configuration.passive:
+            reader, writer = await self._connect_data()
+            try:
+                await self._begin(command, offset)
+            except BaseException:
+                writer.transport.abort()
+                raise
+        else:
+            reader, writer = await self._accept_data(command, offset)
+        data = _Data(reader, writer, self._configuration.timeout)
+        try:
+            if self._context is not None:
+                await self._secure(data)
+            yield data
+            await data.close()
+        except BaseException as error:
+            writer.transport.abort()
+            if isinstance(error, OSError | TimeoutError):
+                await self._verdict()
+            raise
+        await self.command(None, "2xx", "1xx")
+
+    async def _verdict(self) -> None:
+        """A server that is full closes the data connection first and says why afterwards. Raises StatusCodeError."""
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.command(None, "2xx", "1xx")
+
+    async def _begin(self, command: str, offset: int) -> None:
+        if offset:
+            await self.command(f"REST {offset}", "350")
+        await self.command(command, "1xx")
+
+    async def _connect_data(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        try:
+            _, port = await self._do_epsv()
+        except StatusCodeError:
+            # The address in the answer is not used: behind NAT it is wrong, and it could be anybody's.
+            _, port = await self._do_pasv()
+        async with asyncio.timeout(self._configuration.timeout):
+            return await asyncio.open_connection(self._address, port, limit=_BUFFER)
+
+    async def _accept_data(self, command: str, offset: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Active mode: the server connects to us. Nobody else is let in."""
+        here = self.stream.writer.get_extra_info("sockname")[0]
+        family = socket.AF_INET6 if ":" in here else socket.AF_INET
+        loop = asyncio.get_running_loop()
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.setblocking(False)
+            listener.bind((here, 0))
+            listener.listen(1)
+            port = listener.getsockname()[1]
+            try:
+                await self.command(f"EPRT |{2 if ':' in here else 1}|{here}|{port}|", "200")
+            except StatusCodeError:
+                await self.command(f"PORT {here.replace('.', ',')},{port >> 8},{port & 255}", "200")
+            await self._begin(command, offset)
+            async with asyncio.timeout(self._configuration.timeout):
+                while True:
+                    connection, peer = await loop.sock_accept(listener)
+                    if peer[0] == self._address:
+                        return await asyncio.open_connection(sock=connection, limit=_BUFFER)
+                    connection.close()
+
+    async def _secure(self, data: _Data) -> None:
+        control = self.stream.writer.transport.get_extra_info("ssl_object")
+        context: Any = self._context
+        if control is not None and control.session is not None:
+            context = SSLSessionBoundContext(ssl.PROTOCOL_TLS_CLIENT, control.context, control.session)
+        await data.writer.start_tls(
+            context, server_hostname=self._configuration.host, ssl_handshake_timeout=self._configuration.timeout
+        )
+
+    async def size(self, path: str) -> int:
+        """Raises StatusCodeError when there is no file at `path`."""
+        _, info = await self.command(f"SIZE {path}", "213")
+        return int(info[0].strip())
+
+    async def end(self) -> None:
+        """Say good-bye, shortly."""
+        with suppress(AIOFTPException, OSError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.quit()
+        self.close()
+
+
+class _Data:
+    """A data connection with a timeout for each read and write."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout: float) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._timeout = timeout
+        writer.transport.set_write_buffer_limits(_BUFFER)
+
+    async def read(self, count: int) -> bytes:
+        async with asyncio.timeout(self._timeout):
+            return await self.reader.read(count)
+
+    async def write(self, content: bytes) -> None:
+        async with asyncio.timeout(self._timeout):
+            self.writer.write(content)
+            await self.writer.drain()
+
+    async def close(self) -> None:
+        async with asyncio.timeout(self._timeout):
+            self.writer.close()
+            with suppress(ssl.SSLError):  # a server that does not say good-bye; SIZE tells whether all came
+                await self.writer.wait_closed()
+
+
+def _context(configuration: FtpConfiguration) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cadata=configuration.certificate)
+    except (ssl.SSLError, ValueError) as error:
+        raise CertificateInvalid("`certificate` is not a PEM certificate") from error
+    if not configuration.verify_certificate:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
