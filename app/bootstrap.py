@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -33,6 +34,7 @@ from app.services.components import ComponentFactory
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.operations import OperationService
+from app.services.seeds import seeds
 from app.services.tokens import TokenService
 from app.services.unit import Unit
 from app.services.upkeep import UpkeepService
@@ -40,6 +42,7 @@ from app.settings import Settings
 from app.storage.addresses import AddressGuard
 from app.storage.config import LocalConfiguration
 
+log = logging.getLogger(__name__)
 _SERVICE = Principal(0, None, frozenset({"*"}))
 
 
@@ -132,9 +135,14 @@ async def _first_start(container: Container, settings: Settings) -> str | None:
         unit = Unit(session)
         if await DestinationRepository(session).default() is None:
             path = settings.data.absolute() / "backups"
-            body = LocalDestinationIn(name="Local", configuration=LocalConfiguration(path=path), is_default=True)
-            await container.destinations.create(unit, _SERVICE, body)
+            local = LocalDestinationIn(name="Local", configuration=LocalConfiguration(path=path), is_default=True)
+            await container.destinations.create(unit, _SERVICE, local)
         if await TokenRepository(session).any():
             return None
+        found, problems = seeds(os.environ)
+        for body in found:
+            await container.destinations.create(unit, _SERVICE, body)
+        for problem in problems:
+            log.warning(problem)
         _, text = await container.tokens.create(unit, None, TokenIn(name="admin", abilities=["*"]))
         return text
