@@ -45,6 +45,7 @@ fi
 if [ "$(id -u)" = 0 ] && ! command -v vsftpd >/dev/null && [ ! -x build/vsftpd/usr/sbin/vsftpd ]; then
   download=$(mktemp -d)
   (cd "$download" && { apt-get download -qq vsftpd || { apt-get update -qq && apt-get download -qq vsftpd; }; }) 2>/dev/null
+  mkdir -p build
   dpkg -x "$download"/vsftpd_*.deb build/vsftpd
   rm -rf "$download"
 fi
