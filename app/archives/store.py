@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +14,7 @@ from app.archives.layout import MANIFEST, BackupFolder
 from app.archives.manifest import MAX_MANIFEST_BYTES, Details, Manifest, StoredObject, seal, unseal
 from app.archives.pipeline import Digests, Expected, decode, decode_authenticated, encode
 from app.archives.streams import ByteStream, Digest, from_bytes
-from app.errors import ArchiveDamaged, ManifestInvalid, ObjectNotFound, SizeMismatch
+from app.errors import ArchiveDamaged, ManifestInvalid, ObjectNotFound, SizeMismatch, StorageError
 from app.security.signing import Signer
 from app.storage.base import ObjectInfo, StorageDriver
 
@@ -114,12 +115,27 @@ class BackupStore:
         return details
 
     async def commit(self, folder: BackupFolder, manifest: Manifest) -> ObjectInfo:
-        """Publish the manifest: from here on the backup exists. Checks first that every object is there."""
+        """Publish the manifest: from here on the backup exists. Checks first that every object is there.
+
+        The manifest is read back. One that may not be whole is deleted, and the error raised: a failed commit leaves
+        no backup.
+        """
         for stored in (*(o for c in manifest.components for o in c.objects), manifest.details):
             if not await self.present(stored):
                 raise ArchiveDamaged(f"{stored.key} is gone or has another size; the backup is not committed")
         data = seal(manifest, self._signer)
-        return await self._driver.put(folder.manifest_key, from_bytes(data), len(data))
+        try:
+            info = await self._driver.put(folder.manifest_key, from_bytes(data), len(data))
+            if await self.read_manifest(folder.manifest_key) != manifest:
+                raise ManifestInvalid(f"{folder.manifest_key} is not what was written; the backup is not committed")
+        except BaseException:
+            await asyncio.shield(self._withdraw(folder.manifest_key))
+            raise
+        return info
+
+    async def _withdraw(self, manifest_key: str) -> None:
+        with suppress(StorageError):  # the sweep finds what stays
+            await self._driver.delete(manifest_key)
 
     async def manifests(self) -> AsyncGenerator[tuple[str, int], None]:
         """Key and size of whatever calls itself a manifest, of every installation that keeps backups here."""
@@ -144,12 +160,24 @@ class BackupStore:
         try:
             manifest = await self.read_manifest(manifest_key)
         except ObjectNotFound:
+            await self._delete_rest(manifest_key)
             return
         await self._driver.delete(manifest_key)
+        with suppress(ObjectNotFound):
+            await self._driver.stat(manifest_key)
+            raise StorageError(f"{manifest_key} is still there after it was deleted; nothing else was touched")
         for component in manifest.components:
             for stored in component.objects:
                 await self._driver.delete(stored.key)
         await self._driver.delete(manifest.details.key)
+
+    async def _delete_rest(self, manifest_key: str) -> None:
+        """What an interrupted deletion left."""
+        keys = [info.key async for info in self._driver.list(manifest_key.removesuffix(MANIFEST))]
+        if manifest_key in keys:
+            raise StorageError(f"{manifest_key} is listed and cannot be read; try again")
+        for key in keys:
+            await self._driver.delete(key)
 
     async def abandon(self, folder: BackupFolder) -> None:
         """Remove what an attempt that will not be committed has stored. Never touches a committed backup."""
