@@ -33,6 +33,7 @@ from app.services.backups import BackupService
 from app.services.components import ComponentFactory
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
+from app.services.downloads import DownloadService
 from app.services.operations import OperationService
 from app.services.seeds import seeds
 from app.services.tokens import TokenService
@@ -111,12 +112,14 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         engine = JobEngine(settings.engine_url, database, runner, settings.jobs)
         operations = OperationService(engine)
         domains = DomainService(keys.cipher, settings.sites)
+        backups = BackupService(domains, destinations, operations, keys.cipher)
         container = Container(
             database=database,
             domains=domains,
             destinations=destinations,
             upkeep=UpkeepService(destinations, operations),
-            backups=BackupService(domains, destinations, operations, keys.cipher),
+            backups=backups,
+            downloads=DownloadService(backups, destinations, keys),
             operations=operations,
             tokens=TokenService(),
         )

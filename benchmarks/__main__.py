@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import memory, pipeline
+from benchmarks import destinations, memory, pipeline
 
-BENCHMARKS = {"pipeline": pipeline.main, "memory": memory.main}
+BENCHMARKS = {"pipeline": pipeline.main, "memory": memory.main, "destinations": destinations.main}
 
 
 def main() -> None:

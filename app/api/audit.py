@@ -33,15 +33,16 @@ class AuditMiddleware:
         async def audited(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-request-id", state["request_id"].encode())]
-                if scope["path"].startswith("/api") and _worth(scope["method"], message["status"]):
+                if scope["path"].startswith("/api") and _worth(scope, message["status"]):
                     await _write(scope, state, message["status"])
             await send(message)
 
         await self._app(scope, receive, audited)
 
 
-def _worth(method: str, status: int) -> bool:
-    return method not in _READING or status in _REFUSED
+def _worth(scope: Scope, status: int) -> bool:
+    """What changes something, what is refused, and what takes data away."""
+    return scope["method"] not in _READING or status in _REFUSED or scope["path"].endswith("/download")
 
 
 async def _write(scope: Scope, state: dict[str, Any], status: int) -> None:

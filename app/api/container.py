@@ -8,6 +8,7 @@ from app.db.session import Database
 from app.services.backups import BackupService
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
+from app.services.downloads import DownloadService
 from app.services.operations import OperationService
 from app.services.tokens import TokenService
 from app.services.upkeep import UpkeepService
@@ -20,5 +21,6 @@ class Container:
     destinations: DestinationService
     upkeep: UpkeepService
     backups: BackupService
+    downloads: DownloadService
     operations: OperationService
     tokens: TokenService

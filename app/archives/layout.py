@@ -54,6 +54,13 @@ class BackupFolder:
         return f"{self.prefix}details.json.zst{_suffix(encrypted)}"
 
 
+def plain_name(domain_name: str, created_at: datetime, kind: str, name: str) -> str:
+    """What a component is called as a file of its own."""
+    label = kind if kind in ("files", "mail") else f"{kind}-{slug(name)}"
+    when = created_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{slug(domain_name)}-{when}-{label}.{_EXTENSIONS[kind]}"
+
+
 def parsed_folder(prefix: str) -> str:
     """The slug of the domain's name in a backup's folder; empty for a folder that is none of ours."""
     match = re.fullmatch(r"[^/]+/(?P<slug>[a-z0-9-]+)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/[^/]+/", prefix)

@@ -78,6 +78,21 @@ async def delete_backup(backup_id: int, unit: Transaction, caller: Caller, servi
     await services.backups.delete(unit, caller, backup_id)
 
 
+@router.get(
+    "/backups/{backup_id}/components/{number}/download",
+    tags=["backups"],
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "The component's plain content"}},
+)
+async def download_component(
+    backup_id: int, number: int, unit: Transaction, caller: Caller, services: Services
+) -> StreamingResponse:
+    """A tar archive or a dump. A transfer that ends before Content-Length is not whole: it must not be used."""
+    found = await services.downloads.open(unit, caller, backup_id, number)
+    headers = {"Content-Disposition": f'attachment; filename="{found.name}"', "Content-Length": str(found.size)}
+    return StreamingResponse(found.stream, media_type="application/octet-stream", headers=headers)
+
+
 @router.post("/backups/{backup_id}/restore", status_code=202, tags=["backups"])
 async def restore_backup(
     backup_id: int,
