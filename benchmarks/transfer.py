@@ -11,9 +11,11 @@ import resource
 import sys
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from app.errors import ObjectNotFound
 from app.storage.base import Options
 from app.storage.registry import build_driver
 
