@@ -81,30 +81,28 @@ class FtpDriver(StorageDriver):
     async def _session(self, what: str) -> AsyncGenerator[FtpSession, None]:
         """A session of our own for one operation; one that ended badly is not used again. Raises StorageError."""
         async with self._limit:
-            session = self._idle.pop() if self._idle else None
+            session = self._idle.pop() if self._idle else await self._opened(what)
             try:
                 with mapped(what):
-                    if session is None:
-                        session = FtpSession(self._configuration, self._options.guard)
-                        await session.open()
-                    self._reached = True
                     yield session
-            except StorageError as error:
-                if session is not None:
-                    self._keep(session, error.__cause__)
-                raise
-            except BaseException:
-                if session is not None:
+            except BaseException as error:
+                if _refusal(error.__cause__):  # it leaves a session in order; anything else does not
+                    self._idle.append(session)
+                else:
                     session.close()
                 raise
             self._idle.append(session)
 
-    def _keep(self, session: FtpSession, cause: BaseException | None) -> None:
-        """A refusal leaves a session in order; anything else does not."""
-        if isinstance(cause, StatusCodeError) and str(cause.received_codes[-1])[0] == "5":
-            self._idle.append(session)
-        else:
+    async def _opened(self, what: str) -> FtpSession:
+        session = FtpSession(self._configuration, self._options.guard)
+        try:
+            with mapped(what):
+                await session.open()
+        except BaseException:
             session.close()
+            raise
+        self._reached = True
+        return session
 
     async def _call(self, what: str, work: Callable[[FtpSession], Awaitable[T]]) -> T:
         """Run `work`, which can be repeated; a server that was never reached is not tried again."""
@@ -366,6 +364,10 @@ class _Window:
                 found.append(piece[max(skip, 0) :])
             skip -= len(piece)
         return found
+
+
+def _refusal(cause: BaseException | None) -> bool:
+    return isinstance(cause, StatusCodeError) and str(cause.received_codes[-1])[0] == "5"
 
 
 async def _listed(session: FtpSession, command: str) -> list[bytes]:

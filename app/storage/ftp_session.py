@@ -115,7 +115,7 @@ class FtpSession(aioftp.Client):
             try:
                 await self._begin(command, offset)
             except BaseException:
-                writer.transport.abort()
+                _drop(writer)
                 raise
         else:
             reader, writer = await self._accept_data(command, offset)
@@ -126,7 +126,7 @@ class FtpSession(aioftp.Client):
             yield data
             await data.close()
         except BaseException as error:
-            writer.transport.abort()
+            _drop(writer)
             if isinstance(error, OSError | TimeoutError):
                 await self._verdict()
             raise
@@ -188,12 +188,18 @@ class FtpSession(aioftp.Client):
         _, info = await self.command(f"SIZE {path}", "213")
         return int(info[0].strip())
 
+    def close(self) -> None:
+        """At once, whatever is under way."""
+        if self._stream is not None:
+            _drop(self._stream.writer)
+
     async def end(self) -> None:
         """Say good-bye, shortly."""
         with suppress(AIOFTPException, OSError, TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await self.quit()
+                await self.command("QUIT", "2xx")
         self.close()
+        await asyncio.sleep(0)  # the loop closes the socket in its next turn
 
 
 class _Data:
@@ -217,8 +223,16 @@ class _Data:
     async def close(self) -> None:
         async with asyncio.timeout(self._timeout):
             self.writer.close()
-            with suppress(ssl.SSLError):  # a server that does not say good-bye; SIZE tells whether all came
+            try:
                 await self.writer.wait_closed()
+            except ssl.SSLError:  # a server that does not say good-bye; SIZE tells whether all came
+                _drop(self.writer)
+
+
+def _drop(writer: asyncio.StreamWriter) -> None:
+    """Close at once, with no good-bye to wait for."""
+    with suppress(AttributeError):  # asyncio, when the connection has been closed entirely already
+        writer.transport.abort()
 
 
 def _context(configuration: FtpConfiguration) -> ssl.SSLContext:
