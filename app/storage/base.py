@@ -41,6 +41,15 @@ def validate_key(key: str) -> str:
     return key
 
 
+def is_key(name: str) -> bool:
+    """Whether something that lies at a destination could be ours: what is no key is neither listed nor touched."""
+    try:
+        validate_key(name)
+    except (InvalidName, UnicodeError):
+        return False
+    return True
+
+
 def validate_prefix(prefix: str) -> str:
     """A prefix is empty or a key that ends with `/`: listing is by folder."""
     if prefix:

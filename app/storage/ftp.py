@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 import secrets
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -17,47 +14,23 @@ from aioftp.errors import StatusCodeError
 
 from app.errors import (
     DestinationUnreachable,
-    InvalidName,
     ObjectNotFound,
     SizeMismatch,
     StorageError,
 )
-from app.storage.base import ObjectInfo, Options, StorageDriver, validate_key, validate_prefix
+from app.storage.base import ObjectInfo, Options, StorageDriver, is_key, validate_key, validate_prefix
 from app.storage.config import FtpConfiguration
 from app.storage.ftp_session import FtpSession, mapped
+from app.storage.patience import Patience
 from app.storage.window import regrouped
 
-log = logging.getLogger(__name__)
 PIECE = 1 << 20
 #: FTP confirms nothing before its end: what may still be on its way when a line breaks is kept, and sent again.
 WINDOW = 16 << 20
 _SESSIONS = 4
 _TEMPORARY = ".put-"
-_BACKOFF = (0.2, 5.0)
 T = TypeVar("T")
 _Names = list[tuple[str, dict[str, Any]]]
-
-
-class _Line:
-    """How long a broken line has been tried again; progress starts the time anew."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.progressed()
-
-    def progressed(self) -> None:
-        self._give_up: float | None = None
-        self._pause = _BACKOFF[0]
-
-    async def again(self, error: DestinationUnreachable) -> None:
-        """Wait a moment before the next try, or raise `error`."""
-        now = time.monotonic()
-        self._give_up = self._give_up or now + self._seconds
-        if now + self._pause > self._give_up:
-            raise error
-        log.warning("%s; trying again", error.message)
-        await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311  jitter
-        self._pause = min(self._pause * 2, _BACKOFF[1])
 
 
 class FtpDriver(StorageDriver):
@@ -106,7 +79,7 @@ class FtpDriver(StorageDriver):
 
     async def _call(self, what: str, work: Callable[[FtpSession], Awaitable[T]]) -> T:
         """Run `work`, which can be repeated; a server that was never reached is not tried again."""
-        line = _Line(self._options.resume_seconds)
+        patience = Patience(self._options.resume_seconds)
         while True:
             try:
                 async with self._session(what) as session, asyncio.timeout(self._configuration.timeout):
@@ -115,7 +88,7 @@ class FtpDriver(StorageDriver):
                 if not self._reached:
                     raise
                 self._forget_idle()
-                await line.again(error)
+                await patience.again(error)
 
     def _forget_idle(self) -> None:
         """What broke one session has probably broken the others."""
@@ -154,7 +127,7 @@ class FtpDriver(StorageDriver):
     async def _upload(self, what: str, temporary: str, pieces: AsyncGenerator[bytes, None]) -> int:
         """Send everything, over as many connections as it takes; return the number of bytes."""
         window = _Window()
-        line = _Line(self._options.resume_seconds)
+        patience = Patience(self._options.resume_seconds)
         there = 0
         while True:
             try:
@@ -168,13 +141,13 @@ class FtpDriver(StorageDriver):
                         await data.write(again)
                     while (piece := await window.read(pieces)) is not None:
                         await data.write(piece)
-                        line.progressed()
+                        patience.progressed()
                 return window.sent
             except DestinationUnreachable as error:
                 if not self._reached:
                     raise
                 self._forget_idle()
-                await line.again(error)
+                await patience.again(error)
 
     async def _arrived(self, what: str, temporary: str, window: _Window) -> int:
         """How much of the temporary file the server has. Raises StorageError when the rest is not kept any more."""
@@ -214,19 +187,19 @@ class FtpDriver(StorageDriver):
     async def get(self, key: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
         path, what = self._path(key), f"Reading {key}"
         size = (await self.stat(key)).size
-        line = _Line(self._options.resume_seconds)
+        patience = Patience(self._options.resume_seconds)
         while offset < size:
             try:
                 async with self._session(what) as session, session.data(f"RETR {path}", offset) as data:
                     while chunk := await data.read(PIECE):
                         offset += len(chunk)
-                        line.progressed()
+                        patience.progressed()
                         yield chunk
                 if offset < size:
                     raise DestinationUnreachable(f"{what}: the server ended at {offset} of {size} bytes")
             except DestinationUnreachable as error:
                 self._forget_idle()
-                await line.again(error)
+                await patience.again(error)
 
     async def stat(self, key: str) -> ObjectInfo:
         path = self._path(key)
@@ -246,7 +219,7 @@ class FtpDriver(StorageDriver):
         while pending:
             current = pending.pop()
             for name, facts in await self._scan(current):
-                if not _ours(name):
+                if not is_key(name):
                     continue
                 if facts["type"] == "dir":
                     pending.append(f"{current}{name}/")
@@ -304,7 +277,7 @@ class FtpDriver(StorageDriver):
         while pending:
             current = pending.pop()
             for name, facts in await self._scan(current):
-                if facts["type"] == "dir" and _ours(name):
+                if facts["type"] == "dir" and is_key(name):
                     pending.append(f"{current}{name}/")
                 elif name.startswith(_TEMPORARY) and (_time(facts) or datetime.max.replace(tzinfo=UTC)) < older_than:
                     await self._remove(f"{self._root}/{current}{name}")
@@ -376,14 +349,6 @@ async def _listed(session: FtpSession, command: str) -> list[bytes]:
         while chunk := await data.read(PIECE):
             content += chunk
     return content.splitlines()
-
-
-def _ours(name: str) -> bool:
-    try:
-        validate_key(name)
-    except (InvalidName, UnicodeError):
-        return False
-    return True
 
 
 def _time(facts: dict[str, Any]) -> datetime | None:

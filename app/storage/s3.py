@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from app.errors import InvalidName, ObjectNotFound, SizeMismatch, StorageError
-from app.storage.base import ObjectInfo, Options, StorageDriver, validate_key, validate_prefix
+from app.errors import ObjectNotFound, SizeMismatch, StorageError
+from app.storage.base import ObjectInfo, Options, StorageDriver, is_key, validate_key, validate_prefix
 from app.storage.config import S3Configuration
 from app.storage.s3_client import S3Client
 from app.storage.window import Window, in_order
@@ -188,8 +188,8 @@ class S3Driver(StorageDriver):
             page = await self._s3.call(what, lambda client: client.list_objects_v2(**arguments))  # noqa: B023
             for item in page.get("Contents", []):
                 key = item["Key"][len(self._configuration.prefix) :]
-                with suppress(InvalidName):  # what could be no key is not ours
-                    yield ObjectInfo(validate_key(key), item["Size"], item["LastModified"])
+                if is_key(key):
+                    yield ObjectInfo(key, item["Size"], item["LastModified"])
             if not page.get("IsTruncated"):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 import socket
 import ssl
 import tempfile
@@ -32,10 +30,9 @@ from app.errors import (
 )
 from app.storage.base import Options
 from app.storage.config import S3Configuration
+from app.storage.patience import Patience
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
-_BACKOFF = (0.2, 8.0)
 _CONNECTIONS = 32
 
 #: Codes of "Error Responses" in the Amazon S3 API Reference, and those Ceph and Swift were seen to give.
@@ -145,21 +142,16 @@ class S3Client:
 
         A store that was never reached is not tried again. Raises StorageError.
         """
-        give_up: float | None = None
-        pause = _BACKOFF[0]
+        patience = Patience(self._options.resume_seconds)
         while True:
             started = time.monotonic()
             try:
                 with mapped(what):
                     result = await work(await self._connected())
             except DestinationUnreachable as error:
-                now = time.monotonic()
-                give_up = give_up or now + self._options.resume_seconds
-                if not self._reached or now + pause > give_up:
+                if not self._reached:
                     raise
-                log.warning("%s; trying again", error.message)
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  jitter
-                pause = min(pause * 2, _BACKOFF[1])
+                await patience.again(error)
             else:
                 if not self._reached:
                     self.round_trip = time.monotonic() - started

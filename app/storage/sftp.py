@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import asyncssh
 from asyncssh import SFTPAttrs, SFTPClient, SFTPClientFile
 
-from app.errors import InvalidName, NoSpace, ObjectNotFound, SizeMismatch
-from app.storage.base import ObjectInfo, Options, StorageDriver, validate_key, validate_prefix
+from app.errors import NoSpace, ObjectNotFound, SizeMismatch
+from app.storage.base import ObjectInfo, Options, StorageDriver, is_key, validate_key, validate_prefix
 from app.storage.config import SftpConfiguration
 from app.storage.sftp_connections import SftpConnections
 from app.storage.window import Window, in_order, regrouped
@@ -174,7 +174,7 @@ class SftpDriver(StorageDriver):
             with suppress(asyncssh.SFTPNoSuchFile):
                 async for entry in client.scandir(folder):
                     name = os.fsdecode(entry.filename)
-                    if _ours(name) or (hidden and name.startswith(_TEMPORARY)):
+                    if is_key(name) or (hidden and name.startswith(_TEMPORARY)):
                         found.append((name, entry.attrs))
             return found
 
@@ -309,14 +309,6 @@ async def _whole(file: SFTPClientFile, offset: int, length: int) -> bytes:
 async def _flush(client: SFTPClient, file: SFTPClientFile) -> None:
     with suppress(_UNSUPPORTED):
         await file.fsync()
-
-
-def _ours(name: str) -> bool:
-    try:
-        validate_key(name)
-    except (InvalidName, UnicodeError):
-        return False
-    return True
 
 
 def _info(key: str, status: SFTPAttrs) -> ObjectInfo:

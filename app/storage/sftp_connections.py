@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,11 +23,11 @@ from app.errors import (
 )
 from app.storage.base import Options
 from app.storage.config import SftpConfiguration
+from app.storage.patience import Patience
 
 if TYPE_CHECKING:
     from asyncssh import SSHClientConnection, SSHKey
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: AES-GCM first: asyncssh's own first choice, chacha20, is half as fast.
@@ -38,7 +36,6 @@ _WINDOW = 16 << 20
 #: A line this long (seconds for a round trip) is filled by several connections: OpenSSH's window is 2 MiB each.
 _LONG_LINE = 0.02
 _WIDTH_OF_LONG_LINE = 6
-_BACKOFF = (0.2, 5.0)
 _DENIED = (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect)
 _MISSING = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
 _FULL = (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded)
@@ -107,8 +104,7 @@ class SftpConnections:
 
         A server that was never reached is not tried again. Raises StorageError.
         """
-        give_up: float | None = None
-        pause = _BACKOFF[0]
+        patience = Patience(self._options.resume_seconds)
         while True:
             client: SFTPClient | None = None
             try:
@@ -118,13 +114,9 @@ class SftpConnections:
                         return await work(client)
             except DestinationUnreachable as error:
                 self._drop(number, client)
-                now = time.monotonic()
-                give_up = give_up or now + self._options.resume_seconds
-                if self._round_trip is None or now + pause > give_up:
+                if self._round_trip is None:
                     raise
-                log.warning("%s; trying again", error.message)
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  jitter
-                pause = min(pause * 2, _BACKOFF[1])
+                await patience.again(error)
 
     async def _client(self, number: int) -> SFTPClient:
         async with self._locks.setdefault(number, asyncio.Lock()):
