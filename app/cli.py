@@ -23,12 +23,12 @@ def serve() -> None:
 
     from app.main import create_app
 
-    _limit_arenas()
+    limit_arenas()
     settings = Settings()
     uvicorn.run(create_app(settings), host=settings.server.host, port=settings.server.port, log_level="warning")
 
 
-def _limit_arenas() -> None:
+def limit_arenas() -> None:
     """One heap for all threads instead of one each: chunks of 1 MiB leave fewer holes (mallopt(3), glibc)."""
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from app.cli import limit_arenas
 from app.errors import ObjectNotFound
 from app.storage.base import Options
 from app.storage.registry import build_driver
@@ -49,4 +50,5 @@ async def transfer(job: dict[str, Any]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    limit_arenas()
     print(json.dumps(asyncio.run(transfer(json.load(sys.stdin)))))

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -27,7 +28,7 @@ _EQUAL_PART = 64 * MIB  # 10,000 of them are 625 GiB
 _GROWS_EVERY = 2_000  # parts: 16, 32, 64, 128, 256 GB, together 496 GB
 _CHUNK = MIB
 #: Bytes of parts in flight for one upload: enough for a line of 100 ms, little beside the rest of the process.
-_BUDGET = 32 * MIB
+_BUDGET = 16 * MIB
 _LONG_LINE = 0.02
 _BUDGET_OF_LONG_LINE = 64 * MIB
 
@@ -65,14 +66,15 @@ class S3Driver(StorageDriver):
         what = f"Writing {key}"
         grows = size is None and not self._configuration.equal_parts
         async with aclosing(_parts(stream, self._part_size(size), grows=grows)) as parts:
-            first = await anext(parts, b"")
-            second = await anext(parts, None)
-            if second is None:
-                written = len(first)
+            ready = [await anext(parts, b"")]
+            if (second := await anext(parts, None)) is None:
+                written = len(ready[0])
                 _compare(what, written, size)
-                await self._put_whole(key, first)
+                await self._put_whole(key, ready[0])
             else:
-                written = await self._put_parts(key, [first, second], parts, size)
+                ready.append(second)
+                del second  # `ready` alone keeps the parts, until they are sent
+                written = await self._put_parts(key, ready, parts, size)
         info = await self.stat(key)
         if info.size != written:
             raise SizeMismatch(f"{what}: the store holds {info.size} bytes, {written} were sent")
@@ -85,8 +87,8 @@ class S3Driver(StorageDriver):
 
     async def _put_whole(self, key: str, content: bytes) -> None:
         md5 = await asyncio.to_thread(_md5, content)
-        arguments = {**self._target(key), **self._attributes(), "Body": content, "ContentMD5": md5}
-        await self._s3.call(f"Writing {key}", lambda client: client.put_object(**arguments))
+        arguments = {**self._target(key), **self._attributes(), "ContentMD5": md5}
+        await self._s3.call(f"Writing {key}", lambda client: _sent(client.put_object, content, arguments))
 
     async def _put_parts(
         self, key: str, ready: list[bytes], parts: AsyncGenerator[bytes, None], size: int | None
@@ -113,8 +115,8 @@ class S3Driver(StorageDriver):
 
         async def send(number: int, content: bytes) -> None:
             md5 = await asyncio.to_thread(_md5, content)
-            arguments = {**upload, "PartNumber": number, "Body": content, "ContentMD5": md5}
-            answer = await self._s3.call(what, lambda client: client.upload_part(**arguments))
+            arguments = {**upload, "PartNumber": number, "ContentMD5": md5}
+            answer = await self._s3.call(what, lambda client: _sent(client.upload_part, content, arguments))
             tags[number] = answer["ETag"]
 
         number = written = 0
@@ -221,20 +223,33 @@ class S3Driver(StorageDriver):
 
 async def _parts(stream: AsyncIterator[bytes], size: int, *, grows: bool) -> AsyncGenerator[bytes, None]:
     """`stream` in parts of `size` bytes; where they may grow, twice as large every 2,000 parts."""
-    gathered = bytearray()
-    number = 0
+    gathered: list[memoryview] = []
+    number, left = 0, size
     async for chunk in stream:
         view = memoryview(chunk)
         while view:
-            wanted = size << (number // _GROWS_EVERY) if grows else size
-            piece = view[: wanted - len(gathered)]
-            gathered += piece
-            view = view[len(piece) :]
-            if len(gathered) == wanted:
-                yield bytes(gathered)
-                gathered, number = bytearray(), number + 1
+            gathered.append(view[:left])
+            left -= len(gathered[-1])
+            view = view[len(gathered[-1]) :]
+            if not left:
+                yield _joined(gathered)
+                number += 1
+                left = size << (number // _GROWS_EVERY) if grows else size
     if gathered:
-        yield bytes(gathered)
+        yield _joined(gathered)
+
+
+def _joined(gathered: list[memoryview]) -> bytes:
+    part = b"".join(gathered)
+    gathered.clear()
+    return part
+
+
+async def _sent(request: Callable[..., Awaitable[Any]], content: bytes, arguments: dict[str, Any]) -> Any:
+    """As a file: it goes in small pieces, where bytes would be copied whole. Closed at the end: the SDK's requests
+    live in cycles, and would keep each part until the collector comes by."""
+    with BytesIO(content) as body:
+        return await request(**arguments, Body=body)
 
 
 def _md5(content: bytes) -> str:
