@@ -260,9 +260,10 @@ class FtpDriver(StorageDriver):
             except StatusCodeError:
                 try:
                     await session.size(path)
-                except StatusCodeError:
-                    return
-                raise  # it is there, and stays
+                except StatusCodeError as missing:
+                    if str(missing.received_codes[-1]) == "550":
+                        return
+                raise  # it is there, or the server cannot tell: never take that for deleted
             folder = path.rpartition("/")[0]
             with suppress(StatusCodeError):  # not empty
                 await session.command(f"CWD {self._root or '/'}", "2xx")

@@ -143,8 +143,10 @@ class S3Driver(StorageDriver):
             )
         except StorageError:
             # The answer may have been lost after the store had completed the upload.
-            found = await self._s3.call(what, lambda client: client.head_object(**target))
-            if found["ContentLength"] != written or not found["ETag"].strip('"').endswith(f"-{len(listed)}"):
+            found = None
+            with suppress(ObjectNotFound):  # the store's first reason is the one to tell
+                found = await self._s3.call(what, lambda client: client.head_object(**target))
+            if found is None or (found["ContentLength"], _parts_of(found)) != (written, len(listed)):
                 raise
 
     async def _abort(self, upload: dict[str, Any]) -> None:
@@ -250,6 +252,12 @@ async def _sent(request: Callable[..., Awaitable[Any]], content: bytes, argument
     live in cycles, and would keep each part until the collector comes by."""
     with BytesIO(content) as body:
         return await request(**arguments, Body=body)
+
+
+def _parts_of(found: dict[str, Any]) -> int | None:
+    """How many parts an object was made of, as S3's tags of multipart uploads end with it."""
+    number = found["ETag"].strip('"').rpartition("-")[2]
+    return int(number) if number.isdigit() else None
 
 
 def _md5(content: bytes) -> str:

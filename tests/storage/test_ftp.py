@@ -210,3 +210,14 @@ async def test_a_download_that_is_cut_again_and_again_arrives_whole(tmp_path: Pa
         (tmp_path / "data" / "k").write_bytes(content)
         assert await read(place.driver(), "k") == content
         await place.close()
+
+
+async def test_a_deletion_that_fails_is_never_taken_for_done() -> None:
+    with proftpd_server(deny="DELE") as stubborn:
+        place = Place(stubborn.fresh())
+        driver = place.driver()
+        await driver.put("a/b", stream(b"1"))
+        with pytest.raises(StorageError):
+            await driver.delete("a/b")
+        assert await keys(driver) == ["a/b"]
+        await place.close()
