@@ -4,7 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 RUN := env -u PYTHONPATH $(PY)
 
-.PHONY: setup run demo test check bench lock format clean
+.PHONY: setup run demo test test-large check bench lock format clean
 
 setup: $(VENV)/.ready
 
@@ -30,6 +30,10 @@ check: setup
 
 test: check
 	$(RUN) -m pytest
+
+# objects of 5 GiB through every driver; needs about 12 GB of disk
+test-large: setup
+	$(RUN) -m pytest -m large tests/storage/test_large.py
 
 # make bench NAME=pipeline
 bench: setup

@@ -25,6 +25,7 @@ from app.jobs.engine import JobEngine
 from app.jobs.restore import RestoreJob
 from app.jobs.runner import OperationRunner
 from app.jobs.scan import ScanJob
+from app.jobs.verify import VerifyJob
 from app.schemas.destinations import LocalDestinationIn
 from app.schemas.operations import TokenIn
 from app.security.keys import KeyRing, load_or_create
@@ -40,7 +41,6 @@ from app.services.tokens import TokenService
 from app.services.unit import Unit
 from app.services.upkeep import UpkeepService
 from app.settings import Settings
-from app.storage.addresses import AddressGuard
 from app.storage.config import LocalConfiguration
 
 log = logging.getLogger(__name__)
@@ -96,14 +96,14 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             async with database.transaction() as session:
                 await DestinationRepository(session).remember(destination_id, found)
 
-        guard = AddressGuard(settings.storage.allow_link_local)
-        destinations = DestinationService(keys, compressor, guard, settings.storage.resume_seconds, pin)
+        destinations = DestinationService(keys, compressor, settings.storage, pin)
         components = ComponentFactory(DeploymentRegistry(), settings.sites, keys.cipher)
         runner = OperationRunner(
             database,
             {
                 "backup": BackupJob(database, components, destinations, keys, settings.jobs),
                 "restore": RestoreJob(database, components, destinations, keys),
+                "verify": VerifyJob(database, destinations),
                 "cleanup": CleanupJob(database, destinations),
                 "scan": ScanJob(database, destinations),
             },

@@ -66,10 +66,11 @@ def keys_of_kit(kit: Path) -> Keys:
 
 
 def place_of(url: str, env: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    """Type and configuration of `/path`, `sftp://user@host:port/path` or `s3://bucket/prefix?endpoint=…`.
+    """Type and configuration of `/path`, `sftp://user@host:port/path`, `ftps://user@host/path` (explicit TLS; `ftp://`
+    for none) or `s3://bucket/prefix?endpoint=…`.
 
-    Secrets come from the environment: SFTP_PASSWORD, SFTP_PRIVATE_KEY_FILE, SFTP_PASSPHRASE, AWS_ACCESS_KEY_ID,
-    AWS_SECRET_ACCESS_KEY. Raises InvalidRequest.
+    Secrets come from the environment: SFTP_PASSWORD, SFTP_PRIVATE_KEY_FILE, SFTP_PASSPHRASE, FTP_PASSWORD,
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY. FTP_CERTIFICATE_FILE: what signed the server's. Raises InvalidRequest.
     """
     if url.startswith("/"):
         return "local", {"path": url}
@@ -85,13 +86,24 @@ def place_of(url: str, env: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
             "host_key": env.get("SFTP_HOST_KEY"),
         }  # fmt: skip
         return "sftp", {name: value for name, value in found.items() if value is not None}
+    if parts.scheme in ("ftp", "ftps") and parts.hostname and parts.username:
+        trusted = env.get("FTP_CERTIFICATE_FILE")
+        found = {
+            "host": parts.hostname, "port": parts.port or 21, "username": unquote(parts.username),
+            "root": unquote(parts.path) or "/", "password": env.get("FTP_PASSWORD"),
+            "certificate": Path(trusted).read_text() if trusted else None,
+            "ssl": "explicit" if parts.scheme == "ftps" else "none", "allow_plaintext": parts.scheme == "ftp",
+        }  # fmt: skip
+        return "ftp", {name: value for name, value in found.items() if value is not None}
     if parts.scheme == "s3" and parts.netloc:
         options: dict[str, Any] = dict(parse_qsl(parts.query))
         return "s3", {
             "bucket": parts.netloc, "prefix": unquote(parts.path), "key": env.get("AWS_ACCESS_KEY_ID", ""),
             "secret": env.get("AWS_SECRET_ACCESS_KEY"), **options,
         }  # fmt: skip
-    raise InvalidRequest(f"{url}: use /path, sftp://user@host/path or s3://bucket/prefix?endpoint=…")
+    raise InvalidRequest(
+        f"{url}: use /path, sftp://user@host/path, ftps://user@host/path or s3://bucket/prefix?endpoint=…"
+    )
 
 
 class Recovery:

@@ -56,9 +56,11 @@ class ArchiveSettings(BaseModel):
 
 class StorageSettings(BaseModel):
     """`resume_seconds`: how long a broken line to a destination is tried again. `allow_link_local`: destinations
-    may have link-local addresses, where clouds have their metadata services."""
+    may have link-local addresses, where clouds have their metadata services. `buffer_bytes`: what all transfers
+    together keep in memory until the other end has confirmed it."""
 
     resume_seconds: float = Field(120, ge=0)
+    buffer_bytes: int = Field(192 << 20, ge=16 << 20)
     allow_link_local: bool = False
 
 

@@ -1,4 +1,5 @@
-"""900 MB put and got through each driver against rclone, to the same server, alternating in one run."""
+"""900 MB put and got through each driver against rclone, to the same server, alternating in one run; then a put over
+a line with a round trip of 100 ms."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.delaylink import inside, long_line
 from demo.ceph import s3_server
 from demo.ftp_servers import proftpd_server
 from demo.service import ROOT
@@ -24,6 +26,8 @@ from demo.storage_servers import StorageServer, sftp_server
 
 PAIRS = int(os.environ.get("BENCH_PAIRS", "5"))
 SIZE = int(os.environ.get("BENCH_MB", "900")) * 1_000_000
+ROUND_TRIP_MS = 100
+LONG_LINE = ("sftp", "s3")
 SERVERS: dict[str, Callable[[], AbstractContextManager[StorageServer]]] = {
     "sftp": sftp_server,
     "ftps": lambda: proftpd_server("explicit"),
@@ -32,14 +36,14 @@ SERVERS: dict[str, Callable[[], AbstractContextManager[StorageServer]]] = {
 }
 
 
-def rclone() -> str:
-    """Debian's rclone, installed when it is not there; without it there is nothing to compare with."""
-    if shutil.which("rclone") is None and os.geteuid() == 0:
+def installed(program: str, package: str) -> str:
+    """Where `program` is, from Debian's package when it was not there; without it there is nothing to measure."""
+    if shutil.which(program) is None and os.geteuid() == 0:
         subprocess.run(["apt-get", "update", "-qq"], check=True)
-        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "rclone"], check=True)
-    found = shutil.which("rclone")
+        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", package], check=True)
+    found = shutil.which(program)
     if found is None:
-        sys.exit("rclone is needed: apt-get install rclone")
+        sys.exit(f"{program} is needed: apt-get install {package}")
     return found
 
 
@@ -84,18 +88,44 @@ def peer(program: str, env: dict[str, str], operation: str, path: Path, where: s
     return time.monotonic() - started
 
 
-def ours(server: StorageServer, configuration: dict[str, Any], operation: str, path: Path) -> dict[str, float]:
+def ours(
+    kind: str, configuration: dict[str, Any], operation: str, path: Path, namespace: str | None = None
+) -> dict[str, float]:
     job = {
-        "type": server.type, "configuration": configuration, "operation": operation, "path": str(path),
-        "key": "a/ours",
+        "type": kind, "configuration": configuration, "operation": operation, "path": str(path), "key": "a/ours",
     }  # fmt: skip
+    argv = [sys.executable, "-m", "benchmarks.transfer"]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.transfer"], cwd=ROOT, input=json.dumps(job), capture_output=True,
+        inside(namespace, argv) if namespace else argv, cwd=ROOT, input=json.dumps(job), capture_output=True,
         text=True, check=True,
     )  # fmt: skip
     result: dict[str, float] = json.loads(done.stdout)
     assert result["size"] == SIZE, result
     return result
+
+
+def over_a_long_line(path: Path) -> dict[str, float]:
+    """MB/s of one put, for each driver that has something to gain there."""
+    installed("ip", "iproute2")
+    found: dict[str, float] = {}
+    for name in LONG_LINE:
+        with long_line(ROUND_TRIP_MS) as (client, far):
+            argv = inside(far, [sys.executable, "-m", "benchmarks.remote_server", name])
+            with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+                assert server.stdin is not None
+                assert server.stdout is not None
+                made = json.loads(server.stdout.readline())
+                try:
+                    result = ours(made["type"], made["configuration"], "put", path, client)
+                finally:
+                    server.stdin.close()
+        found[f"{name}_put"] = round(SIZE / result["seconds"] / 1e6)
+        print(
+            f"{name} put at {ROUND_TRIP_MS} ms: {found[f'{name}_put']:6.0f} MB/s  "
+            f"peak +{result['peak'] - result['idle']:.0f} MiB",
+            flush=True,
+        )
+    return found
 
 
 def where_of(server: StorageServer, configuration: dict[str, Any]) -> str:
@@ -105,7 +135,7 @@ def where_of(server: StorageServer, configuration: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    program = rclone()
+    program = installed("rclone", "rclone")
     folder = Path(tempfile.mkdtemp(prefix="liberu-bench-", dir=os.environ.get("BENCH_FOLDER")))
     ratios: dict[str, float] = {}
     speeds: dict[str, float] = {}
@@ -124,7 +154,7 @@ def main() -> None:
                     pairs = []
                     for number in range(PAIRS):
                         theirs = peer(program, env, operation, path, where_of(server, configuration))
-                        mine = ours(server, configuration, operation, path)
+                        mine = ours(server.type, configuration, operation, path)
                         idle, peak = max(idle, mine["idle"]), max(peak, mine["peak"] - mine["idle"])
                         pairs.append((theirs / mine["seconds"], SIZE / mine["seconds"] / 1e6))
                         print(
@@ -135,10 +165,11 @@ def main() -> None:
                         )
                     ratios[f"{name}_{operation}"] = round(statistics.median(ratio for ratio, _ in pairs), 3)
                     speeds[f"{name}_{operation}"] = round(statistics.median(speed for _, speed in pairs))
+        far = over_a_long_line(path)
     finally:
         shutil.rmtree(folder)
     print(json.dumps({
-        "name": "destinations", "ratios": ratios, "mb_per_s": speeds,
+        "name": "destinations", "ratios": ratios, "mb_per_s": speeds, f"mb_per_s_at_{ROUND_TRIP_MS}_ms": far,
         "rss_mib": {"idle": round(idle, 1), "peak": round(idle + peak, 1)},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
     }))  # fmt: skip

@@ -173,7 +173,13 @@ class S3Server(StorageServer):
         self.make_bucket(key, configuration)
         return configuration
 
-    def make_bucket(self, name: str, configuration: dict[str, Any] | None = None) -> None:
+    def locking(self) -> str:
+        """A new bucket whose objects can be locked."""
+        name = f"locking-{secrets.token_hex(4)}"
+        self.make_bucket(name, lock=True)
+        return name
+
+    def make_bucket(self, name: str, configuration: dict[str, Any] | None = None, *, lock: bool = False) -> None:
         import botocore.session
 
         settings = configuration or self.configuration
@@ -181,5 +187,5 @@ class S3Server(StorageServer):
             "s3", region_name="us-east-1", endpoint_url=settings["endpoint"],
             aws_access_key_id=settings["key"], aws_secret_access_key=settings["secret"],
         )  # fmt: skip
-        client.create_bucket(Bucket=name)
+        client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=lock)
         client.close()

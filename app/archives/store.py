@@ -13,10 +13,14 @@ from app.archives.compression import Compressor
 from app.archives.layout import MANIFEST, BackupFolder
 from app.archives.manifest import MAX_MANIFEST_BYTES, Details, Manifest, StoredObject, seal, unseal
 from app.archives.pipeline import Digests, Expected, decode, decode_authenticated, encode
-from app.archives.streams import ByteStream, Digest, from_bytes
+from app.archives.streams import ByteStream, Digest, SourceReader, consume, from_bytes
 from app.errors import ArchiveDamaged, ManifestInvalid, ObjectNotFound, SizeMismatch, StorageError
 from app.security.signing import Signer
 from app.storage.base import ObjectInfo, StorageDriver
+
+
+def _as_is(stream: ByteStream) -> ByteStream:
+    return stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +57,21 @@ class BackupStore:
         `before_publish` runs after the source's last byte and may raise: nothing becomes visible then.
         """
         digests = Digests()
+        async with aclosing(self.encoded(source, recipients, digests, before_publish)) as archive:
+            return await self.put_archive(key, archive, digests)
 
-        async def guarded() -> ByteStream:
-            async with aclosing(encode(source, self._compressor, recipients, digests)) as archive:
-                async for chunk in archive:
-                    yield chunk
-            before_publish()
+    async def encoded(
+        self, source: ByteStream, recipients: Sequence[str], digests: Digests, before_publish: Callable[[], None]
+    ) -> ByteStream:
+        """The archive of `source`; see put_component."""
+        async with aclosing(encode(source, self._compressor, recipients, digests)) as archive:
+            async for chunk in archive:
+                yield chunk
+        before_publish()
 
-        async with aclosing(guarded()) as stream:
-            info = await self._driver.put(key, stream)
+    async def put_archive(self, key: str, archive: ByteStream, digests: Digests) -> StoredArchive:
+        """Store what `encoded` yields; see put_component."""
+        info = await self._driver.put(key, archive)
         stored = StoredObject(key=key, size=digests.stored.size, sha256=digests.stored.sha256)
         if info.size != stored.size:
             raise SizeMismatch(f"{key}: {info.size} bytes are stored, {stored.size} were sent")
@@ -76,12 +86,17 @@ class BackupStore:
         expected = Expected(plain_size, plain_sha256, stored.size, stored.sha256)
         return decode(self._driver.get(stored.key), identities, expected)
 
-    async def verify_object(self, stored: StoredObject) -> None:
-        """Read an object and compare size and hash. Raises ArchiveDamaged, ObjectNotFound."""
-        digest = Digest()
-        async with aclosing(self._driver.get(stored.key)) as stream:
-            async for chunk in stream:
+    async def verify_object(self, stored: StoredObject, through: Callable[[ByteStream], ByteStream] = _as_is) -> None:
+        """Read an object, `through` what counts its bytes, and compare size and hash. Raises ArchiveDamaged,
+        ObjectNotFound."""
+
+        def work(reader: SourceReader) -> Digest:
+            digest = Digest()
+            for chunk in reader.chunks():
                 digest.update(chunk)
+            return digest
+
+        digest = await consume(through(self._driver.get(stored.key)), work, "verify")
         if (digest.size, digest.sha256) != (stored.size, stored.sha256):
             raise ArchiveDamaged(
                 f"{stored.key} is damaged: it holds {digest.size} bytes where {stored.size} were stored, "

@@ -17,7 +17,7 @@ from app.errors import LiberuError, NoSpace, NotFound
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Apply, Outcome
 from app.jobs.runner import Job
-from app.jobs.writer import BackupRun, BackupWriter, folder_of, recorded, status_of
+from app.jobs.writer import BackupRun, BackupWriter, Target, ended, folder_of, recorded
 from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, Planned, planned
 from app.services.destinations import DestinationService
@@ -40,14 +40,16 @@ class BackupJob(Job):
         self._settings = settings
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
-        backup, domain, destination = await self._load(operation)
-        async with self._destinations.opened(destination) as store:
+        backup, domain, destinations = await self._load(operation)
+        required = {copy["destination_id"]: copy["required"] for copy in operation.request.get("copies", [])}
+        async with self._destinations.mirrored(destinations) as store:
             run = BackupRun(
                 backup=backup,
                 domain=domain,
                 folder=folder_of(backup, self._keys.installation, operation.attempt),
                 store=store,
-                recipients=self._destinations.recipients(destination),
+                targets=[Target(found.id, found.name, required.get(found.id, True)) for found in destinations],
+                recipients=self._destinations.shared_recipients(destinations),
                 items=planned(domain, backup.type),
             )
             return await self._run(run, operation, context)
@@ -78,6 +80,7 @@ class BackupJob(Job):
         committed = await context.step(
             "commit", lambda: self._writer.commit(run, results, operation.request.get("panel_metadata"))
         )
+        await run.store.abandon_lost(run.folder)
         return self._outcome(run, results, committed)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
@@ -88,25 +91,26 @@ class BackupJob(Job):
         async with self._database.transaction() as session:
             sizes = await BackupRepository(session).last_stored_sizes(run.domain.uid)
         expected = sum(sizes.get((item.kind, item.name), 0) for item in run.items)
-        free = await run.store.free_bytes()
-        if free is not None and free < expected + self._settings.reserve_bytes:
-            raise NoSpace(
-                f"There is too little space: {free} bytes are free, the last backup took {expected}, and "
-                f"{self._settings.reserve_bytes} are kept free. Free some, or choose another destination"
-            )
+        for target in run.targets:
+            free = await run.store.free_bytes(target.id)
+            if free is not None and free < expected + self._settings.reserve_bytes:
+                run.store.drop(target.id, NoSpace(
+                    f"There is too little space: {free} bytes are free, the last backup took {expected}, and "
+                    f"{self._settings.reserve_bytes} are kept free. Free some, or choose another destination"
+                ))  # fmt: skip
+        run.store.require_one()
 
-    async def _load(self, operation: Operation) -> tuple[Backup, Domain, Destination]:
+    async def _load(self, operation: Operation) -> tuple[Backup, Domain, list[Destination]]:
         async with self._database.transaction() as session:
             backups = BackupRepository(session)
             backup = await backups.get(operation.backup_id or 0)
             domain = await DomainRepository(session).get(operation.domain_id or 0)
             if backup is None or domain is None:
                 raise NotFound("The backup or its domain was deleted before the operation began")
-            destination = await DestinationRepository(session).get(backup.destination_id)
-            if destination is None:
-                raise NotFound("The destination was deleted before the operation began")
+            further = [copy["destination_id"] for copy in operation.request.get("copies", [])]
+            destinations = await DestinationRepository(session).named([backup.destination_id, *further])
             await backups.set_running(backup.id, now())
-        return backup, domain, destination
+        return backup, domain, destinations
 
     async def _component(
         self,
@@ -135,14 +139,14 @@ class BackupJob(Job):
                 opened[item.number].set()
 
     def _outcome(self, run: BackupRun, results: list[Result], committed: Result | None) -> Outcome:
-        status = status_of(results)
+        status, missing = ended(run, results, committed)
         failures = [f"{r['kind']} {r['name']}: {r['message']}" for r in results if r["status"] == "failed"]
         lacking = [
             f"{r['kind']} {r['name']}: {lack['subject'] or ''} {lack['message']}".strip()
             for r in results
             for lack in r.get("incomplete", [])
         ]
-        message = "; ".join([*failures, *lacking[:20]]) or None
+        message = "; ".join([*failures, *lacking[:20], *missing]) or None
 
         return Outcome(status, {"backup_id": run.backup.id}, message, recorded(run, results, committed, message))
 

@@ -56,17 +56,17 @@ class CleanupJob(Job):
         return Outcome(status, {}, message)
 
     async def _remove(self, destination: Destination, backup_id: int) -> None:
-        """At the destination first; the row stays, as `deleting`, when that fails."""
+        """At the destination first; the row stays, as `deleting`, when that fails. Other copies are not touched."""
         async with self._database.transaction() as session:
-            backup = await BackupRepository(session).start_deletion(backup_id)
+            backup = await BackupRepository(session).start_removal(backup_id, destination.id)
         if backup is None:  # it is gone, locked or in use by now
             return
         async with self._destinations.opened(destination) as store:
             for copy in backup.copies:
-                if copy.destination_id == destination.id:
+                if copy.destination_id == destination.id and copy.manifest_key:
                     await store.delete(copy.manifest_key)
         async with self._database.transaction() as session:
-            await BackupRepository(session).forget(backup_id)
+            await BackupRepository(session).forget_copy(backup_id, destination.id)
 
 
 def _planned(backups: list[Backup], policy: RetentionPolicy) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

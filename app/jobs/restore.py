@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import LiberuError, ManifestInvalid, NotFound
+from app.errors import ArchiveError, LiberuError, ManifestInvalid, NotFound, StorageError
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job
@@ -22,6 +23,8 @@ from app.jobs.writer import BackupWriter
 from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, facts_of
 from app.services.destinations import DestinationService
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -45,20 +48,38 @@ class RestoreJob(Job):
         self._writer = BackupWriter(components)
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
-        backup, domain, destination, identities = await self._load(operation)
-        async with self._destinations.opened(destination) as store:
-            run = _Run(backup, domain, destination, store, backup.copies[0].manifest_key, identities)
-            return await self._run(run, operation, context)
+        backup, domain, places, identities = await self._load(operation)
+        for number, (destination, manifest_key) in enumerate(places, 1):
+            async with self._destinations.opened(destination) as store:
+                run = _Run(backup, domain, destination, store, manifest_key, identities)
+                try:
+                    manifest, details = await self._opened(run, operation)
+                except (StorageError, ArchiveError) as error:
+                    if number == len(places):
+                        raise
+                    log.warning("The copy at %s cannot be used, trying the next: %s", destination.name, error.message)
+                else:
+                    return await self._run(run, manifest, details, operation, context)
+        raise NotFound("The backup has no copy that is stored")
 
-    async def _run(self, run: _Run, operation: Operation, context: JobContext) -> Outcome:
+    async def _opened(self, run: _Run, operation: Operation) -> tuple[Manifest, Details]:
+        """Manifest and details of a copy whose objects are all there."""
         manifest = await run.store.read_manifest(run.manifest_key)
         if (manifest.backup_uid, manifest.domain_uid) != (run.backup.uid, run.backup.domain_uid):
             raise ManifestInvalid(f"{run.manifest_key} belongs to another backup or domain")
-        details = await run.store.read_details(manifest, run.identities)
+        for entry in manifest.components:
+            for stored in entry.objects if entry.number in operation.request["components"] else ():
+                if not await run.store.present(stored):
+                    raise ManifestInvalid(f"{stored.key} is missing or has another size; nothing was changed")
+        return manifest, await run.store.read_details(manifest, run.identities)
+
+    async def _run(
+        self, run: _Run, manifest: Manifest, details: Details, operation: Operation, context: JobContext
+    ) -> Outcome:
         wanted = [c for c in details.components if c.number in operation.request["components"]]
         for part in wanted:
             context.track(part.number, part.name, "pending")
-        prepared = await self._preflight(run, manifest, wanted, operation, context)
+        prepared = await self._preflight(run, wanted, operation, context)
         if operation.request["dry_run"]:
             return Outcome("completed", {"dry_run": True, "components": prepared})
         results = []
@@ -82,28 +103,27 @@ class RestoreJob(Job):
             component = await self._components.build(domain, journal["kind"], journal["name"])
             await component.tidy(journal)
 
-    async def _load(self, operation: Operation) -> tuple[Backup, Domain, Destination, list[str]]:
+    async def _load(self, operation: Operation) -> tuple[Backup, Domain, list[tuple[Destination, str]], list[str]]:
+        """With every copy that may be used, the primary first."""
         async with self._database.transaction() as session:
             backup = await BackupRepository(session).get(operation.backup_id or 0)
             domain = await DomainRepository(session).get(operation.domain_id or 0)
-            if backup is None or domain is None or not backup.copies:
+            if backup is None or domain is None:
                 raise NotFound("The backup or its domain was deleted before the operation began")
-            destination = await DestinationRepository(session).get(backup.copies[0].destination_id)
-            if destination is None:
-                raise NotFound("The destination was deleted before the operation began")
+            chosen = operation.request.get("destination_id")
+            copies = [copy for copy in backup.stored_copies if chosen in (None, copy.destination_id)]
+            destinations = await DestinationRepository(session).named([copy.destination_id for copy in copies])
         sealed = operation.request.get("identity")
         given = [self._keys.cipher.open(sealed)["identity"]] if sealed else []
-        return backup, domain, destination, [*given, self._keys.identity]
+        places = [(found, copy.manifest_key) for found, copy in zip(destinations, copies, strict=True)]
+        return backup, domain, places, [*given, self._keys.identity]
 
     async def _preflight(
-        self, run: _Run, manifest: Manifest, wanted: list[ComponentDetails], operation: Operation, context: JobContext
+        self, run: _Run, wanted: list[ComponentDetails], operation: Operation, context: JobContext
     ) -> list[Result]:
-        """Every object there, every target ready, before the first is touched. Raises what is wrong."""
+        """Every target ready, before the first is touched. Raises what is wrong."""
         prepared = []
         for part in wanted:
-            for stored in _entry(manifest, part).objects:
-                if not await run.store.present(stored):
-                    raise ManifestInvalid(f"{stored.key} is missing or has another size; nothing was changed")
             component = await self._component(run, part)
             mode = await component.preflight(self._context(run, operation, part, context), part.plain_size)
             prepared.append({"number": part.number, "kind": part.kind, "name": part.name, "mode": mode})

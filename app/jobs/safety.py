@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.archives.manifest import StoredObject
+from app.archives.mirror import MirroredStore
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream
 from app.components.base import SafetyCopy
@@ -19,7 +20,7 @@ from app.db.session import Database
 from app.errors import DumpIncomplete
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Apply
-from app.jobs.writer import BackupRun, BackupWriter, folder_of, recorded
+from app.jobs.writer import BackupRun, BackupWriter, Target, folder_of, recorded
 from app.security.keys import KeyRing
 from app.services.components import Planned
 
@@ -80,7 +81,8 @@ class SafetyBackup(SafetyCopy):
             backup=backup,
             domain=source.domain,
             folder=folder_of(backup, self._keys.installation, self._context.attempt),
-            store=source.store,
+            store=MirroredStore({source.destination.id: source.store}),
+            targets=[Target(source.destination.id, source.destination.name)],
             # Never a customer's key alone: we must be able to open it.
             recipients=[self._keys.recipient] if source.destination.encrypt else [],
             items=[part],

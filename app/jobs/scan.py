@@ -88,8 +88,9 @@ class ScanJob(Job):
                 repository.add(backup)
                 found.counts["added"] += 1
             elif present.status in ("completed", "partial") and destination.id not in {
-                copy.destination_id for copy in present.copies
+                copy.destination_id for copy in present.stored_copies
             }:
+                present.copies = [copy for copy in present.copies if copy.destination_id != destination.id]
                 present.copies.append(_copy(destination, key))
                 found.counts["added"] += 1
 

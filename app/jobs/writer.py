@@ -10,23 +10,34 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.archives.layout import BackupFolder
 from app.archives.manifest import ComponentDetails, Details, Manifest, ManifestComponent, StoredObject, Warning_
-from app.archives.store import BackupStore
+from app.archives.mirror import MirroredStore
 from app.db.base import now
 from app.db.models import Backup, BackupComponent, BackupCopy, Domain
 from app.db.repositories.backups import BackupRepository
+from app.errors import StorageError
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Apply
 from app.services.components import ComponentFactory, Planned, facts_of
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A destination of a backup. `required`: the backup is not completed without it."""
+
+    id: int
+    name: str
+    required: bool = True
+
+
 @dataclass(slots=True)
 class BackupRun:
-    """What one attempt works with; loaded once, no session is held."""
+    """What one attempt works with; loaded once, no session is held. `targets`: the primary first."""
 
     backup: Backup
     domain: Domain
     folder: BackupFolder
-    store: BackupStore
+    store: MirroredStore
+    targets: list[Target]
     recipients: list[str]
     items: list[Planned]
 
@@ -50,11 +61,12 @@ class BackupWriter:
         dump = await component.dump()
         key = run.folder.component_key(item.number, item.kind, item.name, encrypted=bool(run.recipients))
         source = context.metered(item.number if progress is None else progress, _announced(dump.stream, opened))
-        archive = await run.store.put_component(key, source, run.recipients, before_publish=dump.verify)
+        archive, stored_at = await run.store.put_component(key, source, run.recipients, before_publish=dump.verify)
         return {
             **asdict(item),
             "status": "completed",
             "object": archive.object.model_dump(),
+            "stored_at": stored_at,
             "plain_size": archive.plain_size,
             "plain_sha256": archive.plain_sha256,
             "started_at": started.isoformat(),
@@ -63,7 +75,12 @@ class BackupWriter:
         }
 
     async def commit(self, run: BackupRun, results: list[Result], panel_metadata: Any = None) -> Result:
+        """Publish the manifest wherever every good component is. Returns what was committed, and where."""
         good = [result for result in results if result["status"] == "completed"]
+        for number in run.store.live:
+            if any(number not in result["stored_at"] for result in good):
+                run.store.drop(number, StorageError("A part of the backup could not be stored there"))
+        run.store.require_one()
         status = status_of(results)
         encrypted = bool(run.recipients)
         details = Details(
@@ -77,7 +94,7 @@ class BackupWriter:
             ],
             panel_metadata=panel_metadata,
         )
-        stored = await run.store.put_details(run.folder.details_key(encrypted=encrypted), details, run.recipients)
+        stored, _ = await run.store.put_details(run.folder.details_key(encrypted=encrypted), details, run.recipients)
         manifest = Manifest(
             installation=run.folder.installation,
             folder=run.folder.prefix,
@@ -101,9 +118,26 @@ class BackupWriter:
                 for result in good
             ],
         )
-        info = await run.store.commit(run.folder, manifest)
-        size = info.size + stored.object.size + sum(int(result["object"]["size"]) for result in good)
-        return {"manifest_key": info.key, "size": size}
+        infos = await run.store.commit(run.folder, manifest)
+        size = stored.object.size + sum(int(result["object"]["size"]) for result in good)
+        size += next(iter(infos.values())).size
+        return {
+            "manifest_key": run.folder.manifest_key,
+            "size": size,
+            "stored_at": list(infos),
+            "lost": {str(number): error.message for number, error in run.store.lost.items()},
+        }
+
+
+def ended(run: BackupRun, results: list[Result], committed: Result | None) -> tuple[str, list[str]]:
+    """A backup's status, and a sentence for each destination that has no copy."""
+    status = status_of(results)
+    if committed is None:
+        return status, []
+    missing = [target for target in run.targets if target.id not in committed["stored_at"]]
+    if status == "completed" and any(target.required for target in missing):
+        status = "partial"
+    return status, [f"There is no copy at {target.name}: {committed['lost'][str(target.id)]}" for target in missing]
 
 
 def recorded(run: BackupRun, results: list[Result], committed: Result | None, message: str | None) -> Apply:
@@ -113,20 +147,26 @@ def recorded(run: BackupRun, results: list[Result], committed: Result | None, me
         backup = await BackupRepository(session).get(run.backup.id)
         if backup is None:
             return
-        backup.status, backup.error_message, backup.completed_at = status_of(results), message, now()
+        backup.status, _ = ended(run, results, committed)
+        backup.error_message, backup.completed_at = message, now()
         backup.components = [_row(result) for result in results]
         if committed is not None:
             backup.file_path, backup.file_size = committed["manifest_key"], committed["size"]
-            backup.copies = [
-                BackupCopy(
-                    destination_id=backup.destination_id,
-                    state="stored",
-                    manifest_key=committed["manifest_key"],
-                    verification=run.store.verification,
-                )
-            ]
+            backup.copies = [_copy(run, target, committed) for target in run.targets]
 
     return apply
+
+
+def _copy(run: BackupRun, target: Target, committed: Result) -> BackupCopy:
+    stored = target.id in committed["stored_at"]
+    return BackupCopy(
+        destination_id=target.id,
+        required=target.required,
+        state="stored" if stored else "failed",
+        manifest_key=committed["manifest_key"],
+        verification=run.store.verification(target.id) if stored else "none",
+        error_message=None if stored else committed["lost"][str(target.id)],
+    )
 
 
 async def _announced(source: Any, opened: asyncio.Event | None) -> Any:

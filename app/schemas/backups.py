@@ -16,14 +16,24 @@ LABELS = {"full": "Full Backup", "files": "Files Only", "database": "Database On
 MAX_METADATA = 1 << 20
 
 
+class CopyIn(Model):
+    """A further destination. `required`: the backup is completed only when it is there too."""
+
+    destination_id: int
+    required: bool = True
+
+
 class BackupIn(Model):
-    """`panel_metadata`: opaque JSON of at most 1 MiB that travels with the backup and is returned by restore."""
+    """`copies`: further destinations, written at the same time from one read of the site; they must be encrypted for
+    the same keys. `panel_metadata`: opaque JSON of at most 1 MiB that travels with the backup and is returned by
+    restore."""
 
     domain_id: int
     type: BackupType = "full"
     name: str | None = Field(None, min_length=1, max_length=255)
     description: str | None = Field(None, max_length=10_000)
     destination_id: int | None = None
+    copies: list[CopyIn] = Field([], max_length=4)
     panel_metadata: Any = None
 
     @field_validator("panel_metadata")
@@ -66,10 +76,15 @@ class ComponentOut(Model):
 
 
 class CopyOut(Model):
+    """`state`: `stored`, `failed`, `damaged` (for `error_message`) or `deleting`. `verification`: what proved it:
+    `read_back`, the server's `checksum`, the size it tells (`sent`), or only that a scan has `listed` it."""
+
     destination_id: int
+    required: bool
     state: str
     manifest_key: str
     verification: str
+    error_message: str | None
 
 
 class BackupOut(Model):
@@ -122,13 +137,15 @@ class Stats(Model):
 
 class RestoreIn(Model):
     """`components`: numbers of the backup's components; null = all. `identity`: an age identity, for archives
-    that only a customer's key opens; it is used for this operation and removed at its end.
+    that only a customer's key opens; it is used for this operation and removed at its end. `destination_id`: which
+    copy to use; null = the first that can be read.
     `allow_without_safety_copy`: replace a MySQL database in place (no admin account configured) even when what is
     live cannot be copied first."""
 
     clear_existing: bool = True
     components: list[int] | None = Field(None, min_length=1)
     target_domain_id: int | None = None
+    destination_id: int | None = None
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
     dry_run: bool = False

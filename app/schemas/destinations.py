@@ -27,7 +27,8 @@ class CleanupIn(Model):
 
 
 class DestinationBase(Model):
-    """`encrypt` null: on, but off for local. `own_key` false: only `recipients` can open what is stored here."""
+    """`encrypt` null: on, but off for local. `own_key` false: only `recipients` can open what is stored here.
+    `bandwidth`: bytes per second in each direction, over all that runs; `transfers`: at once. Null: no limit."""
 
     name: str = Field(min_length=1, max_length=255)
     user_id: int | None = Field(None, ge=1)
@@ -35,6 +36,8 @@ class DestinationBase(Model):
     is_active: bool = True
     retention_days: int = Field(30, ge=1, le=365)
     retention: Retention = Retention()
+    bandwidth: int | None = Field(None, ge=1 << 16)
+    transfers: int | None = Field(None, ge=1, le=100)
     description: str | None = Field(None, max_length=10_000)
     encrypt: bool | None = None
     recipients: list[str] = Field([], max_length=20)
@@ -88,6 +91,8 @@ class DestinationOut(Model):
     is_active: bool
     retention_days: int
     retention: Retention
+    bandwidth: int | None
+    transfers: int | None
     description: str | None
     encrypt: bool
     recipients: list[str]

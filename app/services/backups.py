@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.db.base import now
-from app.db.models import Backup, Domain, Operation
+from app.db.models import Backup, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.destinations import DestinationRepository
@@ -54,6 +54,7 @@ class BackupService:
         principal.require("backups:create")
         domain = await self._domains.get(unit, principal, body.domain_id)
         destination = await self._destinations.choose(unit, principal, body.destination_id)
+        await self._check_copies(unit, principal, destination, body)
         if not planned(domain, body.type):
             raise InvalidRequest(
                 f"{domain.domain_name} has nothing for a {body.type} backup: set document root, databases or mail",
@@ -73,11 +74,20 @@ class BackupService:
                 domain_uid=domain.uid,
                 backup_id=backup.id,
                 backup_type=body.type,
-                request={"panel_metadata": body.panel_metadata},
+                request={
+                    "panel_metadata": body.panel_metadata,
+                    "copies": [copy.model_dump() for copy in body.copies],
+                },
                 bytes_total=estimate or None,
             )
 
         return await self._operations.start(unit, principal, idempotency, make)
+
+    async def _check_copies(self, unit: Unit, principal: Principal, primary: Destination, body: BackupIn) -> None:
+        further = [await self._destinations.choose(unit, principal, copy.destination_id) for copy in body.copies]
+        if len({primary.id, *(found.id for found in further)}) < 1 + len(further):
+            raise InvalidRequest("A destination is named twice", field="copies")
+        self._destinations.shared_recipients([primary, *further])
 
     async def restore(
         self, unit: Unit, principal: Principal, backup_id: int, body: RestoreIn, idempotency: Idempotency
@@ -88,6 +98,8 @@ class BackupService:
         if backup.status not in ("completed", "partial"):
             raise NotRestorable(f"Backup {backup_id} is {backup.status}: it has nothing to restore")
         domain = await self._domains.get(unit, principal, _target(backup, body))
+        if body.destination_id not in (None, *(copy.destination_id for copy in backup.stored_copies)):
+            raise InvalidRequest(f"Backup {backup_id} has no copy there", field="destination_id")
         good = {component.number for component in backup.components if component.status == "completed"}
         wanted = set(body.components) if body.components is not None else good
         if not wanted <= good:
@@ -107,6 +119,27 @@ class BackupService:
                 domain_uid=domain.uid,
                 backup_id=backup.id,
                 request=request,
+                bytes_total=total or None,
+            )
+
+        return await self._operations.start(unit, principal, idempotency, make)
+
+    async def verify(self, unit: Unit, principal: Principal, backup_id: int, idempotency: Idempotency) -> Operation:
+        """Read every copy to its last byte. Raises NotFound, NotRestorable."""
+        principal.require("backups:create")
+        backup = await self.get(unit, principal, backup_id)
+        if backup.status not in ("completed", "partial") or not backup.stored_copies:
+            raise NotRestorable(f"Backup {backup_id} is {backup.status}: it has nothing to verify")
+        total = len(backup.stored_copies) * sum(part.stored_size or 0 for part in backup.components)
+
+        async def make() -> Operation:
+            return Operation(
+                type="verify",
+                user_id=backup.user_id,
+                domain_id=backup.domain_id,
+                domain_uid=f"verify-{backup.uid}",
+                backup_id=backup.id,
+                request={},
                 bytes_total=total or None,
             )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
 from app.archives.compression import Compressor
 from app.archives.layout import MANIFEST
+from app.archives.mirror import MirroredStore
 from app.archives.store import BackupStore
 from app.db.models import Destination
 from app.db.repositories.base import Page, PageRequest
@@ -21,9 +22,12 @@ from app.security.encryption import parse_recipient
 from app.security.keys import KeyRing
 from app.security.tokens import Principal
 from app.services.unit import Unit
+from app.settings import StorageSettings
 from app.storage.addresses import AddressGuard
 from app.storage.base import Options, StorageDriver
+from app.storage.budget import Budget
 from app.storage.config import CONFIGURATIONS, Configuration
+from app.storage.limits import LimitedDriver, Limits
 from app.storage.registry import build_driver
 
 STEPS = ("write", "read", "compare", "list", "delete")
@@ -33,14 +37,14 @@ Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 class DestinationService:
     """`pin` keeps in a destination's configuration what its driver learnt at the first connection."""
 
-    def __init__(
-        self, keys: KeyRing, compressor: Compressor, guard: AddressGuard, resume_seconds: float, pin: Pin
-    ) -> None:
+    def __init__(self, keys: KeyRing, compressor: Compressor, settings: StorageSettings, pin: Pin) -> None:
         self._keys = keys
         self._compressor = compressor
-        self._guard = guard
-        self._resume_seconds = resume_seconds
+        self._guard = AddressGuard(settings.allow_link_local)
+        self._resume_seconds = settings.resume_seconds
+        self._budget = Budget(settings.buffer_bytes)
         self._pin = pin
+        self._limits: dict[int, Limits] = {}
 
     @asynccontextmanager
     async def opened(self, destination: Destination) -> AsyncGenerator[BackupStore, None]:
@@ -51,10 +55,26 @@ class DestinationService:
         finally:
             await asyncio.shield(driver.close())
 
+    @asynccontextmanager
+    async def mirrored(self, destinations: Sequence[Destination]) -> AsyncGenerator[MirroredStore, None]:
+        """The stores at several destinations, to be written at once; the first is the primary."""
+        async with AsyncExitStack() as stack:
+            yield MirroredStore(
+                {found.id: await stack.enter_async_context(self.opened(found)) for found in destinations}
+            )
+
     def _driver(self, destination: Destination) -> StorageDriver:
         secrets = self._keys.cipher.open(destination.credentials)
-        options = Options(self._guard, self._resume_seconds, partial(self._pin, destination.id))
-        return build_driver(destination.type, {**destination.configuration, **secrets}, options)
+        options = Options(self._guard, self._resume_seconds, partial(self._pin, destination.id), self._budget)
+        driver = build_driver(destination.type, {**destination.configuration, **secrets}, options)
+        return LimitedDriver(driver, self._limits_of(destination))
+
+    def _limits_of(self, destination: Destination) -> Limits:
+        """Shared by all that runs; made anew when they were changed."""
+        limits = self._limits.get(destination.id)
+        if limits is None or limits.wanted != (destination.bandwidth, destination.transfers):
+            limits = self._limits[destination.id] = Limits(destination.bandwidth, destination.transfers)
+        return limits
 
     def secrets_of(self, destination: Destination) -> list[str]:
         """Which secrets are set."""
@@ -66,6 +86,19 @@ class DestinationService:
             return []
         own = [self._keys.recipient] if destination.own_key else []
         return [*own, *destination.recipients]
+
+    def shared_recipients(self, destinations: Sequence[Destination]) -> list[str]:
+        """Whose keys open a backup that goes to all of them: what one demands holds everywhere. Raises InvalidRequest
+        when two demand different keys."""
+        wanted: list[str] = []
+        for destination in destinations:
+            found = self.recipients(destination)
+            if wanted and found and set(found) != set(wanted):
+                raise InvalidRequest(
+                    f"{destination.name} is encrypted for other keys; make a backup of its own there", field="copies"
+                )
+            wanted = wanted or found
+        return wanted
 
     async def get(self, unit: Unit, principal: Principal, destination_id: int) -> Destination:
         destination = await DestinationRepository(unit.session).get(destination_id)
@@ -200,6 +233,7 @@ class DestinationService:
         destination.user_id = body.user_id if principal.operator else principal.user_id
         destination.is_active = body.is_active
         destination.is_default = body.is_default or first
+        destination.bandwidth, destination.transfers = body.bandwidth, body.transfers
         destination.retention_days, destination.retention = body.retention_days, body.retention.model_dump()
         encrypt = body.type != "local" if body.encrypt is None else body.encrypt
         destination.encrypt = encrypt or bool(body.recipients)

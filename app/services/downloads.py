@@ -40,11 +40,11 @@ class DownloadService:
         """
         principal.require("backups:restore")
         backup = await self._backups.get(unit, principal, backup_id)
-        if backup.status not in ("completed", "partial") or not backup.copies:
+        if backup.status not in ("completed", "partial") or not backup.stored_copies:
             raise NotRestorable(f"Backup {backup_id} is {backup.status}: it has nothing to download")
         if number not in {part.number for part in backup.components if part.status == "completed"}:
             raise NotFound(f"Backup {backup_id} has no good component {number}")
-        copy = backup.copies[0]
+        copy = backup.stored_copies[0]
         destination = await DestinationRepository(unit.session).get(copy.destination_id)
         if destination is None:
             raise NotFound(f"The destination of backup {backup_id} is gone")

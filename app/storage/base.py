@@ -9,10 +9,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from app.errors import DestinationInvalid, InvalidName, LiberuError
 from app.storage.addresses import AddressGuard
+from app.storage.budget import Budget
 
 MAX_KEY_BYTES = 1024
 _SEGMENT = re.compile(r"[^\x00-\x1f\x7f/\\]+")
@@ -59,6 +60,9 @@ def validate_prefix(prefix: str) -> str:
     return prefix
 
 
+Verification = Literal["sent", "checksum", "read_back"]
+
+
 async def _forget(found: dict[str, Any]) -> None:
     return None
 
@@ -66,11 +70,13 @@ async def _forget(found: dict[str, Any]) -> None:
 @dataclass(frozen=True, slots=True)
 class Options:
     """What every remote driver is told. `resume_seconds`: how long a broken line is tried again. `pin` keeps what was
-    learnt at the first connection, for example `host_key`, in the destination's configuration."""
+    learnt at the first connection, for example `host_key`, in the destination's configuration. `budget`: for what is
+    in memory, unconfirmed."""
 
     guard: AddressGuard = field(default_factory=AddressGuard)
     resume_seconds: float = 120
     pin: Callable[[dict[str, Any]], Awaitable[None]] = _forget
+    budget: Budget = field(default_factory=Budget)
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
@@ -87,7 +93,7 @@ class StorageDriver(ABC):
     server's checksum too; `read_back`: nothing more, but reading is cheap here, so the store reads every object back.
     """
 
-    verification: ClassVar[Literal["sent", "checksum", "read_back"]] = "sent"
+    verification: Verification = "sent"
 
     @abstractmethod
     async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:

@@ -216,6 +216,8 @@ class _Data:
             return await self.reader.read(count)
 
     async def write(self, content: bytes) -> None:
+        if self.reader.at_eof():  # asyncio swallows what is written to TLS while it says good-bye
+            raise ConnectionResetError("the server closed the data connection")
         async with asyncio.timeout(self._timeout):
             self.writer.write(content)
             await self.writer.drain()

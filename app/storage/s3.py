@@ -1,17 +1,14 @@
 """Objects of a bucket.
 
-Source: the Amazon S3 API Reference (PutObject, multipart uploads, ListObjectsV2); Content-MD5 is RFC 1864.
+Source: the Amazon S3 API Reference (PutObject, multipart uploads, ListObjectsV2).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -19,6 +16,7 @@ from app.errors import ObjectNotFound, SizeMismatch, StorageError
 from app.storage.base import ObjectInfo, Options, StorageDriver, is_key, validate_key, validate_prefix
 from app.storage.config import S3Configuration
 from app.storage.s3_client import S3Client
+from app.storage.s3_part import Part, in_parts
 from app.storage.window import Window, in_order
 
 MIB = 1 << 20
@@ -26,11 +24,11 @@ MAX_PARTS = 10_000
 _PART = 8 * MIB
 _EQUAL_PART = 64 * MIB  # 10,000 of them are 625 GiB
 _GROWS_EVERY = 2_000  # parts: 16, 32, 64, 128, 256 GB, together 496 GB
-_CHUNK = MIB
 #: Bytes of parts in flight for one upload: enough for a line of 100 ms, little beside the rest of the process.
-_BUDGET = 16 * MIB
+_WINDOW = 16 * MIB
 _LONG_LINE = 0.02
-_BUDGET_OF_LONG_LINE = 64 * MIB
+_LONG_WINDOW = 64 * MIB
+_Request = Callable[..., Awaitable[Any]]
 
 
 class S3Driver(StorageDriver):
@@ -41,6 +39,7 @@ class S3Driver(StorageDriver):
     def __init__(self, configuration: S3Configuration, options: Options) -> None:
         self._configuration = configuration
         self._s3 = S3Client(configuration, options)
+        self._budget = options.budget
 
     def _key(self, key: str) -> str:
         return self._configuration.prefix + validate_key(key)
@@ -64,34 +63,42 @@ class S3Driver(StorageDriver):
     async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:
         self._key(key)
         what = f"Writing {key}"
-        grows = size is None and not self._configuration.equal_parts
-        async with aclosing(_parts(stream, self._part_size(size), grows=grows)) as parts:
-            ready = [await anext(parts, b"")]
-            if (second := await anext(parts, None)) is None:
-                written = len(ready[0])
+        grows_every = _GROWS_EVERY if size is None and not self._configuration.equal_parts else None
+        async with aclosing(in_parts(stream, self._part_size(size), grows_every=grows_every)) as parts:
+            first, second = await anext(parts, Part([])), await anext(parts, None)
+            if second is None:
+                written = first.size
                 _compare(what, written, size)
-                await self._put_whole(key, ready[0])
+                await self._put_whole(key, first)
             else:
-                ready.append(second)
-                del second  # `ready` alone keeps the parts, until they are sent
-                written = await self._put_parts(key, ready, parts, size)
+                written = await self._put_parts(key, [first, second], parts, size)
         info = await self.stat(key)
         if info.size != written:
             raise SizeMismatch(f"{what}: the store holds {info.size} bytes, {written} were sent")
+        if self._configuration.object_lock_days is not None:
+            await self._ensure_locked(key)
         return info
+
+    async def _ensure_locked(self, key: str) -> None:
+        """Ceph 16.2 forgets the lock that a multipart upload was begun with."""
+        what, target = f"Locking {key}", self._target(key)
+        found = await self._s3.call(what, lambda client: client.head_object(**target))
+        if "ObjectLockMode" not in found:
+            wanted = self._attributes()
+            retention = {"Mode": wanted["ObjectLockMode"], "RetainUntilDate": wanted["ObjectLockRetainUntilDate"]}
+            await self._s3.call(what, lambda client: client.put_object_retention(**target, Retention=retention))
 
     def _part_size(self, size: int | None) -> int:
         if size is not None:
             return max(_PART, -(-size // (MAX_PARTS * MIB)) * MIB)
         return _EQUAL_PART if self._configuration.equal_parts else _PART
 
-    async def _put_whole(self, key: str, content: bytes) -> None:
-        md5 = await asyncio.to_thread(_md5, content)
-        arguments = {**self._target(key), **self._attributes(), "ContentMD5": md5}
-        await self._s3.call(f"Writing {key}", lambda client: _sent(client.put_object, content, arguments))
+    async def _put_whole(self, key: str, content: Part) -> None:
+        arguments = {**self._target(key), **self._attributes()}
+        await self._sent(f"Writing {key}", lambda client: client.put_object, content, arguments)
 
     async def _put_parts(
-        self, key: str, ready: list[bytes], parts: AsyncGenerator[bytes, None], size: int | None
+        self, key: str, ready: list[Part], parts: AsyncGenerator[Part, None], size: int | None
     ) -> int:
         what, target = f"Writing {key}", self._target(key)
         begun = await self._s3.call(
@@ -108,20 +115,19 @@ class S3Driver(StorageDriver):
         return written
 
     async def _send(
-        self, what: str, upload: dict[str, Any], ready: list[bytes], parts: AsyncGenerator[bytes, None]
+        self, what: str, upload: dict[str, Any], ready: list[Part], parts: AsyncGenerator[Part, None]
     ) -> tuple[dict[int, str], int]:
         """Send every part; return the store's tag of each, and the bytes."""
         tags: dict[int, str] = {}
 
-        async def send(number: int, content: bytes) -> None:
-            md5 = await asyncio.to_thread(_md5, content)
-            arguments = {**upload, "PartNumber": number, "ContentMD5": md5}
-            answer = await self._s3.call(what, lambda client: _sent(client.upload_part, content, arguments))
+        async def send(number: int, content: Part) -> None:
+            arguments = {**upload, "PartNumber": number}
+            answer = await self._sent(what, lambda client: client.upload_part, content, arguments)
             tags[number] = answer["ETag"]
 
         number = written = 0
-        budget = _BUDGET_OF_LONG_LINE if self._s3.round_trip > _LONG_LINE else _BUDGET
-        async with Window(budget) as window:
+        limit = _LONG_WINDOW if self._s3.round_trip > _LONG_LINE else _WINDOW
+        async with Window(limit, self._budget) as window:
             while True:
                 part = ready.pop(0) if ready else await anext(parts, None)
                 if part is None:
@@ -129,9 +135,24 @@ class S3Driver(StorageDriver):
                 number += 1
                 if number > MAX_PARTS:
                     raise StorageError(f"{what}: the object is larger than {MAX_PARTS} parts can hold")
-                await window.add(send(number, part), len(part))
-                written += len(part)
+                await window.add(send(number, part), part.size)
+                written += part.size
         return tags, written
+
+    async def _sent(
+        self,
+        what: str,
+        request: Callable[[Any], Callable[..., Awaitable[Any]]],
+        part: Part,
+        arguments: dict[str, Any],
+    ) -> Any:
+        md5 = await asyncio.to_thread(part.md5)
+        try:
+            return await self._s3.call(
+                what, lambda client: request(client)(**arguments, ContentMD5=md5, Body=part if part.size else b"")
+            )
+        finally:
+            part.release()
 
     async def _complete(
         self, what: str, target: dict[str, Any], upload: dict[str, Any], tags: dict[int, str], written: int
@@ -158,26 +179,26 @@ class S3Driver(StorageDriver):
     async def get(self, key: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
         what, target = f"Reading {key}", self._target(key)
         found = await self._s3.call(what, lambda client: client.head_object(**target))
-        size, same = found["ContentLength"], {"IfMatch": found["ETag"]}
+        size, wanted = found["ContentLength"], {**target, "IfMatch": found["ETag"]}
+        if self._s3.round_trip > _LONG_LINE:
+            chunks = self._pieces(what, wanted, offset, size)
+        else:
+            chunks = self._s3.read(what, wanted, offset, size)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
-        async def read(start: int, length: int) -> bytes:
-            span = f"bytes={start}-{start + length - 1}"
+    async def _pieces(self, what: str, wanted: dict[str, Any], offset: int, size: int) -> AsyncGenerator[bytes, None]:
+        """Several ranges at once: one request's window does not fill a long line."""
 
-            async def fetch(client: Any) -> bytes:
-                answer = await client.get_object(**target, **same, Range=span)
-                async with answer["Body"] as body:
-                    content: bytes = await body.read()
-                if len(content) != length:
-                    raise SizeMismatch(f"{what}: the store gave {len(content)} bytes instead of {length}")
-                return content
+        async def read(start: int, length: int) -> list[bytes]:
+            async with aclosing(self._s3.read(what, wanted, start, start + length)) as chunks:
+                return [chunk async for chunk in chunks]
 
-            return await self._s3.call(what, fetch)
-
-        budget = _BUDGET_OF_LONG_LINE if self._s3.round_trip > _LONG_LINE else _BUDGET
-        async with aclosing(in_order(read, offset, size, _PART, budget // _PART)) as pieces:
+        async with aclosing(in_order(read, offset, size, _PART, _LONG_WINDOW // _PART, self._budget)) as pieces:
             async for piece in pieces:
-                for start in range(0, len(piece), _CHUNK):
-                    yield piece[start : start + _CHUNK]
+                while piece:
+                    yield piece.pop(0)
 
     async def stat(self, key: str) -> ObjectInfo:
         target = self._target(key)
@@ -223,45 +244,10 @@ class S3Driver(StorageDriver):
         await self._s3.close()
 
 
-async def _parts(stream: AsyncIterator[bytes], size: int, *, grows: bool) -> AsyncGenerator[bytes, None]:
-    """`stream` in parts of `size` bytes; where they may grow, twice as large every 2,000 parts."""
-    gathered: list[memoryview] = []
-    number, left = 0, size
-    async for chunk in stream:
-        view = memoryview(chunk)
-        while view:
-            gathered.append(view[:left])
-            left -= len(gathered[-1])
-            view = view[len(gathered[-1]) :]
-            if not left:
-                yield _joined(gathered)
-                number += 1
-                left = size << (number // _GROWS_EVERY) if grows else size
-    if gathered:
-        yield _joined(gathered)
-
-
-def _joined(gathered: list[memoryview]) -> bytes:
-    part = b"".join(gathered)
-    gathered.clear()
-    return part
-
-
-async def _sent(request: Callable[..., Awaitable[Any]], content: bytes, arguments: dict[str, Any]) -> Any:
-    """As a file: it goes in small pieces, where bytes would be copied whole. Closed at the end: the SDK's requests
-    live in cycles, and would keep each part until the collector comes by."""
-    with BytesIO(content) as body:
-        return await request(**arguments, Body=body)
-
-
 def _parts_of(found: dict[str, Any]) -> int | None:
     """How many parts an object was made of, as S3's tags of multipart uploads end with it."""
     number = found["ETag"].strip('"').rpartition("-")[2]
     return int(number) if number.isdigit() else None
-
-
-def _md5(content: bytes) -> str:
-    return base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
 def _compare(what: str, written: int, size: int | None) -> None:

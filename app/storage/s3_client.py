@@ -7,7 +7,7 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, TypeVar
 
@@ -158,6 +158,24 @@ class S3Client:
                 self._reached = True
                 return result
 
+    async def read(self, what: str, wanted: dict[str, Any], start: int, end: int) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` to `end` of the object `wanted`, from where it was when the line breaks."""
+        patience = Patience(self._options.resume_seconds)
+        while start < end:
+            span = f"bytes={start}-{end - 1}"
+            answer = await self.call(what, lambda client: client.get_object(**wanted, Range=span))  # noqa: B023
+            try:
+                async with answer["Body"] as body:
+                    with mapped(what):
+                        while chunk := await body.content.readany():
+                            start += len(chunk)
+                            patience.progressed()
+                            yield chunk
+                if start != end:
+                    raise DestinationUnreachable(f"{what}: the store ended the object at byte {start} of {end}")
+            except DestinationUnreachable as error:
+                await patience.again(error)
+
     async def _connected(self) -> Any:
         async with self._lock:
             if self._client is None:
@@ -179,7 +197,11 @@ class S3Client:
             # Newer checksum headers fail on older stores; Content-MD5 is understood by all.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"addressing_style": "path" if settings.use_path_style_endpoint else "virtual"},
+            s3={
+                "addressing_style": "path" if settings.use_path_style_endpoint else "virtual",
+                # Content-MD5 is among the signed headers; hashing a body again would block the event loop.
+                "payload_signing_enabled": False,
+            },
         )
         manager = session.create_client(
             "s3", region_name=settings.region, endpoint_url=settings.endpoint, config=config,

@@ -26,7 +26,8 @@ from app.storage.sftp_connections import SftpConnections
 from app.storage.window import Window, in_order, regrouped
 
 PIECE = 1 << 20
-_IN_FLIGHT = 4  # pieces, for each connection
+_IN_FLIGHT = 4  # pieces
+_IN_FLIGHT_EACH = 3  # for each of several connections
 _UPLOADS = 32  # at once: servers bound their open files
 _TEMPORARY = ".put-"
 _UNSUPPORTED = asyncssh.SFTPOpUnsupported
@@ -100,9 +101,10 @@ class SftpDriver(StorageDriver):
     async def _upload(file: _RemoteFile, stream: AsyncIterator[bytes]) -> int:
         width = await file.connections.width()
         number = written = 0
-        async with Window(width * _IN_FLIGHT) as window, aclosing(regrouped(stream, PIECE)) as pieces:
+        window = Window(_in_flight(width) * PIECE, file.connections.budget)
+        async with window, aclosing(regrouped(stream, PIECE)) as pieces:
             async for piece in pieces:
-                await window.add(file.write(number % width, piece, written))
+                await window.add(file.write(number % width, piece, written), len(piece))
                 written += len(piece)
                 number += 1
         return written
@@ -137,12 +139,13 @@ class SftpDriver(StorageDriver):
         path, what = self._path(key), f"Reading {key}"
         status = await self._connections.call(what, lambda client: client.stat(path))
         width = await self._connections.width()
+        limit, budget = _in_flight(width), self._connections.budget
         async with _RemoteFile(self._connections, path, asyncssh.FXF_READ, what) as file:
 
             async def read(start: int, length: int) -> bytes:
                 return await file.read(start // PIECE % width, start, length)
 
-            async with aclosing(in_order(read, offset, status.size or 0, PIECE, width * _IN_FLIGHT)) as pieces:
+            async with aclosing(in_order(read, offset, status.size or 0, PIECE, limit, budget)) as pieces:
                 async for piece in pieces:
                     yield piece
 
@@ -223,6 +226,11 @@ class SftpDriver(StorageDriver):
 
     async def close(self) -> None:
         await self._connections.close()
+
+
+def _in_flight(width: int) -> int:
+    """Pieces at once over `width` connections."""
+    return _IN_FLIGHT if width == 1 else width * _IN_FLIGHT_EACH
 
 
 class _RemoteFile:

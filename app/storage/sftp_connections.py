@@ -89,6 +89,7 @@ class SftpConnections:
     def __init__(self, configuration: SftpConfiguration, options: Options) -> None:
         self._configuration = configuration
         self._options = options
+        self.budget = options.budget
         self._host_key = configuration.host_key
         self._open: dict[int, tuple[SSHClientConnection, SFTPClient]] = {}
         self._locks: dict[int, asyncio.Lock] = {}

@@ -18,6 +18,7 @@ import pytest
 
 from app.errors import InvalidName, ObjectNotFound, SizeMismatch
 from app.storage.base import Options, StorageDriver
+from app.storage.limits import LimitedDriver, Limits
 from app.storage.memory import MemoryDriver
 from app.storage.registry import build_driver
 from demo.ceph import S3Server
@@ -85,10 +86,12 @@ def place(name: str, request: pytest.FixtureRequest, folder: Path) -> tuple[str,
     return server.type, server.fresh()
 
 
-@pytest.fixture(params=[*PLACES, "memory"])
+@pytest.fixture(params=[*PLACES, "limited", "memory"])
 async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[StorageDriver, None]:
     if request.param == "memory":
         made: StorageDriver = MemoryDriver()
+    elif request.param == "limited":
+        made = LimitedDriver(build_driver("local", {"path": str(tmp_path / "root")}, Options()), Limits(1 << 30, 2))
     else:
         made = build_driver(*place(request.param, request, tmp_path), Options())
     yield made

@@ -9,12 +9,14 @@ import pytest
 from app.archives.compression import Compressor
 from app.archives.layout import BackupFolder
 from app.archives.manifest import ComponentDetails, Details, Manifest, ManifestComponent
+from app.archives.mirror import MirroredStore
 from app.archives.store import BackupStore, StoredArchive
 from app.archives.streams import from_bytes
 from app.db.base import now
 from app.errors import ArchiveError, LiberuError, ObjectNotFound, StorageError
 from app.security.encryption import generate_identity, recipient_of
 from app.security.signing import Signer
+from app.storage.base import ObjectInfo
 from app.storage.memory import MemoryDriver
 from tests.storage.faults import KINDS, OPERATIONS, Fault, FaultyDriver
 
@@ -23,13 +25,14 @@ PARTS = {1: os.urandom(3_000_000), 2: b"SELECT 1;" * 1000}
 FOLDER = BackupFolder("inst", "shop.example.com", "dom", now(), "full", "uid", 1)
 
 
-async def make(store: BackupStore) -> None:
-    """What the backup job does with a store."""
+async def make(*stores: BackupStore) -> dict[int, ObjectInfo]:
+    """What the backup job does with the stores of its destinations; where it is committed."""
     recipients = [recipient_of(IDENTITY)]
     archives: dict[int, StoredArchive] = {}
+    store = MirroredStore(dict(enumerate(stores)))
     for number, plain in PARTS.items():
         key = FOLDER.component_key(number, "files", "", encrypted=True)
-        archives[number] = await store.put_component(key, from_bytes(plain), recipients)
+        archives[number], _ = await store.put_component(key, from_bytes(plain), recipients)
     details = Details(
         backup_uid="uid",
         domain_name="shop.example.com",
@@ -41,7 +44,7 @@ async def make(store: BackupStore) -> None:
             for number, archive in archives.items()
         ],
     )  # fmt: skip
-    stored = await store.put_details(FOLDER.details_key(encrypted=True), details, recipients)
+    stored, _ = await store.put_details(FOLDER.details_key(encrypted=True), details, recipients)
     components = [
         ManifestComponent(number=number, kind="files", objects=[archive.object], encryption="age")
         for number, archive in archives.items()
@@ -51,7 +54,7 @@ async def make(store: BackupStore) -> None:
         status="completed", created_at=now(), finished_at=now(), details=stored.object, details_encryption="age",
         components=components,
     )  # fmt: skip
-    await store.commit(FOLDER, manifest)
+    return await store.commit(FOLDER, manifest)
 
 
 async def restored(store: BackupStore) -> dict[int, bytes]:
@@ -86,6 +89,25 @@ async def test_a_backup_is_whole_or_there_is_none(fault: Fault, compressor: Comp
         assert [info async for info in disk.list()] == []
         return
     assert await restored(sound) == PARTS
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.operation}-{fault.nth}-{fault.kind}")
+@pytest.mark.parametrize("sick", [0, 1])
+async def test_one_copy_may_fail_the_other_is_whole(
+    fault: Fault, sick: int, compressor: Compressor, signer: Signer
+) -> None:
+    disks = [MemoryDriver(), MemoryDriver()]
+    drivers: list[MemoryDriver | FaultyDriver] = [*disks]
+    drivers[sick] = FaultyDriver(disks[sick], fault)
+    committed = await make(*(store_of(driver, compressor, signer) for driver in drivers))
+    assert 1 - sick in committed
+    for number, disk in enumerate(disks):
+        sound = store_of(disk, compressor, signer)
+        if number in committed:
+            assert await restored(sound) == PARTS
+        else:
+            with pytest.raises(ObjectNotFound):
+                await sound.read_manifest(FOLDER.manifest_key)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.operation}-{fault.nth}-{fault.kind}")

@@ -70,9 +70,8 @@ async def test_wrong_credentials_and_unreachable_servers(place: Place) -> None:
         await place.driver(port=free_ports(1)).check()
 
 
+@pytest.mark.parametrize("server", ["proftpd-tls", "vsftpd-tls"], indirect=True)
 async def test_a_certificate_must_be_trusted(place: Place) -> None:
-    if place.configuration["ssl"] == "none":
-        pytest.skip("no TLS here")
     with pytest.raises(CertificateInvalid):
         await place.driver(certificate=None).check()
     await place.driver(certificate=None, verify_certificate=False).check()

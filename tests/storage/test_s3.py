@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ from app.errors import (
     DestinationRefused,
     DestinationUnreachable,
     NoSpace,
+    StoragePermissionDenied,
 )
 from app.storage.base import Options, StorageDriver
 from app.storage.registry import build_driver
-from app.storage.s3 import MAX_PARTS, MIB, S3Driver, _parts
+from app.storage.s3 import MAX_PARTS, MIB, S3Driver
+from app.storage.s3_part import in_parts
 from demo.ceph import S3Server
 from demo.servers import free_port
 from tests.storage.test_contract import keys, read, stream
@@ -127,6 +130,21 @@ async def test_attributes_reach_the_store(place: Place) -> None:
     assert tags["TagSet"] == [{"Key": "purpose", "Value": "backup & restore"}]
 
 
+async def test_a_lock_and_a_storage_class_reach_the_store(place: Place, server: S3Server) -> None:
+    bucket = server.locking()
+    driver = place.driver(object_lock_days=3, storage_class="STANDARD", bucket=bucket)
+    for key, content in (("small", b"1"), ("large", os.urandom(20 * MIB))):
+        await driver.put(key, stream(content))
+        found = await driver._s3.call("head", lambda client: client.head_object(**driver._target(key)))  # noqa: B023
+        left = found["ObjectLockRetainUntilDate"] - datetime.now(UTC)
+        assert (found["ObjectLockMode"], left.days) == ("COMPLIANCE", 2)
+        assert await read(driver, key) == content
+        with pytest.raises(StoragePermissionDenied):  # the very version; a plain deletion only hides it
+            version = found["VersionId"]
+            target = {**driver._target(key), "VersionId": version}
+            await driver._s3.call("delete", lambda client: client.delete_object(**target))  # noqa: B023
+
+
 async def test_parts_suffice_for_any_expected_size_and_grow_for_an_unknown_one() -> None:
     driver = build_driver("s3", {"key": "k", "secret": "s", "bucket": "bucket"}, Options())
     assert isinstance(driver, S3Driver)
@@ -139,6 +157,6 @@ async def test_parts_suffice_for_any_expected_size_and_grow_for_an_unknown_one()
         for _ in range(2003):
             yield b"x" * 1024
 
-    sizes = [len(part) async for part in _parts(source(), 1024, grows=True)]
+    sizes = [part.size async for part in in_parts(source(), 1024, grows_every=2000)]
     assert sizes == [1024] * 2000 + [2048, 1024]
-    assert {len(part) async for part in _parts(source(), 2048, grows=False)} == {2048, 1024}
+    assert {part.size async for part in in_parts(source(), 2048)} == {2048, 1024}

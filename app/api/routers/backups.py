@@ -106,6 +106,15 @@ async def restore_backup(
     return OperationOut.model_validate(operation)
 
 
+@router.post("/backups/{backup_id}/verify", status_code=202, tags=["backups"])
+async def verify_backup(
+    backup_id: int, unit: Transaction, caller: Caller, services: Services, idempotency: IdempotencyKey
+) -> OperationOut:
+    """Read every copy to its last byte and compare it with the signed manifest; one that is damaged is marked so."""
+    operation = await services.backups.verify(unit, caller, backup_id, idempotency)
+    return OperationOut.model_validate(operation)
+
+
 @router.get("/operations", tags=["operations"])
 async def list_operations(
     unit: Transaction,

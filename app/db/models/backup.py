@@ -52,6 +52,12 @@ class Backup(Base):
         lazy="raise", cascade="all, delete-orphan", order_by="BackupCopy.id"
     )
 
+    @property
+    def stored_copies(self) -> list[BackupCopy]:
+        """Where it can be read, the primary first, and last what a verification has found damaged: another part of
+        it may be whole."""
+        return [copy for state in ("stored", "damaged") for copy in self.copies if copy.state == state]
+
 
 class BackupComponent(Base):
     __tablename__ = "backup_components"
@@ -74,7 +80,8 @@ class BackupComponent(Base):
 
 
 class BackupCopy(Base):
-    """`verification`: how far it is known to be whole, see StorageDriver."""
+    """`state`: stored, failed, damaged (for `error_message`) or deleting. `required`: the backup is not completed
+    without it. `verification`: how far it is known to be whole, see StorageDriver."""
 
     __tablename__ = "backup_copies"
     __table_args__ = (Index(None, "backup_id"), Index(None, "destination_id"), NEVER_REUSED)
@@ -82,6 +89,8 @@ class BackupCopy(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     backup_id: Mapped[int] = mapped_column(ForeignKey("backups.id", ondelete="CASCADE"))
     destination_id: Mapped[int] = mapped_column(ForeignKey("backup_destinations.id"))
+    required: Mapped[bool] = mapped_column(default=True)
     state: Mapped[str] = mapped_column(String(16))
     manifest_key: Mapped[str] = mapped_column(Text)
     verification: Mapped[str] = mapped_column(String(16))
+    error_message: Mapped[str | None] = mapped_column(Text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, String, Text, text
+from sqlalchemy import BigInteger, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import NEVER_REUSED, Base, now
@@ -15,7 +15,7 @@ class Destination(Base):
     """`user_id` null: shared by all. `encrypt`: age for what is stored here, to `recipients` beside our own key.
 
     `retention`: what is kept beyond `retention_days`. `credentials`: what of the configuration is secret, sealed
-    under the master key.
+    under the master key. `bandwidth`: bytes per second in each direction, `transfers`: at once; null: no limit.
     """
 
     __tablename__ = "backup_destinations"
@@ -40,6 +40,8 @@ class Destination(Base):
     is_active: Mapped[bool] = mapped_column(default=True)
     retention_days: Mapped[int] = mapped_column(default=30)
     retention: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    bandwidth: Mapped[int | None] = mapped_column(BigInteger)
+    transfers: Mapped[int | None]
     description: Mapped[str | None] = mapped_column(Text)
     encrypt: Mapped[bool] = mapped_column(default=False)
     recipients: Mapped[list[str]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import case, func, or_, select, update
 from sqlalchemy.orm import selectinload
 
 from app.db.models import Backup, BackupComponent, BackupCopy, Operation
@@ -95,24 +95,38 @@ class BackupRepository(Repository):
 
     async def manifest_keys(self, destination_id: int) -> set[str]:
         """Of every copy that is recorded at a destination."""
-        query = select(BackupCopy.manifest_key).where(BackupCopy.destination_id == destination_id)
+        query = select(BackupCopy.manifest_key).where(
+            BackupCopy.destination_id == destination_id, BackupCopy.state != "failed"
+        )
         return set((await self._session.scalars(query)).all())
 
     async def at_destination(self, destination_id: int) -> list[Backup]:
-        query = select(Backup).where(Backup.destination_id == destination_id).options(*_WITH_ALL)
+        """Those that have a copy there, and those that were meant for it and have none anywhere."""
+        here = select(BackupCopy.backup_id).where(BackupCopy.destination_id == destination_id)
+        homeless = (Backup.destination_id == destination_id) & ~Backup.copies.any()
+        query = select(Backup).where(or_(Backup.id.in_(here), homeless)).options(*_WITH_ALL)
         return list((await self._session.scalars(query.order_by(Backup.id))).all())
 
-    async def start_deletion(self, backup_id: int) -> Backup | None:
-        """Mark a backup as `deleting`; None when it is gone, locked or in use."""
+    async def start_removal(self, backup_id: int, destination_id: int) -> Backup | None:
+        """Mark the copy at a destination as `deleting`, and the backup too when it is the last one; None when the
+        backup is gone, locked or in use."""
         backup = await self.get(backup_id)
         if backup is None or backup.locked or await self.in_use(backup_id):
             return None
-        backup.status = "deleting"
+        for copy in backup.copies:
+            if copy.destination_id == destination_id:
+                copy.state = "deleting"
+        if not backup.stored_copies:
+            backup.status = "deleting"
         return backup
 
-    async def forget(self, backup_id: int) -> None:
+    async def forget_copy(self, backup_id: int, destination_id: int) -> None:
+        """Forget the copy at a destination, and the backup when no other one is left."""
         backup = await self.get(backup_id)
-        if backup is not None:
+        if backup is None:
+            return
+        backup.copies = [copy for copy in backup.copies if copy.destination_id != destination_id]
+        if not any(copy.state != "failed" for copy in backup.copies):
             await self._session.delete(backup)
 
     async def in_use(self, backup_id: int) -> bool:

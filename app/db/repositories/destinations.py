@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import or_, select, update
 
-from app.db.models import Backup, Destination
+from app.db.models import Backup, BackupCopy, Destination
 from app.db.repositories.base import Page, PageRequest, Repository
+from app.errors import NotFound
 
 
 class DestinationRepository(Repository):
     async def get(self, destination_id: int) -> Destination | None:
         return await self._session.get(Destination, destination_id)
+
+    async def named(self, ids: Sequence[int]) -> list[Destination]:
+        """In the order of `ids`. Raises NotFound when one is gone."""
+        found = [await self.get(number) for number in ids]
+        if None in found:
+            raise NotFound("The destination was deleted before the operation began")
+        return [destination for destination in found if destination is not None]
 
     async def by_name(self, name: str) -> Destination | None:
         return await self._session.scalar(select(Destination).where(Destination.name == name))
@@ -36,8 +45,10 @@ class DestinationRepository(Repository):
         await self._session.execute(update(Destination).where(Destination.is_default).values(is_default=False))
 
     async def has_backups(self, destination_id: int) -> bool:
-        query = select(Backup.id).where(Backup.destination_id == destination_id).limit(1)
-        return await self._session.scalar(query) is not None
+        """Also as a further destination."""
+        copies = select(BackupCopy.backup_id).where(BackupCopy.destination_id == destination_id)
+        query = select(Backup.id).where(or_(Backup.destination_id == destination_id, Backup.id.in_(copies)))
+        return await self._session.scalar(query.limit(1)) is not None
 
     async def all_ids(self) -> list[int]:
         return list((await self._session.scalars(select(Destination.id))).all())

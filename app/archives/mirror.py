@@ -1,0 +1,121 @@
+"""A backup written to several destinations at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import TypeVar
+
+from app.archives.layout import BackupFolder
+from app.archives.manifest import Details, Manifest
+from app.archives.pipeline import Digests
+from app.archives.store import BackupStore, StoredArchive
+from app.archives.streams import ByteStream, from_bytes
+from app.archives.tee import tee
+from app.errors import LiberuError
+from app.storage.base import ObjectInfo
+
+T = TypeVar("T")
+_ABANDON_SECONDS = 30
+
+
+class MirroredStore:
+    """The same objects at each of `stores`, from one read of the source; the first one is the primary.
+
+    A store that fails where another one succeeds is dropped: `lost` tells why, and nothing more goes there. What
+    fails at all of them is raised as the primary's error, and drops none.
+    """
+
+    def __init__(self, stores: Mapping[int, BackupStore]) -> None:
+        self._stores = dict(stores)
+        self.lost: dict[int, LiberuError] = {}
+
+    @property
+    def primary(self) -> BackupStore:
+        return next(iter(self._stores.values()))
+
+    @property
+    def live(self) -> dict[int, BackupStore]:
+        return {number: store for number, store in self._stores.items() if number not in self.lost}
+
+    def drop(self, number: int, error: LiberuError) -> None:
+        self.lost.setdefault(number, error)
+
+    async def free_bytes(self, number: int) -> int | None:
+        """Space left at one store; None where it cannot tell. One that cannot be asked is dropped."""
+        try:
+            return await self._stores[number].free_bytes()
+        except LiberuError as error:
+            self.drop(number, error)
+            return None
+
+    def require_one(self) -> None:
+        """Raises what happened to the primary when no store is left."""
+        if not self.live:
+            raise self.lost.get(next(iter(self._stores))) or next(iter(self.lost.values()))
+
+    async def put_component(
+        self,
+        key: str,
+        source: ByteStream,
+        recipients: Sequence[str],
+        before_publish: Callable[[], None] = lambda: None,
+    ) -> tuple[StoredArchive, list[int]]:
+        """As BackupStore.put_component; and the numbers of the stores that have it."""
+        digests = Digests()
+        archive = self.primary.encoded(source, recipients, digests, before_publish)
+        puts = {number: partial(_put, store, key, digests) for number, store in self.live.items()}
+        if len(puts) == 1:
+            ((number, put),) = puts.items()
+            async with aclosing(archive):
+                return await put(archive), [number]
+        stored = self._good(await tee(archive, puts))
+        return next(iter(stored.values())), list(stored)
+
+    async def put_details(
+        self, key: str, details: Details, recipients: Sequence[str]
+    ) -> tuple[StoredArchive, list[int]]:
+        return await self.put_component(key, from_bytes(details.model_dump_json().encode()), recipients)
+
+    async def commit(self, folder: BackupFolder, manifest: Manifest) -> dict[int, ObjectInfo]:
+        """As BackupStore.commit, at each store; the manifests of those where it succeeded."""
+        results: dict[int, ObjectInfo | Exception] = {}
+        for number, store in self.live.items():
+            try:
+                results[number] = await store.commit(folder, manifest)
+            except LiberuError as error:
+                results[number] = error
+        return self._good(results)
+
+    async def abandon(self, folder: BackupFolder) -> None:
+        """At each store, as far as it can be reached; the sweep finds what stays."""
+        await self._abandon(folder, self._stores.values())
+
+    async def abandon_lost(self, folder: BackupFolder) -> None:
+        """As `abandon`, at the stores that were dropped."""
+        await self._abandon(folder, [self._stores[number] for number in self.lost])
+
+    @staticmethod
+    async def _abandon(folder: BackupFolder, stores: Iterable[BackupStore]) -> None:
+        for store in stores:
+            with suppress(LiberuError, TimeoutError):
+                async with asyncio.timeout(_ABANDON_SECONDS):
+                    await store.abandon(folder)
+
+    def verification(self, number: int) -> str:
+        return self._stores[number].verification
+
+    def _good(self, results: Mapping[int, T | Exception]) -> dict[int, T]:
+        good = {number: result for number, result in results.items() if not isinstance(result, Exception)}
+        for number, result in results.items():
+            if isinstance(result, Exception) and (not good or not isinstance(result, LiberuError)):
+                raise result
+            if isinstance(result, LiberuError):
+                self.drop(number, result)
+        return good
+
+
+async def _put(store: BackupStore, key: str, digests: Digests, archive: ByteStream) -> StoredArchive:
+    return await store.put_archive(key, archive, digests)

@@ -1,0 +1,117 @@
+"""One backup at several destinations: written at once, restored from any, removed from each by its own rules."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.sample_files import differences, snapshot
+from demo.servers import free_port
+from demo.service import Service
+from demo.storage_servers import StorageServer, sftp_server
+from tests.service.test_cleanup import aged, clean
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StorageServer]:
+    with sftp_server() as started:
+        yield started
+
+
+def make(service: Service, name: str, type: str, configuration: dict[str, Any], **body: Any) -> dict[str, Any]:
+    wanted = {"name": name, "type": type, "configuration": configuration, **body}
+    made: dict[str, Any] = service.call("POST", "/api/backup-destinations", 201, json=wanted)
+    return made
+
+
+@pytest.fixture
+def remote(service: Service, server: StorageServer) -> dict[str, Any]:
+    return make(service, "remote", server.type, server.fresh())
+
+
+@pytest.fixture
+def away(service: Service, server: StorageServer) -> dict[str, Any]:
+    return make(service, "far away", server.type, {**server.fresh(), "port": free_port()})
+
+
+def objects(root: Path) -> dict[str, bytes]:
+    found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return dict(sorted(found.items()))
+
+
+def test_both_have_it_and_each_restores_alone(
+    service: Service, domain: dict[str, Any], site: Path, remote: dict[str, Any]
+) -> None:
+    before = snapshot(site)
+    backup = service.backup(domain, copies=[{"destination_id": remote["id"]}])
+    assert backup["status"] == "completed", backup
+    assert [(c["destination_id"], c["state"], c["verification"]) for c in backup["copies"]] == [
+        (backup["destination_id"], "stored", "read_back"), (remote["id"], "stored", "sent"),
+    ]  # fmt: skip
+    local, far = service.folder / "data/backups", Path(remote["configuration"]["root"])
+    assert objects(local) == objects(far), "the same bytes, encrypted for the one that demands it"
+    assert all(name.endswith((".age", "manifest.json")) for name in objects(local))
+    shutil.rmtree(local)
+    local.mkdir()
+    shutil.rmtree(site / "d01")
+    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    assert ended["status"] == "completed", ended
+    assert differences(before, snapshot(site)) == []
+    body = {"destination_id": backup["destination_id"], "dry_run": True}
+    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json=body))
+    assert (ended["status"], ended["error_code"]) == ("failed", "object_not_found"), "asked for this copy alone"
+    service.call("DELETE", f"/api/backup-destinations/{remote['id']}", 409)
+    service.call("DELETE", f"/api/backups/{backup['id']}", 204)
+    assert objects(far) == {}
+
+
+def test_one_that_is_away_is_named(service: Service, domain: dict[str, Any], away: dict[str, Any]) -> None:
+    backup = service.backup(domain, copies=[{"destination_id": away["id"], "required": False}])
+    assert backup["status"] == "completed", backup
+    assert "no copy at far away" in backup["error_message"]
+    assert [copy["state"] for copy in backup["copies"]] == ["stored", "failed"]
+    assert "cannot be reached" in backup["copies"][1]["error_message"]
+    backup = service.backup(domain, copies=[{"destination_id": away["id"]}])
+    assert (backup["status"], backup["operation"]["status"]) == ("partial", "partial")
+    only = service.backup(domain, destination_id=away["id"], copies=[{"destination_id": 1}])
+    assert (only["status"], bool(only["file_size"])) == ("partial", True), "one copy is better than none"
+    ended = service.wait(service.call("POST", f"/api/backups/{only['id']}/restore", 202, json={"dry_run": True}))
+    assert ended["status"] == "completed", ended
+
+
+def test_retention_removes_one_copy_and_leaves_the_other(
+    service: Service, domain: dict[str, Any], remote: dict[str, Any]
+) -> None:
+    copies = [{"destination_id": remote["id"]}]
+    old = aged(service, service.backup(domain, copies=copies), 90)
+    service.backup(domain, copies=copies)
+    result = clean(service, remote["id"])["result"]
+    assert [entry["id"] for entry in result["removed"]] == [old]
+    found = service.call("GET", f"/api/backups/{old}")
+    assert (found["status"], [copy["destination_id"] for copy in found["copies"]]) == ("completed", [1])
+    far = Path(remote["configuration"]["root"])
+    assert len(list(far.rglob("manifest.json"))) == 1
+    assert service.wait(service.call("POST", f"/api/backups/{old}/restore", 202, json={}))["status"] == "completed"
+    clean(service, 1)
+    service.call("GET", f"/api/backups/{old}", 404)
+
+
+def test_what_cannot_be_is_refused(
+    service: Service, domain: dict[str, Any], remote: dict[str, Any], server: StorageServer
+) -> None:
+    other = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+    theirs = make(service, "theirs", server.type, server.fresh(), recipients=[other], own_key=False)
+    for copies, where in (
+        ([{"destination_id": 999}], None),
+        ([{"destination_id": 1}], "copies"),
+        ([{"destination_id": remote["id"]}, {"destination_id": remote["id"]}], "copies"),
+        ([{"destination_id": remote["id"]}, {"destination_id": theirs["id"]}], "copies"),
+    ):
+        body = {"domain_id": domain["id"], "type": "files", "copies": copies}
+        problem = service.call("POST", "/api/backups", 422 if where else 404, json=body)
+        assert list(problem.get("errors", {})) == ([where] if where else []), problem
+    assert service.call("GET", "/api/backups")["total"] == 0
