@@ -35,6 +35,11 @@ LiberuError
 │   ├── CommandFailed         exit status and the last lines of stderr
 │   ├── ToolMissing
 │   ├── TargetMissing         a document root or mail folder that is not there
+│   ├── TargetAmbiguous       several containers or pods match
+│   ├── DeploymentUnreachable a server, engine or cluster that does not answer
+│   ├── DeploymentRefused     it does not accept the credentials, or denies what is asked
+│   ├── DeploymentKeyMismatch another server answers than the one that was pinned
+│   ├── StreamCut             a command's output ended before its end was confirmed
 │   └── SwapImpossible        no mode of the swap works at the target
 ├── ComponentError
 │   ├── DatabaseUnreachable
@@ -216,6 +221,28 @@ class ToolMissing(DeploymentError):
 
 class TargetMissing(DeploymentError):
     code = "target_missing"
+
+
+class TargetAmbiguous(DeploymentError):
+    code = "target_ambiguous"
+
+
+class DeploymentUnreachable(DeploymentError):
+    code = "deployment_unreachable"
+    retryable = True
+
+
+class DeploymentRefused(DeploymentError):
+    code = "deployment_refused"
+
+
+class DeploymentKeyMismatch(DeploymentError):
+    code = "deployment_key_mismatch"
+
+
+class StreamCut(DeploymentError):
+    code = "stream_cut"
+    retryable = True
 
 
 class SwapImpossible(DeploymentError):

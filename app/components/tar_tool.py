@@ -35,7 +35,8 @@ class TarTool:
     def extract(self) -> list[str]:
         """argv that extracts stdin into the current folder, never as another user than the one it runs as."""
         if not self.gnu:
-            return ["tar", "-x", "-f", "-"]
+            # busybox restores modes only as far as the umask lets it, and has no option against that.
+            return ["sh", "-c", "umask 000 && exec tar -x -f -"]
         return [
             "tar", "--extract", "--file=-", "--preserve-permissions",
             "--no-same-owner", "--numeric-owner",
@@ -54,7 +55,7 @@ async def probe(deployment: Deployment, report: Report) -> TarTool:
     tool = TarTool(version=version.strip(), gnu="GNU tar" in version)
     report.facts["tar"] = tool.version
     if not tool.gnu:
-        lost = "xattrs, ACLs, sparse files, exclusions"
+        lost = "xattrs, ACLs, sparse files, set-id bits, exclusions"
         report.warn("tar_limited", f"{tool.version or 'This tar'} does not keep {lost}")
     return tool
 

@@ -70,6 +70,10 @@ class SwapPlan:
     mode: SwapMode
     clear_existing: bool
 
+    @property
+    def staging_name(self) -> str:
+        return f"{STAGING_PREFIX}{self.operation}"
+
 
 class MergeRules(Protocol):
     """What counts as the same file when one tree is added to another. Folders as tuples of names."""
@@ -150,6 +154,12 @@ class Deployment(ABC):
     """Where a site runs. Knows nothing of files, databases or mail."""
 
     kind: str
+
+    async def prepare(self) -> None:  # noqa: B027  nothing to learn on this machine
+        """Connect, and learn what `privileged` tells. Comes before everything else. Raises DeploymentError."""
+
+    async def close(self) -> None:  # noqa: B027
+        """Release connections. The deployment is not used afterwards."""
 
     @property
     @abstractmethod

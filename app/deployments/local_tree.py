@@ -53,7 +53,7 @@ class LocalTree(SiteTree):
     async def prepare(self, plan: SwapPlan, owner: User) -> str:
         await self.discard(plan)
         await _in_thread(plan.target, lambda: _prepare(plan, owner, self._deployment.privileged))
-        return f"{_staging_parent(plan)}/{_staging_name(plan)}/new"
+        return f"{_staging_parent(plan)}/{plan.staging_name}/new"
 
     async def inventory(self, path: str) -> AsyncGenerator[list[Entry], None]:
         walk = _inventory(path)
@@ -92,11 +92,11 @@ class LocalTree(SiteTree):
     async def discard(self, plan: SwapPlan) -> None:
         parent = _staging_parent(plan)
         try:
-            await self.status(f"{parent}/{_staging_name(plan)}")
+            await self.status(f"{parent}/{plan.staging_name}")
         except TargetMissing:
             return
         # rm copes with any depth and races with nobody: it runs inside a folder only we can enter.
-        await self._deployment.run(["rm", "-rf", "--", f"./{_staging_name(plan)}"], cwd=parent)
+        await self._deployment.run(["rm", "-rf", "--", f"./{plan.staging_name}"], cwd=parent)
 
 
 async def _in_thread(path: str, work: Callable[[], T]) -> T:
@@ -116,10 +116,6 @@ async def _in_thread(path: str, work: Callable[[], T]) -> T:
                 f"{path}: {error.strerror}; it must be a folder whose path holds no symbolic link"
             ) from error
         raise SwapImpossible(f"{path}: {error.strerror}") from error
-
-
-def _staging_name(plan: SwapPlan) -> str:
-    return f"{STAGING_PREFIX}{plan.operation}"
 
 
 def _staging_parent(plan: SwapPlan) -> str:
@@ -155,7 +151,7 @@ def _open_at(folder: int, parts: Sequence[bytes | str]) -> Iterator[int]:
 
 @contextmanager
 def _staging(plan: SwapPlan) -> Iterator[int]:
-    with _open(f"{_staging_parent(plan)}/{_staging_name(plan)}") as descriptor:
+    with _open(f"{_staging_parent(plan)}/{plan.staging_name}") as descriptor:
         yield descriptor
 
 
@@ -201,8 +197,8 @@ def _exchange(folder_a: int, name_a: str, folder_b: int, name_b: str) -> None:
 
 def _prepare(plan: SwapPlan, owner: User, privileged: bool) -> None:
     with _open(_staging_parent(plan)) as parent:
-        os.mkdir(_staging_name(plan), 0o700, dir_fd=parent)
-        with _open_at(parent, [_staging_name(plan)]) as staging:
+        os.mkdir(plan.staging_name, 0o700, dir_fd=parent)
+        with _open_at(parent, [plan.staging_name]) as staging:
             os.mkdir("new", 0o700, dir_fd=staging)
             if privileged:
                 os.chown("new", owner.uid, owner.gid, dir_fd=staging, follow_symlinks=False)

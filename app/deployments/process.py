@@ -94,6 +94,9 @@ class Process:
                     view = view[os.write(self._stdin_fd, view) :]
         except BrokenPipeError:
             pass
+        except BaseException:
+            self.kill()  # first: it must not take a cut input for a whole one
+            raise
         finally:
             self.close_stdin()
 

@@ -15,24 +15,21 @@ from app.errors import (
     DestinationRefused,
     DestinationUnreachable,
     HostKeyMismatch,
-    KeyMaterialInvalid,
     NoSpace,
     ObjectNotFound,
     StorageError,
     StoragePermissionDenied,
 )
+from app.ssh import SshAccount, connect
 from app.storage.base import Options
 from app.storage.config import SftpConfiguration
 from app.storage.patience import Patience
 
 if TYPE_CHECKING:
-    from asyncssh import SSHClientConnection, SSHKey
+    from asyncssh import SSHClientConnection
 
 T = TypeVar("T")
 
-#: AES-GCM first: asyncssh's own first choice, chacha20, is half as fast.
-_CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr"
-_WINDOW = 16 << 20
 #: A line this long (seconds for a round trip) is filled by several connections: OpenSSH's window is 2 MiB each.
 _LONG_LINE = 0.02
 _WIDTH_OF_LONG_LINE = 6
@@ -69,18 +66,6 @@ def mapped(what: str) -> Iterator[None]:
     except (asyncssh.Error, OSError, TimeoutError) as error:
         reason = str(error) or type(error).__name__
         raise DestinationUnreachable(f"{what}: the server cannot be reached ({reason})") from error
-
-
-class _Client(asyncssh.SSHClient):
-    """Accepts the pinned key, or any while none is pinned. Runs before a credential is sent."""
-
-    def __init__(self, pinned: str | None) -> None:
-        self._pinned = pinned
-        self.presented = ""
-
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: SSHKey) -> bool:
-        self.presented = " ".join(key.export_public_key("openssh").decode().split()[:2])
-        return self._pinned in (None, self.presented)
 
 
 class SftpConnections:
@@ -128,16 +113,12 @@ class SftpConnections:
     async def _connect(self) -> tuple[SSHClientConnection, SFTPClient]:
         settings = self._configuration
         address = await self._options.guard.resolve(settings.host, settings.port)
-        owner = _Client(self._host_key)
-        password = settings.password.get_secret_value() if settings.password else None
+        account = SshAccount(
+            address, settings.port, settings.username, settings.password, settings.private_key, settings.passphrase,
+            self._host_key,
+        )  # fmt: skip
         async with asyncio.timeout(settings.timeout):
-            connection = await asyncssh.connect(
-                address, settings.port, client_factory=lambda: owner, known_hosts=([], [], []),
-                server_host_key_algs="default", username=settings.username, password=password,
-                client_keys=self._keys(), agent_path=None, config=None, gss_auth=False,
-                preferred_auth="publickey,password,keyboard-interactive",
-                encryption_algs=_CIPHERS, compression_algs=["none"], keepalive_interval=15, window=_WINDOW,
-            )  # fmt: skip
+            connection, presented = await connect(account)
             try:
                 client = await connection.start_sftp_client(path_errors="strict")
                 started = time.monotonic()
@@ -147,21 +128,9 @@ class SftpConnections:
                 connection.abort()
                 raise
         if self._host_key is None:
-            self._host_key = owner.presented
-            await self._options.pin({"host_key": owner.presented})
+            self._host_key = presented
+            await self._options.pin({"host_key": presented})
         return connection, client
-
-    def _keys(self) -> list[SSHKey] | None:
-        settings = self._configuration
-        if settings.private_key is None:
-            return None
-        passphrase = settings.passphrase.get_secret_value() if settings.passphrase else None
-        try:
-            return [asyncssh.import_private_key(settings.private_key.get_secret_value(), passphrase)]
-        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
-            raise KeyMaterialInvalid(
-                "The private key cannot be read: check its form and its passphrase", field="private_key"
-            ) from None  # the library's error may quote the key
 
     def _drop(self, number: int, client: SFTPClient | None) -> None:
         """Forget a broken connection, unless another call has replaced it already."""

@@ -64,6 +64,7 @@ class Context:
         self.safety = safety or MemorySafety()
         self.journal: dict[str, Any] = {}
         self.fail: BaseException | None = None
+        self.before_confirm: Callable[[], Awaitable[None]] | None = None
         self.confirmed = 0
         self.context = RestoreContext(
             operation=operation,
@@ -78,6 +79,8 @@ class Context:
 
     async def _confirm(self) -> None:
         self.confirmed += 1
+        if self.before_confirm is not None:
+            await self.before_confirm()
         if self.fail is not None:
             raise self.fail
 

@@ -1,0 +1,336 @@
+"""Commands at another end, over any channel that carries stdin, stdout and stderr.
+
+Each command runs below a small shell script (wrapper.sh) that makes up for what the channels lack: the environment
+comes on stdin, so that no secret is in a process list; a line with a nonce after the command's last byte proves that
+its output is whole and tells its status; and when the line breaks the command is killed at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+from app.archives.streams import ByteStream, from_bytes
+from app.deployments import remote_scripts as scripts
+from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome, SiteTree, User
+from app.deployments.process import SEARCH_PATH, raise_unless
+from app.deployments.remote_tree import RemoteTree
+from app.errors import DeploymentError, DeploymentUnreachable, InvalidRequest, StreamCut, TargetMissing, ToolMissing
+
+_WRAPPER = "\n".join(
+    line for line in Path(__file__).with_name("wrapper.sh").read_text().splitlines() if line[:1] != "#"
+)
+_END = "liberu-end {nonce} "
+_TRAILER = len(_END.format(nonce="0" * 32)) + 4
+_KILL_SECONDS = 10
+_ANSWER_SECONDS = 60
+
+
+class Channel(ABC):
+    """One command at the other end."""
+
+    def __init__(self) -> None:
+        self.stderr = bytearray()
+
+    def complain(self, data: bytes) -> None:
+        """Keep stderr up to 1 MiB; the rest is read and dropped, so that no command blocks on it."""
+        if len(self.stderr) < MAX_STDERR:
+            self.stderr += data
+
+    @property
+    def answered(self) -> bool:
+        """Whether the wrapper's first line has come."""
+        return b"\n" in self.stderr
+
+    @abstractmethod
+    async def answer(self) -> None:
+        """Wait until the wrapper's first line has come on stderr, or all has ended. Raises DeploymentError."""
+
+    @abstractmethod
+    async def send(self, data: bytes) -> None:
+        """Write to stdin, when there is room. Raises BrokenPipeError when nobody reads it any more."""
+
+    @abstractmethod
+    async def send_end(self) -> None:
+        """Close stdin; output goes on."""
+
+    @abstractmethod
+    async def receive(self) -> bytes:
+        """Some of stdout, at most about 1 MiB; empty at its end, when stderr is complete too. Raises DeploymentError.
+
+        That it ended proves nothing: see RemoteDeployment.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release everything. Idempotent."""
+
+
+class RemoteDeployment(Deployment):
+    """What all deployments share whose commands run elsewhere.
+
+    `prefix`: put before every command, as sudo is. `native_users`: `open` can run a command as another user in a
+    folder that this user may not enter; elsewhere the wrapper does it.
+    """
+
+    prefix: tuple[str, ...] = ()
+    native_users = False
+
+    def __init__(self) -> None:
+        self._tree = RemoteTree(self)
+
+    @property
+    def tree(self) -> SiteTree:
+        return self._tree
+
+    @abstractmethod
+    async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
+        """Start `argv`; `cwd` and `user` only where `native_users` is set. Raises DeploymentError."""
+
+    async def stream(
+        self,
+        argv: Sequence[str],
+        *,
+        input: ByteStream | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: User | None = None,
+        accept: Sequence[int] = (0,),
+        outcome: Outcome | None = None,
+    ) -> ByteStream:
+        command = _Command(self, argv, cwd=cwd, user=user, watched=input is None)
+        try:
+            await command.start(env or {}, input)
+            async for chunk in command.output():
+                yield chunk
+            status, stderr = await command.ended()
+            if outcome is not None:
+                outcome.status, outcome.stderr = status, stderr
+            raise_unless(accept, command.name, status, stderr)
+        finally:
+            await asyncio.shield(command.end())
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: ByteStream | bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: User | None = None,
+        check: bool = True,
+        timeout: float | None = None,
+    ) -> CommandResult:
+        source = from_bytes(input) if isinstance(input, bytes) else input
+        outcome = Outcome()
+        kept = bytearray()
+        every = range(256)
+        async with asyncio.timeout(timeout):
+            output = self.stream(argv, input=source, env=env, cwd=cwd, user=user, accept=every, outcome=outcome)
+            async with aclosing(output):
+                async for chunk in output:
+                    if len(kept) < MAX_STDERR:
+                        kept += chunk
+        assert outcome.status is not None
+        if check:
+            raise_unless((0,), _name(argv), outcome.status, outcome.stderr)
+        return CommandResult(outcome.status, bytes(kept), outcome.stderr)
+
+    @asynccontextmanager
+    async def secret_file(self, content: str, user: User | None = None) -> AsyncGenerator[str, None]:
+        made = await self.run(["sh", "-c", scripts.PRIVATE_FILE], input=content.encode(), user=user, timeout=60)
+        folder = made.stdout.decode().strip()
+        try:
+            yield f"{folder}/secret"
+        finally:
+            await asyncio.shield(self.run(["rm", "-rf", "--", folder], user=user, check=False, timeout=60))
+
+    async def resolve_user(self, name: str) -> User:
+        uid, _, gid = name.partition(":")
+        if uid.isdecimal() and (not gid or gid.isdecimal()):
+            return User(int(uid), int(gid or uid))
+        found = await self.run(["sh", "-c", 'id -u "$1" && id -g "$1"', "sh", name], check=False, timeout=60)
+        try:
+            number, group = found.stdout.split()
+            return User(int(number), int(group))
+        except ValueError:
+            raise InvalidRequest(f"There is no system user {name!r} there", field="system_user") from None
+
+
+class _Command:
+    """From its start to its proven end."""
+
+    def __init__(
+        self, deployment: RemoteDeployment, argv: Sequence[str], *, cwd: str | None, user: User | None, watched: bool
+    ) -> None:
+        self.name = _name(argv)
+        self._deployment = deployment
+        self._nonce = secrets.token_hex(16)
+        self._watched = watched
+        self._cwd = None if cwd is None else _normal(cwd)
+        self._native = user if deployment.native_users else None
+        who = "" if user is None or self._native else f"{user.uid}:{user.gid}"
+        flags = ["1" if flag else "0" for flag in (self._native is not None, watched)]
+        wrapped = ["sh", "-c", _WRAPPER, "sh", self._cwd or "", *flags, who, *argv]
+        self._argv = [
+            *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent", *wrapped,
+        ]  # fmt: skip
+        self._channel: Channel | None = None
+        self._feeder: asyncio.Task[None] | None = None
+        self._trailer = b""
+        self._finished = False
+
+    async def start(self, env: Mapping[str, str], input: ByteStream | None) -> None:
+        header = _header(self._nonce, env)
+        try:
+            cwd = None if self._native is None else self._cwd
+            self._channel = await self._deployment.open(self._argv, cwd, self._native)
+            with suppress(BrokenPipeError):  # what happened shows in the output
+                await self._channel.send(header)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self._channel.answer()
+        except TimeoutError as error:
+            if input is not None:
+                await input.aclose()
+            raise DeploymentUnreachable(f"{self.name} did not start within {_ANSWER_SECONDS} seconds") from error
+        except BaseException:
+            if input is not None:
+                await input.aclose()
+            raise
+        if input is not None:
+            self._feeder = asyncio.create_task(self._feed(self._channel, input))
+
+    async def _feed(self, channel: Channel, input: ByteStream) -> None:
+        """A command that stops reading is no error here: its status tells. An error of `input` kills it first, so
+        that it never sees a clean end."""
+        try:
+            async with aclosing(input):
+                async for chunk in input:
+                    await channel.send(chunk)
+            await channel.send_end()
+        except BrokenPipeError:
+            return
+        except Exception:
+            await self._kill()
+            raise
+
+    async def output(self) -> ByteStream:
+        """Stdout without the trailer."""
+        assert self._channel is not None
+        held = b""
+        while chunk := await self._channel.receive():
+            held += chunk
+            if len(held) > _TRAILER:
+                yield held[:-_TRAILER]
+                held = held[-_TRAILER:]
+        self._trailer = held
+        if held and not self._status():
+            yield held
+
+    def _status(self) -> str | None:
+        """The trailer's, as text."""
+        expected = _END.format(nonce=self._nonce).encode()
+        if len(self._trailer) == _TRAILER and self._trailer.startswith(expected):
+            return self._trailer[len(expected) :].decode("ascii", "replace").strip()
+        return None
+
+    async def ended(self) -> tuple[int, str]:
+        """Status and stderr. Raises the input's error, StreamCut, TargetMissing, ToolMissing."""
+        status = self._status()
+        if self._feeder is not None and (status is None or self._feeder.done()):
+            # It has an error of its own, or is about to learn that nobody listens.
+            async with asyncio.timeout(_KILL_SECONDS):
+                await self._feeder
+        stderr = self._stderr()
+        if status is None:
+            raise self._unproven(stderr)
+        self._finished = True
+        if self._feeder is not None:  # it has stopped reading
+            self._feeder.cancel()
+            await asyncio.wait({self._feeder})
+            if not self._feeder.cancelled() and (error := self._feeder.exception()) is not None:
+                raise error
+        return int(status), stderr
+
+    def _stderr(self) -> str:
+        assert self._channel is not None
+        text = self._channel.stderr.decode("utf-8", "replace")
+        return "\n".join(line for line in text.splitlines() if not line.startswith("liberu-group ")).strip()
+
+    def _unproven(self, stderr: str) -> DeploymentError:
+        if "liberu-no-folder" in stderr:
+            self._finished = True
+            return TargetMissing(
+                f"The folder {self._cwd} is not there, cannot be entered, or a symbolic link stands in its path; "
+                "give its real path"
+            )
+        if "liberu-no-user" in stderr:
+            self._finished = True
+            return ToolMissing("Neither setpriv (util-linux) nor chroot (coreutils) is there to change the user with")
+        if self._group() is None:
+            return ToolMissing(f"The other end cannot run sh and env: {stderr[-1000:] or 'it gave no reason'}")
+        return StreamCut(
+            f"The output of {self.name} ended before its end was confirmed: the line broke, or what runs it was "
+            f"stopped; {stderr[-1000:] or 'it gave no reason'}"
+        )
+
+    def _group(self) -> str | None:
+        """The process group at the other end."""
+        if self._channel is None:
+            return None
+        first = bytes(self._channel.stderr[:100]).partition(b"\n")[0].split()
+        if len(first) == 2 and first[0] == b"liberu-group" and first[1].isdigit():
+            return first[1].decode()
+        return None
+
+    async def _kill(self) -> None:
+        """Through a channel of its own: most protocols let a command run on when its channel is closed."""
+        group = self._group()
+        self._finished = True
+        if group is None or group in ("0", "1"):
+            return
+        with suppress(DeploymentError, TimeoutError):
+            async with asyncio.timeout(_KILL_SECONDS):
+                channel = await self._deployment.open(
+                    [*self._deployment.prefix, "sh", "-c", f"kill -9 -- -{group} 2>/dev/null || kill -9 -{group}"]
+                )
+                try:
+                    await channel.send_end()
+                    while await channel.receive():
+                        pass
+                finally:
+                    await channel.close()
+
+    async def end(self) -> None:
+        """Kill what still runs and release everything. Idempotent."""
+        if self._feeder is not None:
+            self._feeder.cancel()
+            await asyncio.wait({self._feeder})
+            if not self._feeder.cancelled():
+                self._feeder.exception()
+        if not self._finished:
+            await self._kill()
+        if self._channel is not None:
+            await self._channel.close()
+
+
+def _header(nonce: str, env: Mapping[str, str]) -> bytes:
+    """What the wrapper reads before the command's input. Raises InvalidRequest."""
+    for name, value in env.items():
+        if not value.isprintable() and any(letter in value for letter in "\n\0"):
+            raise InvalidRequest(f"The value of {name} must be one line")
+    lines = [nonce, *(f"{name}={value}" for name, value in env.items()), ""]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _name(argv: Sequence[str]) -> str:
+    return PurePosixPath(argv[0]).name
+
+
+def _normal(path: str) -> str:
+    """As `pwd -P` prints it."""
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))

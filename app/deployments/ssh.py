@@ -1,0 +1,209 @@
+"""Sites of a server that is reached over SSH; nothing is installed there.
+
+Sources: RFC 4254 (sessions, exit status), OpenSSH's sshd_config(5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import asyncssh
+from pydantic import SecretStr
+
+from app.archives.streams import CHUNK
+from app.deployments.base import User
+from app.deployments.remote import Channel, RemoteDeployment
+from app.errors import (
+    DeploymentKeyMismatch,
+    DeploymentRefused,
+    DeploymentUnreachable,
+    InvalidRequest,
+    StreamCut,
+)
+from app.ssh import SshAccount, connect
+
+if TYPE_CHECKING:
+    from asyncssh import SSHClientConnection
+
+Pin = Callable[[dict[str, Any]], Awaitable[None]]
+#: Of one connection; sshd's MaxSessions is 10, and a kill needs one.
+_SESSIONS = 8
+_SUDO = ("sudo", "-n", "--")
+
+
+@contextmanager
+def mapped(what: str) -> Iterator[None]:
+    try:
+        yield
+    except asyncssh.HostKeyNotVerifiable as error:
+        raise DeploymentKeyMismatch(
+            f"{what}: the server's host key is not the pinned one: another server answers, or it was set up anew. "
+            "Ask its operator; if it is right, set host_key to the new key"
+        ) from error
+    except asyncssh.PermissionDenied as error:
+        raise DeploymentRefused(f"{what}: authentication failed; check username, password and key") from error
+    except (asyncssh.Error, OSError, TimeoutError) as error:
+        reason = str(error) or type(error).__name__
+        raise DeploymentUnreachable(f"{what}: the server cannot be reached ({reason})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SshServer:
+    """`sudo`: run everything as root, which `sudo -n` must allow without a password."""
+
+    account: SshAccount
+    sudo: bool = False
+    timeout: float = 30
+
+    @property
+    def name(self) -> str:
+        return f"{self.account.username}@{self.account.address}"
+
+
+class SshDeployment(RemoteDeployment):
+    """Connections are opened as they are needed; `pin` keeps the host key that the first one saw."""
+
+    kind = "ssh"
+
+    def __init__(self, server: SshServer, pin: Pin) -> None:
+        super().__init__()
+        self._server = server
+        self._pin = pin
+        self._lock = asyncio.Lock()
+        self._connections: list[tuple[SSHClientConnection, int]] = []
+        self._root: bool | None = None
+        self.prefix = _SUDO if server.sudo else ()
+
+    @property
+    def privileged(self) -> bool:
+        if self._root is None:
+            raise RuntimeError("prepare() comes first")
+        return self._root
+
+    async def prepare(self) -> None:
+        if self._root is None:
+            found = await self.run(["id", "-u"], timeout=self._server.timeout)
+            self._root = found.stdout.strip() == b"0"
+            if self._server.sudo and not self._root:
+                raise DeploymentRefused(f"{self._server.name}: sudo -n does not make this user root")
+
+    async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
+        what = f"Running {argv[0]} on {self._server.name}"
+        with mapped(what):
+            async with asyncio.timeout(self._server.timeout):
+                connection = await self._free_connection()
+                process = await connection.create_process(
+                    " ".join(shlex.quote(part) for part in argv), encoding=None, window=_WINDOW, max_pktsize=_PACKET
+                )
+        return _SshChannel(process, what, lambda: self._released(connection))
+
+    async def _free_connection(self) -> SSHClientConnection:
+        async with self._lock:
+            self._connections = [(c, used) for c, used in self._connections if not c.is_closed()]
+            for number, (connection, used) in enumerate(self._connections):
+                if used < _SESSIONS:
+                    self._connections[number] = (connection, used + 1)
+                    return connection
+            connection, presented = await connect(self._server.account)
+            self._connections.append((connection, 1))
+            if self._server.account.host_key is None:
+                self._server = replace(self._server, account=replace(self._server.account, host_key=presented))
+                await self._pin({"host_key": presented})
+            return connection
+
+    def _released(self, connection: SSHClientConnection) -> None:
+        self._connections = [(c, used - (c is connection)) for c, used in self._connections]
+
+    async def close(self) -> None:
+        for connection, _ in self._connections:
+            connection.close()
+            with suppress(asyncssh.Error, OSError, TimeoutError):
+                async with asyncio.timeout(5):
+                    await connection.wait_closed()
+        self._connections = []
+
+
+_WINDOW = 4 << 20
+_PACKET = 1 << 17
+
+
+class _SshChannel(Channel):
+    def __init__(self, process: Any, what: str, released: Callable[[], None]) -> None:
+        super().__init__()
+        self._process = process
+        self._what = what
+        self._released: Callable[[], None] | None = released
+        self._first_line = asyncio.Event()
+        self._complaints = asyncio.create_task(self._gather())
+
+    async def _gather(self) -> None:
+        try:
+            while data := await self._process.stderr.read(1 << 16):
+                self.complain(data)
+                if self.answered:
+                    self._first_line.set()
+        finally:
+            self._first_line.set()
+
+    async def answer(self) -> None:
+        await self._first_line.wait()
+
+    async def send(self, data: bytes) -> None:
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (asyncssh.Error, OSError) as error:
+            raise BrokenPipeError(str(error)) from error
+
+    async def send_end(self) -> None:
+        with suppress(asyncssh.Error, OSError):
+            self._process.stdin.write_eof()
+
+    async def receive(self) -> bytes:
+        try:
+            chunk: bytes = await self._process.stdout.read(CHUNK)
+            if not chunk:
+                await self._complaints
+        except (asyncssh.Error, OSError) as error:
+            raise StreamCut(f"{self._what}: the connection was lost ({error})") from error
+        return chunk
+
+    async def close(self) -> None:
+        released, self._released = self._released, None
+        if released is None:
+            return
+        self._complaints.cancel()
+        await asyncio.wait({self._complaints})
+        if not self._complaints.cancelled():
+            self._complaints.exception()
+        self._process.close()
+        with suppress(asyncssh.Error, OSError, TimeoutError):
+            async with asyncio.timeout(5):
+                await self._process.wait_closed()
+        released()
+
+
+def server_of(configuration: dict[str, Any]) -> SshServer:
+    """From a domain's deployment setting, with its secrets. Raises InvalidRequest."""
+    if not configuration.get("password") and not configuration.get("private_key"):
+        raise InvalidRequest("A password or a private key is needed to log in", field="deployment")
+    account = SshAccount(
+        address=configuration["host"],
+        port=configuration.get("port", 22),
+        username=configuration["username"],
+        password=_secret(configuration, "password"),
+        private_key=_secret(configuration, "private_key"),
+        passphrase=_secret(configuration, "passphrase"),
+        host_key=configuration.get("host_key"),
+    )
+    return SshServer(account, configuration.get("sudo", False))
+
+
+def _secret(configuration: dict[str, Any], name: str) -> SecretStr | None:
+    value = configuration.get(name)
+    return SecretStr(value) if value else None

@@ -1,0 +1,112 @@
+"""Where commands are run: this machine, OpenSSH, containers with GNU tools and with busybox."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.deployments.base import Deployment
+from app.deployments.docker import DockerDeployment, Engine
+from app.deployments.ssh import SshDeployment, server_of
+from app.deployments.standalone import StandaloneDeployment
+from demo.docker_engine import DockerEngine, busybox_root, docker_engine, gnu_root
+from demo.ssh_servers import SshHost, ssh_host
+
+PLACES = ["standalone", "ssh", "ssh-sudo", "docker-gnu", "docker-busybox"]
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerEngine]:
+    with docker_engine() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def containers(engine: DockerEngine) -> dict[str, str]:
+    """Running containers by kind."""
+    found = {}
+    for kind, make in (("docker-gnu", gnu_root), ("docker-busybox", busybox_root)):
+        root = Path(tempfile.mkdtemp(prefix="liberu-image-"))
+        make(root)
+        engine.image(f"{kind}:1", root)
+        shutil.rmtree(root)
+        found[kind] = engine.container(kind, f"{kind}:1", "sleep", "100000")
+    return found
+
+
+@pytest.fixture(scope="session")
+def ssh() -> Iterator[SshHost]:
+    with ssh_host() as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def ssh_sudo() -> Iterator[SshHost]:
+    with ssh_host(sudo=True) as host:
+        yield host
+
+
+async def _forget(found: dict[str, Any]) -> None:
+    return None
+
+
+@dataclass
+class Place:
+    """A deployment, and a folder there that nobody else uses."""
+
+    kind: str
+    deployment: Deployment
+    folder: str
+
+    @property
+    def here(self) -> Path:
+        """The folder, where it is one of this machine."""
+        return Path(self.folder)
+
+    async def sh(self, script: str, *arguments: str) -> str:
+        result = await self.deployment.run(["sh", "-c", script, "sh", *arguments])
+        return result.stdout.decode()
+
+
+@asynccontextmanager
+async def opened(kind: str, request: pytest.FixtureRequest) -> AsyncGenerator[Deployment, None]:
+    if kind == "standalone":
+        yield StandaloneDeployment()
+    elif kind.startswith("ssh"):
+        host: SshHost = request.getfixturevalue(kind.replace("-", "_"))
+        deployment = SshDeployment(server_of(host.configuration), _forget)
+        try:
+            await deployment.prepare()
+            yield deployment
+        finally:
+            await deployment.close()
+    else:
+        started: DockerEngine = request.getfixturevalue("engine")
+        container = request.getfixturevalue("containers")[kind]
+        engine = Engine(started.url)
+        try:
+            yield DockerDeployment(engine, container, kind)
+        finally:
+            await engine.close()
+
+
+@pytest.fixture(params=PLACES)
+async def place(request: pytest.FixtureRequest) -> AsyncGenerator[Place, None]:
+    async with opened(request.param, request) as deployment:
+        with ExitStack() as stack:
+            if request.param.startswith("docker"):
+                made = await deployment.run(["mktemp", "-d", "/tmp/site.XXXXXX"])
+                folder = made.stdout.decode().strip()
+            else:
+                folder = tempfile.mkdtemp(prefix="liberu-site-")
+                stack.callback(shutil.rmtree, folder, True)
+            await deployment.run(["chmod", "755", folder])
+            yield Place(request.param, deployment, folder)
+            await deployment.run(["rm", "-rf", folder])

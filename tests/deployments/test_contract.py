@@ -1,0 +1,234 @@
+"""The one contract suite of all deployments: how a command is run there."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import pytest
+
+from app.archives.streams import ByteStream, from_bytes
+from app.deployments.base import Outcome, User
+from app.errors import CommandFailed, TargetMissing, ToolMissing
+from tests.deployments.conftest import Place
+
+MIB = 1 << 20
+
+
+async def gathered(stream: ByteStream) -> bytes:
+    async with aclosing(stream):
+        return b"".join([chunk async for chunk in stream])
+
+
+async def test_output_status_and_stderr_are_kept_apart(place: Place) -> None:
+    script = 'printf "out\\0put"; echo problem >&2; exit 3'
+    result = await place.deployment.run(["sh", "-c", script], check=False)
+    assert (result.status, result.stdout, result.stderr.strip()) == (3, b"out\0put", "problem")
+    with pytest.raises(CommandFailed, match=r"sh ended with status 3: problem"):
+        await place.deployment.run(["sh", "-c", script])
+    outcome = Outcome()
+    stream = place.deployment.stream(["sh", "-c", script], accept=(3,), outcome=outcome)
+    assert await gathered(stream) == b"out\0put"
+    assert (outcome.status, outcome.stderr.strip()) == (3, "problem")
+    with pytest.raises(CommandFailed):
+        await gathered(place.deployment.stream(["sh", "-c", script]))
+
+
+async def test_what_is_not_there_is_told_apart(place: Place) -> None:
+    with pytest.raises(ToolMissing):
+        await place.deployment.run(["no-such-tool"])
+    with pytest.raises(TargetMissing):
+        await place.deployment.run(["true"], cwd=f"{place.folder}/nothing")
+    await place.deployment.run(["ln", "-s", "/tmp", f"{place.folder}/link"])
+    with pytest.raises(TargetMissing, match="link"):
+        await place.deployment.run(["true"], cwd=f"{place.folder}/link")
+
+
+async def test_arguments_arrive_as_they_are(place: Place) -> None:
+    odd = ["a b", "'", '"', "$HOME", "`id`", "*", "-n", "\\", "ü", "", "x\ny", ";exit 9"]
+    result = await place.deployment.run(["sh", "-c", 'printf "%s|" "$@"', "sh", *odd])
+    assert result.stdout.decode() == "".join(f"{word}|" for word in odd)
+
+
+async def test_the_environment_is_ours(place: Place) -> None:
+    secret = "s3cret with 'quotes' and $signs"
+    result = await place.deployment.run(["env"], env={"TOKEN": secret})
+    found = dict(line.split("=", 1) for line in result.stdout.decode().splitlines())
+    assert found["TOKEN"] == secret
+    assert set(found) <= {"TOKEN", "PATH", "LC_ALL", "HOME", "PWD", "OLDPWD", "SHLVL", "_"}
+    assert found["HOME"] == "/nonexistent"
+
+
+async def test_a_secret_shows_in_no_process_list(place: Place) -> None:
+    script = 'for f in /proc/[0-9]*/cmdline; do tr "\\0" " " <"$f" 2>/dev/null || cat "$f"; echo; done'
+    result = await place.deployment.run(["sh", "-c", script], env={"TOKEN": "canary-in-the-mine"})
+    assert b"/proc/" in result.stdout
+    assert b"canary" not in result.stdout
+    async with place.deployment.secret_file("canary-in-the-mine") as path:
+        assert (await place.deployment.run(["cat", path])).stdout == b"canary-in-the-mine"
+        mode = await place.sh('stat -c %a "$1"', path)
+        assert mode.strip() == "600"
+    with pytest.raises(CommandFailed):
+        await place.deployment.run(["cat", path])
+
+
+async def test_input_goes_there_and_back(place: Place) -> None:
+    content = random.Random(1).randbytes(5 * MIB + 17)
+
+    async def source() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(content), 100_003):
+            yield content[start : start + 100_003]
+
+    back = await gathered(place.deployment.stream(["cat"], input=source()))
+    assert hashlib.sha256(back).digest() == hashlib.sha256(content).digest()
+    result = await place.deployment.run(["wc", "-c"], input=b"12345")
+    assert result.stdout.strip() == b"5"
+    assert (await place.deployment.run(["cat"])).stdout == b"", "no input is an empty one"
+
+
+async def test_a_command_that_stops_reading_is_judged_by_its_status(place: Place) -> None:
+    async def much() -> AsyncGenerator[bytes, None]:
+        for _ in range(64):
+            yield bytes(MIB)
+
+    result = await place.deployment.run(["head", "-c", "3"], input=much())
+    assert result.stdout == bytes(3)
+    result = await place.deployment.run(["sh", "-c", "exit 7"], input=much(), check=False)
+    assert result.status == 7
+
+
+async def test_an_error_of_the_input_passes_through_and_ends_the_command(place: Place) -> None:
+    async def broken() -> AsyncGenerator[bytes, None]:
+        yield b"first"
+        raise ValueError("the source broke")
+
+    marker = f"{place.folder}/whole"
+    with pytest.raises(ValueError, match="the source broke"):
+        await place.deployment.run(["sh", "-c", f'cat >/dev/null && touch "{marker}"'], input=broken())
+    with pytest.raises(ValueError, match="the source broke"):
+        await gathered(place.deployment.stream(["sh", "-c", f'cat && touch "{marker}"'], input=broken()))
+    with pytest.raises(CommandFailed):  # it never saw a clean end
+        await place.deployment.run(["test", "-e", marker])
+
+
+async def still_runs(place: Place, name: str) -> bool:
+    script = 'for f in /proc/[0-9]*/cmdline; do if grep -q "$1" "$f" 2>/dev/null; then echo "$f"; fi; done'
+    found = await place.sh(script, f"{name[:-1]}[{name[-1]}]")
+    return bool(found.strip())
+
+
+async def ended(place: Place, name: str) -> bool:
+    async with asyncio.timeout(20):
+        while await still_runs(place, name):
+            await asyncio.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize("reading", [True, False])
+async def test_cancelling_ends_the_command_and_its_children(place: Place, reading: bool) -> None:
+    name = _duration()
+    script = f"sleep {name} & echo started; wait"
+
+    async def hang() -> None:
+        if reading:
+            await gathered(place.deployment.stream(["sh", "-c", script]))
+        else:
+            await place.deployment.run(["sh", "-c", script], input=_endless())
+
+    task = asyncio.create_task(hang())
+    async with asyncio.timeout(20):
+        while not await still_runs(place, name):
+            await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.wait({task}, timeout=20)
+    assert task.cancelled()
+    assert await ended(place, name)
+
+
+def _duration() -> str:
+    """Of a sleep that is told from all others."""
+    return str(10**6 + secrets.randbelow(10**9))
+
+
+async def _endless() -> ByteStream:
+    while True:
+        yield bytes(MIB)
+
+
+async def test_leaving_a_stream_ends_the_command(place: Place) -> None:
+    name = _duration()
+    stream = place.deployment.stream(["sh", "-c", f"head -c 3000000 /dev/zero; sleep {name}"])
+    assert await anext(stream)
+    assert await still_runs(place, name)
+    await stream.aclose()
+    assert await ended(place, name)
+
+
+async def test_a_slow_reader_holds_the_command_back(place: Place) -> None:
+    """Half of 256 MiB stays at the other end while nobody reads."""
+    progress = f"{place.folder}/progress"
+    script = f'i=0; while [ $i -lt 256 ]; do head -c 1048576 /dev/zero; i=$((i+1)); echo $i >"{progress}"; done'
+    stream = place.deployment.stream(["sh", "-c", script])
+    first = await anext(stream)
+
+    async def so_far() -> int:
+        return int((await place.sh(f'cat "{progress}" 2>/dev/null || echo 0')).strip() or 0)
+
+    seen = -1
+    while (now := await so_far()) != seen:  # until nothing moves any more
+        seen = now
+        await asyncio.sleep(0.3)
+    assert seen < 128
+    rest = 0
+    async with aclosing(stream):
+        async for chunk in stream:
+            rest += len(chunk)
+    assert len(first) + rest == 256 * MIB
+
+
+async def test_other_users(place: Place) -> None:
+    if not place.deployment.privileged:
+        pytest.skip("needs root there")
+    user = User(33, 33)
+    result = await place.deployment.run(["sh", "-c", "id -u; id -g; id -G"], user=user)
+    assert result.stdout.split() == [b"33", b"33", b"33"]
+    hidden = f"{place.folder}/hidden/new"
+    await place.deployment.run(["mkdir", "-p", hidden])
+    await place.deployment.run(["chmod", "700", f"{place.folder}/hidden"])
+    await place.deployment.run(["chown", "33:33", hidden])
+    made = await place.deployment.run(["sh", "-c", "echo x >file; stat -c %u:%a file"], user=user, cwd=hidden)
+    assert made.stdout.strip() == b"33:600", "entered before the user was changed"
+    assert await place.deployment.resolve_user("www-data") == user
+    async with place.deployment.secret_file("theirs", user) as path:
+        assert (await place.deployment.run(["cat", path], user=user)).stdout == b"theirs"
+
+
+async def test_a_gigabyte_both_ways(place: Place) -> None:
+    """256 MiB of it in the tests' time; `make bench` moves the whole."""
+    block = os.urandom(MIB)
+    sent, found = hashlib.sha256(), hashlib.sha256()
+
+    async def source() -> AsyncGenerator[bytes, None]:
+        for number in range(256):
+            chunk = block[number:] + block[:number]
+            sent.update(chunk)
+            yield chunk
+
+    async with aclosing(place.deployment.stream(["cat"], input=source())) as stream:
+        async for chunk in stream:
+            assert len(chunk) <= 2 * MIB
+            found.update(chunk)
+    assert found.digest() == sent.digest()
+
+
+async def test_many_at_once(place: Place) -> None:
+    async def one(number: int) -> bytes:
+        return (await place.deployment.run(["cat"], input=from_bytes(b"%d" % number))).stdout
+
+    results = await asyncio.gather(*(one(number) for number in range(20)))
+    assert results == [b"%d" % number for number in range(20)]
