@@ -15,6 +15,7 @@ from typing import Any
 from app.api.container import Container
 from app.archives.compression import Compressor
 from app.db.repositories.destinations import DestinationRepository
+from app.db.repositories.domains import DomainRepository
 from app.db.repositories.security import TokenRepository
 from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
@@ -32,6 +33,7 @@ from app.security.keys import KeyRing, load_or_create
 from app.security.tokens import Principal
 from app.services.backups import BackupService
 from app.services.components import ComponentFactory
+from app.services.deployments import DeploymentService
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.downloads import DownloadService
@@ -97,7 +99,13 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
                 await DestinationRepository(session).remember(destination_id, found)
 
         destinations = DestinationService(keys, compressor, settings.storage, pin)
-        components = ComponentFactory(DeploymentRegistry(), settings.sites, keys.cipher)
+
+        async def pin_server(domain_id: int, found: dict[str, Any]) -> None:
+            async with database.transaction() as session:
+                await DomainRepository(session).remember(domain_id, found)
+
+        deployments = DeploymentRegistry(settings.deployments.docker_url)
+        components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server)
         runner = OperationRunner(
             database,
             {
@@ -116,6 +124,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         container = Container(
             database=database,
             domains=domains,
+            deployments=DeploymentService(domains, components),
             destinations=destinations,
             upkeep=UpkeepService(destinations, operations),
             backups=backups,
@@ -129,6 +138,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             yield Application(container, keys, first_token)
         finally:
             await engine.stop()
+            await deployments.close()
             await database.close()
 
 

@@ -38,6 +38,12 @@ class SitesSettings(BaseModel):
     read_as: Literal["service", "system_user"] = "service"
 
 
+class DeploymentSettings(BaseModel):
+    """`docker_url`: the engine whose containers sites run in, unix:///path or tcp://host:port."""
+
+    docker_url: str = Field("unix:///var/run/docker.sock", pattern=r"^(unix:///|tcp://)[^\s]+$")
+
+
 class JobSettings(BaseModel):
     """`concurrency`: operations at once; `components`: parts of one backup at once. `reserve_bytes`: a backup
     does not start when less than this would be left at its destination."""
@@ -71,6 +77,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     sites: SitesSettings = SitesSettings()
+    deployments: DeploymentSettings = DeploymentSettings()
     jobs: JobSettings = JobSettings()
     archives: ArchiveSettings = ArchiveSettings()
     storage: StorageSettings = StorageSettings()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.db.session import Database
 from app.services.backups import BackupService
+from app.services.deployments import DeploymentService
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.downloads import DownloadService
@@ -18,6 +19,7 @@ from app.services.upkeep import UpkeepService
 class Container:
     database: Database
     domains: DomainService
+    deployments: DeploymentService
     destinations: DestinationService
     upkeep: UpkeepService
     backups: BackupService

@@ -84,6 +84,7 @@ class Details(_Record):
     components: list[ComponentDetails]
     failures: list[Warning_] = []
     panel_metadata: Any = None
+    deployment: dict[str, str] = {}
 
 
 def _canonical(manifest: Manifest) -> bytes:

@@ -87,8 +87,8 @@ if [ ! -e done ] && [ -e journal ] && [ -d old ]; then move_all; fi
 )
 
 #: Hard links, in /proc/self/fd/9, of what is in the working folder and not there. $1: `newer`: only what is not
-#: older than the stamp. /proc/self/fd/7: where a list may be kept. One ln for each folder; what stands at the other end
-#: already is left alone, with all below it. Prints how many.
+#: older than the stamp. /proc/self/fd/7: where a list may be kept. One ln for each folder; what stands at the other
+#: end already is left alone, with all below it. Prints how many.
 _LINK_MISSING = r"""
 link_missing() {
   list=/proc/self/fd/7/.liberu-restore-list

@@ -34,7 +34,8 @@ class BackupJob(Job):
         settings: JobSettings,
     ) -> None:
         self._database = database
-        self._writer = BackupWriter(components)
+        self._writer = BackupWriter()
+        self._components = components
         self._destinations = destinations
         self._keys = keys
         self._settings = settings
@@ -42,10 +43,11 @@ class BackupJob(Job):
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         backup, domain, destinations = await self._load(operation)
         required = {copy["destination_id"]: copy["required"] for copy in operation.request.get("copies", [])}
-        async with self._destinations.mirrored(destinations) as store:
+        async with self._components.opened(domain) as site, self._destinations.mirrored(destinations) as store:
             run = BackupRun(
                 backup=backup,
                 domain=domain,
+                site=site,
                 folder=folder_of(backup, self._keys.installation, operation.attempt),
                 store=store,
                 targets=[Target(found.id, found.name, required.get(found.id, True)) for found in destinations],

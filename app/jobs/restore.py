@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app.archives.manifest import ComponentDetails, Details, Manifest
@@ -21,7 +23,7 @@ from app.jobs.runner import Job
 from app.jobs.safety import BackupSource, SafetyBackup, safety_ended
 from app.jobs.writer import BackupWriter
 from app.security.keys import KeyRing
-from app.services.components import ComponentFactory, facts_of
+from app.services.components import ComponentFactory, DomainSite, facts_of
 from app.services.destinations import DestinationService
 
 log = logging.getLogger(__name__)
@@ -31,10 +33,11 @@ log = logging.getLogger(__name__)
 class _Run:
     backup: Backup
     domain: Domain
+    site: DomainSite
+    identities: list[str]
     destination: Destination
     store: BackupStore
     manifest_key: str
-    identities: list[str]
 
 
 class RestoreJob(Job):
@@ -45,13 +48,25 @@ class RestoreJob(Job):
         self._components = components
         self._destinations = destinations
         self._keys = keys
-        self._writer = BackupWriter(components)
+        self._writer = BackupWriter()
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         backup, domain, places, identities = await self._load(operation)
+        async with self._components.opened(domain) as site:
+            run_at = partial(_Run, backup, domain, site, identities)
+            return await self._from_any(run_at, places, operation, context)
+
+    async def _from_any(
+        self,
+        run_at: Callable[[Destination, BackupStore, str], _Run],
+        places: list[tuple[Destination, str]],
+        operation: Operation,
+        context: JobContext,
+    ) -> Outcome:
+        """From the first copy that can be read."""
         for number, (destination, manifest_key) in enumerate(places, 1):
             async with self._destinations.opened(destination) as store:
-                run = _Run(backup, domain, destination, store, manifest_key, identities)
+                run = run_at(destination, store, manifest_key)
                 try:
                     manifest, details = await self._opened(run, operation)
                 except (StorageError, ArchiveError) as error:
@@ -99,9 +114,10 @@ class RestoreJob(Job):
             domain = await DomainRepository(session).get(operation.domain_id or 0)
         if domain is None:
             raise NotFound(f"The domain of operation {operation.uid} is gone: what it replaced is still there")
-        for journal in kept.values():
-            component = await self._components.build(domain, journal["kind"], journal["name"])
-            await component.tidy(journal)
+        async with self._components.opened(domain) as site:
+            for journal in kept.values():
+                component = await site.build(journal["kind"], journal["name"])
+                await component.tidy(journal)
 
     async def _load(self, operation: Operation) -> tuple[Backup, Domain, list[tuple[Destination, str]], list[str]]:
         """With every copy that may be used, the primary first."""
@@ -130,7 +146,7 @@ class RestoreJob(Job):
         return prepared
 
     async def _component(self, run: _Run, part: ComponentDetails) -> Component:
-        return await self._components.build(run.domain, part.kind, part.name)
+        return await run.site.build(part.kind, part.name)
 
     async def _step(
         self, run: _Run, manifest: Manifest, part: ComponentDetails, operation: Operation, context: JobContext
@@ -168,7 +184,7 @@ class RestoreJob(Job):
             self._database,
             self._writer,
             self._keys,
-            BackupSource(run.backup.id, run.domain, run.destination, run.store, part.kind, part.name),
+            BackupSource(run.backup.id, run.domain, run.site, run.destination, run.store, part.kind, part.name),
             context,
             journal,
             record,

@@ -22,7 +22,7 @@ from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Apply
 from app.jobs.writer import BackupRun, BackupWriter, Target, folder_of, recorded
 from app.security.keys import KeyRing
-from app.services.components import Planned
+from app.services.components import DomainSite, Planned
 
 _PART = 1
 
@@ -33,6 +33,7 @@ class BackupSource:
 
     restored: int
     domain: Domain
+    site: DomainSite
     destination: Destination
     store: BackupStore
     kind: str
@@ -80,6 +81,7 @@ class SafetyBackup(SafetyCopy):
         run = BackupRun(
             backup=backup,
             domain=source.domain,
+            site=source.site,
             folder=folder_of(backup, self._keys.installation, self._context.attempt),
             store=MirroredStore({source.destination.id: source.store}),
             targets=[Target(source.destination.id, source.destination.name)],

@@ -17,7 +17,7 @@ from app.db.repositories.backups import BackupRepository
 from app.errors import StorageError
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Apply
-from app.services.components import ComponentFactory, Planned, facts_of
+from app.services.components import DomainSite, Planned, facts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class BackupRun:
 
     backup: Backup
     domain: Domain
+    site: DomainSite
     folder: BackupFolder
     store: MirroredStore
     targets: list[Target]
@@ -43,9 +44,6 @@ class BackupRun:
 
 
 class BackupWriter:
-    def __init__(self, components: ComponentFactory) -> None:
-        self._components = components
-
     async def dump(
         self,
         run: BackupRun,
@@ -57,7 +55,7 @@ class BackupWriter:
     ) -> Result:
         """Store one component. `opened` is set when its snapshot is; `progress`: where its bytes are counted."""
         started = now()
-        component = await self._components.build(run.domain, item.kind, item.name)
+        component = await run.site.build(item.kind, item.name)
         dump = await component.dump()
         key = run.folder.component_key(item.number, item.kind, item.name, encrypted=bool(run.recipients))
         source = context.metered(item.number if progress is None else progress, _announced(dump.stream, opened))
@@ -93,6 +91,7 @@ class BackupWriter:
                 if result["status"] == "failed"
             ],
             panel_metadata=panel_metadata,
+            deployment=run.site.facts,
         )
         stored, _ = await run.store.put_details(run.folder.details_key(encrypted=encrypted), details, run.recipients)
         manifest = Manifest(

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, SecretStr, field_validator, model_validator
 
 from app.schemas.common import Model
 
@@ -46,10 +46,51 @@ PlainName = Annotated[str, AfterValidator(_plain_name)]
 Host = Annotated[str, AfterValidator(_host)]
 
 
-class DeploymentConfig(Model):
-    """Where the domain runs; `auto` finds out."""
+ContainerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$")]
 
-    type: Literal["auto", "standalone"] = "auto"
+
+class AutoDeployment(Model):
+    """Found out at each backup; see POST /api/domains/{id}/detect-deployment."""
+
+    type: Literal["auto"] = "auto"
+
+
+class StandaloneDeployment(Model):
+    """The machine that this service runs on."""
+
+    type: Literal["standalone"]
+
+
+class DockerDeployment(Model):
+    """Containers by name. What is left out is looked for: by the label `liberu.domain` (and `liberu.role`), in the
+    compose `project`, or by the panel's names (`<domain>_web`, `<domain>_database`, `dovecot`)."""
+
+    type: Literal["docker"]
+    container: ContainerName | None = None
+    database_container: ContainerName | None = None
+    mail_container: ContainerName | None = None
+    project: ContainerName | None = None
+
+
+class SshDeployment(Model):
+    """A server. `host_key`: pinned at the first connection when it is left out. `sudo`: become root by `sudo -n`.
+    Secrets are write-only; left out on update they stay, while host, port and user are the same."""
+
+    type: Literal["ssh"]
+    host: Host
+    port: int = Field(22, ge=1, le=65535)
+    username: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+    password: SecretStr | None = Field(None, max_length=1024)
+    private_key: SecretStr | None = Field(None, max_length=100_000)
+    passphrase: SecretStr | None = Field(None, max_length=1024)
+    host_key: str | None = Field(None, pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/=]+$", max_length=4096)
+    sudo: bool = False
+
+
+DeploymentConfig = Annotated[
+    AutoDeployment | StandaloneDeployment | DockerDeployment | SshDeployment, Discriminator("type")
+]
+DEPLOYMENT_SECRETS = {"password", "private_key", "passphrase"}
 
 
 class DatabaseIn(Model):
@@ -92,7 +133,7 @@ class Mailbox(Model):
 class DomainIn(Model):
     domain_name: DomainName
     user_id: int | None = Field(None, ge=1)
-    deployment: DeploymentConfig = DeploymentConfig()
+    deployment: DeploymentConfig = AutoDeployment()
     document_root: AbsolutePath | None = None
     mail_path: AbsolutePath | None = None
     system_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}$")] | None = None
@@ -129,3 +170,33 @@ class DomainOut(Model):
     mailboxes: list[Mailbox]
     created_at: datetime
     updated_at: datetime
+
+
+class ProbeOut(Model):
+    type: str
+    found: bool
+    reason: str
+
+
+class DetectionOut(Model):
+    """`type`: where a backup would look now, null when nothing or too much was found. `uses`: containers by role."""
+
+    type: str | None
+    reason: str
+    probes: list[ProbeOut]
+    document_root: str | None
+    mail_path: str | None
+    databases: list[str]
+    uses: dict[str, Any]
+
+
+class EnvironmentOut(Model):
+    """What this service runs in."""
+
+    mode: str
+    reason: str
+    cloud_provider: str | None
+    is_kubernetes: bool
+    is_docker: bool
+    is_standalone: bool
+    supports_auto_scaling: bool

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app.components.base import Component, Report
@@ -13,11 +17,15 @@ from app.components.mysql_client import Account, MysqlTarget
 from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
 from app.db.models import Domain, DomainDatabase
 from app.deployments.base import Deployment, User
+from app.deployments.detector import Detection
 from app.deployments.registry import DeploymentRegistry
+from app.deployments.site import DatabaseAccount, DomainPlace, Site
+from app.deployments.standalone import StandaloneDeployment
 from app.errors import ComponentError, InvalidRequest
 from app.security.keys import CredentialCipher
 from app.settings import SitesSettings
 
+Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 _WANTED = {
     "full": {"files", "database", "mail"},
     "files": {"files"},
@@ -49,23 +57,94 @@ def planned(domain: Domain, type: str) -> list[Planned]:
 
 
 class ComponentFactory:
-    def __init__(self, deployments: DeploymentRegistry, sites: SitesSettings, cipher: CredentialCipher) -> None:
+    """`pin` keeps in a domain's setting what was learnt at the first connection to its server."""
+
+    def __init__(
+        self, deployments: DeploymentRegistry, sites: SitesSettings, cipher: CredentialCipher, pin: Pin
+    ) -> None:
         self._cipher = cipher
         self._deployments = deployments
         self._sites = sites
+        self._pin = pin
 
-    async def build(self, domain: Domain, kind: str, name: str) -> Component:
-        """Raises InvalidRequest, TargetMissing, ComponentError for an unknown kind."""
-        deployment = self._deployments.build(domain.deployment)
+    @asynccontextmanager
+    async def opened(self, domain: Domain) -> AsyncGenerator[DomainSite, None]:
+        """Where a domain runs; connections are closed at the end. Raises InvalidRequest, DeploymentError."""
+        site = await self._deployments.open(self.place(domain), partial(self._pin, domain.id))
+        try:
+            yield DomainSite(site, domain, self._sites, self._cipher)
+        finally:
+            await asyncio.shield(site.close())
+
+    def place(self, domain: Domain) -> DomainPlace:
+        secrets = self._cipher.open(domain.deployment_credentials)
+        configuration = {**domain.deployment, **secrets}
+        return DomainPlace(domain.domain_name, configuration, domain.document_root, domain.mail_path)
+
+    async def detect(self, domain: Domain) -> tuple[Detection, dict[str, Any]]:
+        """What a backup would find now, and what it would use, by role."""
+        place = self.place(domain)
+        found = await self._deployments.detector.probe(place)
+        if found.type is None:
+            return found, {}
+        known = DomainPlace(place.domain_name, {**place.configuration, "type": found.type})
+        site = await self._deployments.open(known, partial(self._pin, domain.id))
+        try:
+            return found, await site.describe()
+        finally:
+            await asyncio.shield(site.close())
+
+    async def environment(self) -> dict[str, Any]:
+        """What this service runs in."""
+        return await self._deployments.detector.environment()
+
+
+class DomainSite:
+    """A domain's components, while its place is open."""
+
+    def __init__(self, site: Site, domain: Domain, sites: SitesSettings, cipher: CredentialCipher) -> None:
+        self._site = site
+        self._domain = domain
+        self._sites = sites
+        self._cipher = cipher
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Where, and why there: for the manifest."""
+        return {"type": self._site.kind, "reason": self._site.reason}
+
+    async def build(self, kind: str, name: str) -> Component:
+        """Raises InvalidRequest, TargetMissing, ComponentError for an unknown kind, DeploymentError."""
+        domain = self._domain
         if kind == "files":
-            return await self._files(deployment, domain)
-        if kind == "postgresql":
-            return self._postgresql(deployment, domain, name)
+            return await self._files(await self._site.at("files"), domain)
         if kind == "mail":
-            return await self._mail(deployment, domain)
+            return await self._mail(await self._site.at("mail"), domain)
+        if kind == "postgresql":
+            return await self._postgresql(domain, name)
         if kind in ("mysql", "mariadb"):
-            return self._mysql(deployment, domain, kind, name)
+            return await self._mysql(domain, kind, name)
         raise ComponentError(f"{kind} {name}: backing up {kind} is not supported")
+
+    async def _database(self, engine: str, name: str) -> tuple[Deployment, DomainDatabase, DatabaseAccount]:
+        """A database with a host is reached from here when its site runs in containers."""
+        database = _database(self._domain, engine, name)
+        if database.host is not None and self._site.kind == "docker":
+            deployment: Deployment = StandaloneDeployment()
+        else:
+            deployment = await self._site.at("database")
+        known = self._cipher.open(database.credentials)
+        if database.username is not None:
+            account = DatabaseAccount(
+                database.username, known.get("password"), database.admin_username, known.get("admin_password")
+            )
+        elif database.host is None:
+            account = await self._site.database_account(engine)
+        else:
+            account = DatabaseAccount()
+        if account.username is None:
+            raise InvalidRequest(f"The {engine} database {name} has no username", field="databases")
+        return deployment, database, account
 
     async def _files(self, deployment: Deployment, domain: Domain) -> FilesComponent:
         if domain.document_root is None:
@@ -93,28 +172,24 @@ class ComponentFactory:
         mailboxes = [mailbox.email_address for mailbox in domain.mailboxes]
         return MailComponent(deployment, MailTarget(domain.mail_path, mailboxes, owner))
 
-    def _postgresql(self, deployment: Deployment, domain: Domain, name: str) -> PostgresqlComponent:
-        database = _database(domain, "postgresql", name)
-        if database.username is None:
-            raise InvalidRequest(f"PostgreSQL database {name} has no username", field="databases")
-        password = self._cipher.open(database.credentials).get("password")
+    async def _postgresql(self, domain: Domain, name: str) -> PostgresqlComponent:
+        deployment, database, account = await self._database("postgresql", name)
         host = database.host or database.socket
+        assert account.username is not None
         return PostgresqlComponent(
-            deployment, PostgresqlTarget(name, database.username, password, host, database.port)
+            deployment, PostgresqlTarget(name, account.username, account.password, host, database.port)
         )
 
-    def _mysql(self, deployment: Deployment, domain: Domain, kind: str, name: str) -> MysqlComponent:
-        database = _database(domain, kind, name)
-        if database.username is None:
-            raise InvalidRequest(f"MySQL database {name} has no username", field="databases")
-        secrets = self._cipher.open(database.credentials)
-        admin = database.admin_username
+    async def _mysql(self, domain: Domain, kind: str, name: str) -> MysqlComponent:
+        deployment, database, account = await self._database(kind, name)
+        admin = account.admin_username
+        assert account.username is not None
         return MysqlComponent(
             deployment,
             MysqlTarget(
                 name,
-                Account(database.username, secrets.get("password")),
-                Account(admin, secrets.get("admin_password")) if admin else None,
+                Account(account.username, account.password),
+                Account(admin, account.admin_password) if admin else None,
                 database.host,
                 database.port,
                 database.socket,
@@ -135,7 +210,8 @@ class ComponentFactory:
 
     def _checked(self, deployment: Deployment, domain: Domain, user: User) -> User:
         listed = {domain.system_user, str(user.uid)} & set(self._sites.system_users)
-        if deployment.privileged and user.uid < 1000 and not listed:
+        own_users = deployment.kind == "docker"  # a container's are its own, and images use low numbers
+        if deployment.privileged and user.uid < 1000 and not listed and not own_users:
             raise InvalidRequest(
                 f"{domain.domain_name} belongs to system user {user.uid}; set its system_user, or list the user "
                 "in the settings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -10,7 +11,7 @@ from app.db.models import Domain, DomainDatabase, DomainMailbox
 from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.domains import DomainRepository
 from app.errors import Conflict, InvalidRequest, NotFound
-from app.schemas.domains import DatabaseIn, DomainIn
+from app.schemas.domains import DEPLOYMENT_SECRETS, DatabaseIn, DomainIn
 from app.security.keys import CredentialCipher
 from app.security.tokens import Principal
 from app.services.unit import Unit
@@ -74,11 +75,12 @@ class DomainService:
     def _apply(self, domain: Domain, body: DomainIn, principal: Principal) -> None:
         if not principal.operator:
             self._only_operators(domain, body, principal)
-        for field in ("document_root", "mail_path"):
-            self._below_roots(getattr(body, field), field)
+        if body.deployment.type in ("auto", "standalone"):  # elsewhere our machine's roots mean nothing
+            for field in ("document_root", "mail_path"):
+                self._below_roots(getattr(body, field), field)
         self._allowed_user(body.system_user)
         domain.user_id = body.user_id if principal.operator else principal.user_id
-        domain.deployment = body.deployment.model_dump()
+        self._apply_deployment(domain, body)
         domain.document_root, domain.mail_path = body.document_root, body.mail_path
         domain.system_user, domain.exclusions = body.system_user, body.exclusions
         self._apply_databases(domain, body.databases)
@@ -90,12 +92,30 @@ class DomainService:
             "document_root": body.document_root != domain.document_root,
             "mail_path": body.mail_path != domain.mail_path,
             "system_user": body.system_user != domain.system_user,
-            "deployment": body.deployment.model_dump() != (domain.deployment or {"type": "auto"}),
+            "deployment": _plain(body) != (domain.deployment or {"type": "auto"}),
             "databases": bool(body.databases),
         }
         for field, differs in changed.items():
             if differs:
                 principal.require_operator(field)
+
+    def _apply_deployment(self, domain: Domain, body: DomainIn) -> None:
+        """Secrets and host key that are left out stay, but only for the same account of the same server."""
+        wanted = _plain(body)
+        given = {
+            name: value.get_secret_value()
+            for name in DEPLOYMENT_SECRETS
+            if (value := getattr(body.deployment, name, None)) is not None
+        }
+        before = domain.deployment or {}
+        same = all(before.get(name) == wanted.get(name) for name in ("type", "host", "port", "username"))
+        if same:
+            given = self._cipher.open(domain.deployment_credentials) | given
+            if wanted.get("host_key") is None and before.get("host_key"):
+                wanted["host_key"] = before["host_key"]
+        if wanted["type"] == "ssh" and not given.keys() & {"password", "private_key"}:
+            raise InvalidRequest("A password or a private key is needed to log in", field="deployment")
+        domain.deployment, domain.deployment_credentials = wanted, self._cipher.seal(given)
 
     def _below_roots(self, path: str | None, field: str) -> None:
         if path is None:
@@ -123,6 +143,11 @@ class DomainService:
             database.credentials = self._cipher.seal(secrets)
             kept.append(database)
         domain.databases = kept
+
+
+def _plain(body: DomainIn) -> dict[str, Any]:
+    """A deployment setting without its secrets."""
+    return body.deployment.model_dump(exclude=DEPLOYMENT_SECRETS)
 
 
 def _put(secrets: dict[str, str], key: str, value: SecretStr | None) -> None:

@@ -12,7 +12,7 @@ from app.db.models import Destination
 from app.db.repositories.base import Page
 from app.schemas.common import PageOf
 from app.schemas.destinations import CleanupIn, ConnectionTest, DestinationIn, DestinationOut, Usage
-from app.schemas.domains import DomainIn, DomainName, DomainOut
+from app.schemas.domains import DetectionOut, DomainIn, DomainName, DomainOut, EnvironmentOut
 from app.schemas.operations import AuditEventOut, NewToken, OperationOut, TokenIn, TokenOut
 
 router = APIRouter(prefix="/api")
@@ -52,6 +52,18 @@ async def update_domain(
     domain_id: int, body: DomainIn, unit: Transaction, caller: Caller, services: Services
 ) -> DomainOut:
     return DomainOut.model_validate(await services.domains.update(unit, caller, domain_id, body))
+
+
+@router.post("/domains/{domain_id}/detect-deployment", tags=["domains"])
+async def detect_deployment(domain_id: int, unit: Transaction, caller: Caller, services: Services) -> DetectionOut:
+    """Where a backup would look now, with the reason of each probe; nothing is changed."""
+    return await services.deployments.detect(unit, caller, domain_id)
+
+
+@router.get("/deployment", tags=["domains"])
+async def get_deployment(caller: Reader, services: Services) -> EnvironmentOut:
+    """What this service runs in."""
+    return EnvironmentOut.model_validate(await services.deployments.environment())
 
 
 @router.put("/domains/by-name/{name}", tags=["domains"])

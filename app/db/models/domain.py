@@ -12,6 +12,8 @@ from app.db.base import NEVER_REUSED, Base, new_uid, now
 
 
 class Domain(Base):
+    """`deployment_credentials`: what of `deployment` is secret, sealed under the master key."""
+
     __tablename__ = "domains"
     __table_args__ = (Index(None, "user_id"), NEVER_REUSED)
 
@@ -20,6 +22,7 @@ class Domain(Base):
     domain_name: Mapped[str] = mapped_column(String(253), unique=True)
     user_id: Mapped[int | None]
     deployment: Mapped[dict[str, Any]]
+    deployment_credentials: Mapped[str | None] = mapped_column(Text)
     document_root: Mapped[str | None] = mapped_column(Text)
     mail_path: Mapped[str | None] = mapped_column(Text)
     system_user: Mapped[str | None] = mapped_column(String(64))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
@@ -14,6 +16,12 @@ _WITH_ALL = (selectinload(Domain.databases), selectinload(Domain.mailboxes))
 class DomainRepository(Repository):
     async def get(self, domain_id: int) -> Domain | None:
         return await self._session.scalar(select(Domain).where(Domain.id == domain_id).options(*_WITH_ALL))
+
+    async def remember(self, domain_id: int, found: dict[str, Any]) -> None:
+        """Add to a domain's deployment setting; what is there stays."""
+        domain = await self._session.get(Domain, domain_id, with_for_update=True)
+        if domain is not None:
+            domain.deployment = {**found, **{k: v for k, v in domain.deployment.items() if v is not None}}
 
     async def by_uid(self, uid: str) -> Domain | None:
         return await self._session.scalar(select(Domain).where(Domain.uid == uid))

@@ -1,0 +1,129 @@
+"""The containers of one domain, found by name, by label or by compose project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.deployments.base import Deployment
+from app.deployments.docker import DockerDeployment, Engine, environment, mapped
+from app.deployments.site import DatabaseAccount, Role, Site
+from app.errors import DeploymentError, TargetAmbiguous, TargetMissing
+
+_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+_DOMAIN, _ROLE = "liberu.domain", "liberu.role"
+#: Names of compose services and of the panel's containers, by role; `{}` is the domain's name.
+_NAMES: dict[Role, tuple[str, ...]] = {
+    "files": ("{}_web", "{}_php", "{}"),
+    "database": ("{}_database", "{}_db"),
+    "mail": ("{}_mail", "dovecot"),
+}
+_SERVICES: dict[Role, tuple[str, ...]] = {
+    "files": ("web", "php", "nginx", "apache", "app"),
+    "database": ("database", "db", "mysql", "mariadb", "postgres", "postgresql"),
+    "mail": ("mail", "dovecot"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """As the engine lists it."""
+
+    id: str
+    name: str
+    state: str
+    labels: dict[str, str]
+
+
+async def containers(engine: Engine) -> list[Container]:
+    """All of them, running or not. Raises DeploymentError."""
+    with mapped("Listing containers"):
+        listed = await engine.client.containers.list(all=True)
+    found = []
+    for item in listed:
+        about = item._container  # what the engine said; aiodocker offers no other way without one more request each
+        names = about.get("Names") or [about["Id"]]
+        found.append(Container(about["Id"], names[0].lstrip("/"), about["State"], about.get("Labels") or {}))
+    return found
+
+
+def matching(found: list[Container], domain: str, configuration: dict[str, Any], role: Role) -> list[Container]:
+    """Which containers serve `role`: the named one, else by our label, by compose project, by the panel's names."""
+    key = "container" if role == "files" else f"{role}_container"
+    if named := configuration.get(key):
+        return [item for item in found if item.name == named or item.id.startswith(named)]
+    labelled = [
+        item for item in found if (item.labels.get(_DOMAIN), item.labels.get(_ROLE, "files")) == (domain, role)
+    ]
+    if labelled:
+        return labelled
+    if project := configuration.get("project"):
+        members = [item for item in found if item.labels.get(_PROJECT) == project]
+        for service in _SERVICES[role]:
+            if matches := [item for item in members if item.labels.get(_SERVICE) == service]:
+                return matches
+        return []
+    for pattern in _NAMES[role]:
+        if matches := [item for item in found if item.name == pattern.format(domain)]:
+            return matches
+    return []
+
+
+class DockerSite(Site):
+    kind = "docker"
+
+    def __init__(self, engine: Engine, domain: str, configuration: dict[str, Any]) -> None:
+        self._engine = engine
+        self._domain = domain
+        self._configuration = configuration
+        self._open: dict[Role, DockerDeployment] = {}
+
+    async def _container(self, role: Role) -> Container:
+        """Raises TargetMissing, TargetAmbiguous."""
+        matches = matching(await containers(self._engine), self._domain, self._configuration, role)
+        running = [item for item in matches if item.state == "running"]
+        if len(running) > 1:
+            names = ", ".join(sorted(item.name for item in running))
+            raise TargetAmbiguous(f"{self._domain}: several containers could be its {role}: {names}; name one")
+        if running:
+            return running[0]
+        if matches:
+            raise TargetMissing(f"Container {matches[0].name} is {matches[0].state}; start it, or wait until it runs")
+        tried = ", ".join(pattern.format(self._domain) for pattern in _NAMES[role])
+        raise TargetMissing(
+            f"{self._domain} has no container for its {role}: none is named in its setting, labelled "
+            f"{_DOMAIN}={self._domain}, in its compose project, or called {tried}"
+        )
+
+    async def at(self, role: Role) -> Deployment:
+        if role not in self._open:
+            container = await self._container(role)
+            self._open[role] = DockerDeployment(self._engine, container.id, container.name)
+        return self._open[role]
+
+    async def database_account(self, engine: str) -> DatabaseAccount:
+        container = await self._container("database")
+        with mapped(f"Inspecting container {container.name}"):
+            found = await self._engine.client.containers.get(container.id)
+        return account_in(environment(found._container), engine)
+
+    async def describe(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for role in _NAMES:
+            try:
+                found[role] = {"container": (await self._container(role)).name}
+            except DeploymentError as error:
+                found[role] = {"problem": error.message, "code": error.code}
+        return found
+
+
+def account_in(env: dict[str, str], engine: str) -> DatabaseAccount:
+    """From a database container's environment, as the official images take it."""
+    if engine == "postgresql":
+        return DatabaseAccount(env.get("POSTGRES_USER", "postgres"), env.get("POSTGRES_PASSWORD"))
+
+    def of(name: str) -> str | None:
+        return env.get(f"MARIADB_{name}") or env.get(f"MYSQL_{name}")
+
+    root = of("ROOT_PASSWORD")
+    return DatabaseAccount(of("USER"), of("PASSWORD"), "root" if root else None, root)
