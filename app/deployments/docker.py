@@ -7,6 +7,7 @@ their payload over a hijacked connection).
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import struct
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable
 _STDOUT, _STDERR = 1, 2
 _HEADER = struct.Struct(">BxxxL")
 _TIMEOUT = 30
+_NO_CONNECTION = 900  # aiodocker's own
 
 
 @contextmanager
@@ -32,23 +34,28 @@ def mapped(what: str) -> Iterator[None]:
     try:
         yield
     except aiodocker.DockerError as error:
+        if error.status == _NO_CONNECTION:
+            raise _unreachable(what, error) from error
         if error.status == 404:
             raise TargetMissing(f"{what}: {error.message}") from error
         if error.status == 409:  # "Container … is not running", "is paused", "is restarting"
             raise TargetMissing(f"{what}: {error.message}; start it, or wait until it runs") from error
         raise DeploymentError(f"{what}: the engine refused ({error.status}): {error.message}") from error
-    except PermissionError as error:
-        raise DeploymentRefused(
-            f"{what}: the engine's socket cannot be opened; add the service's user to the group docker"
-        ) from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        if isinstance(error.__cause__, PermissionError) or getattr(error, "errno", None) == 13:
-            raise DeploymentRefused(
-                f"{what}: the engine's socket cannot be opened; add the service's user to the group docker"
-            ) from error
-        raise DeploymentUnreachable(
-            f"{what}: the engine does not answer ({error or type(error).__name__}); does dockerd run?"
-        ) from error
+        raise _unreachable(what, error) from error
+
+
+def _unreachable(what: str, error: BaseException) -> DeploymentError:
+    inner: BaseException | None = error
+    while inner is not None and getattr(inner, "errno", None) != errno.EACCES:
+        inner = inner.__cause__ or inner.__context__
+    if inner is not None:
+        return DeploymentRefused(
+            f"{what}: the engine's socket cannot be opened; add the service's user to the group docker"
+        )
+    return DeploymentUnreachable(
+        f"{what}: the engine does not answer ({error or type(error).__name__}); does dockerd run?"
+    )
 
 
 class Engine:

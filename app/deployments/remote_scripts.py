@@ -35,6 +35,7 @@ mkdir -m 700 new
 #: What the swap will do is written down, durably, before the target is touched.
 JOURNAL = r"""
 staging "$1"
+touch -r new times
 (cd new && find . ! -name . -prune ! -name '.liberu-restore-*' -print0) >new.list
 (cd /proc/self/fd/8 && find . ! -name . -prune ! -name '.liberu-restore-*' -print0) >old.list
 : >journal.tmp
@@ -61,6 +62,7 @@ move_all() {
   [ ! -e new/.liberu-restore-stamp ] || mv -f new/.liberu-restore-stamp old/
   chown -h "$(stat -c %u:%g new)" old 2>/dev/null || :
   chmod "$(stat -c %a new)" /proc/self/fd/8 2>/dev/null || :
+  touch -r times /proc/self/fd/8/. 2>/dev/null || :
   sync -f . 2>/dev/null || sync
   : >done
   rm -f journal
@@ -178,4 +180,14 @@ for place in /dev/shm /tmp; do
   if folder=$(mktemp -d "$place/liberu.XXXXXX" 2>/dev/null); then break; fi
 done
 cat >"$folder/secret" && echo "$folder"
+"""
+
+#: In the target, whose own time stays as it was.
+DISCARD = r"""
+[ -d "./$1" ] || exit 0
+times=$(mktemp)
+touch -r . "$times"
+rm -rf -- "./$1"
+touch -r "$times" . || :
+rm -f "$times"
 """

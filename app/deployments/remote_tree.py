@@ -159,7 +159,7 @@ class RemoteTree(SiteTree):
 
     async def discard(self, plan: SwapPlan) -> None:
         with suppress(TargetMissing):
-            await self._deployment.run(["rm", "-rf", "--", f"./{plan.staging_name}"], cwd=plan.target)
+            await self._script(scripts.DISCARD, plan.target, plan.staging_name)
 
     async def _as_owner(
         self, plan: SwapPlan, folder: str, script: str, *arguments: str, names: Sequence[bytes] | None = None

@@ -1,0 +1,173 @@
+"""Backup and restore through the API of sites that run elsewhere: on a server over SSH, in containers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.docker_site import DockerPlace, docker_site
+from demo.sample_databases import SampleMariadb, SamplePostgresql
+from demo.sample_files import differences, make_site, snapshot
+from demo.sample_mail import ADDRESSES, SampleMail
+from demo.servers import mariadb_server, postgresql_server
+from demo.service import Service
+from demo.ssh_servers import ssh_host
+from tests.service.conftest import SITE_UID, everything
+
+NAME = "shop.example.com"
+
+
+@pytest.fixture
+def docker(folder: Path) -> Iterator[DockerPlace]:
+    for name in ("site", "mail"):
+        (folder / name).mkdir()
+    with docker_site(NAME, folder / "site", folder / "mail") as place:
+        yield place
+
+
+@pytest.fixture
+def docker_service(folder: Path, docker: DockerPlace) -> Iterator[Service]:
+    made = Service(folder, LIBERU_DEPLOYMENTS__DOCKER_URL=docker.engine.url)
+    made.start()
+    yield made
+    made.stop()
+
+
+def sample(folder: Path) -> tuple[Path, SampleMail]:
+    root = folder / "site" / "public_html"
+    make_site(root, files=200, large=3 << 20, uid=SITE_UID)
+    return root, SampleMail(folder / "mail" / NAME, SITE_UID)
+
+
+def restored(service: Service, backup: dict[str, Any], **body: Any) -> dict[str, Any]:
+    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json=body))
+    assert ended["status"] == "completed", ended
+    places = [f"{depth}.liberu-restore-*" for depth in ("", "*/", "*/*/")]
+    service.until(lambda: [x for place in places for x in service.folder.glob(place)], lambda found: not found)
+    return ended
+
+
+@pytest.mark.parametrize("sudo", [False, True])
+def test_a_server_over_ssh(service: Service, folder: Path, sudo: bool) -> None:
+    root, mail = sample(folder)
+    with ssh_host(sudo=sudo) as host, mariadb_server() as mariadb, postgresql_server() as postgresql:
+        shop, crm = SampleMariadb(mariadb), SamplePostgresql(postgresql)
+        body: dict[str, Any] = {
+            "domain_name": NAME, "document_root": str(root), "mail_path": str(mail.folder),
+            "deployment": host.configuration, "databases": [shop.row, crm.row],
+            "mailboxes": [{"email_address": address} for address in ADDRESSES],
+        }  # fmt: skip
+        domain = service.call("POST", "/api/domains", 201, json=body)
+        assert "private_key" not in domain["deployment"]
+        before = snapshot(root), shop.checksum(), crm.checksum(), mail.messages()
+        backup = service.backup(domain, "full")
+        assert backup["status"] == "completed", backup
+        shutil.rmtree(root / "d01")
+        (root / "hacked.php").write_text("<?php")
+        shop.damage(), crm.damage(), mail.damage()
+        restored(service, backup)
+        assert differences(before[0], snapshot(root)) == []
+        assert (shop.checksum(), crm.checksum()) == before[1:3]
+        assert before[3].items() <= mail.messages().items()
+        pinned = service.call("GET", f"/api/domains/{domain['id']}")["deployment"]["host_key"]
+        assert pinned == host.host_key
+        again = {name: value for name, value in host.configuration.items() if name != "private_key"}
+        changed = service.call("PUT", f"/api/domains/{domain['id']}", json={**body, "deployment": again})
+        assert changed["deployment"]["host_key"] == pinned, "and the key stays, for the same account"
+        elsewhere = {**body, "deployment": {**again, "port": 1}}
+        service.call("PUT", f"/api/domains/{domain['id']}", 422, json=elsewhere)
+        other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIIII"
+        service.call("PUT", f"/api/domains/{domain['id']}", json={**body, "deployment": {**again, "host_key": other}})
+        refused = service.backup(domain)
+        assert (refused["status"], refused["components"][0]["error_code"]) == ("failed", "deployment_key_mismatch")
+        secret = host.configuration["private_key"].splitlines()[2]
+        assert secret.encode() not in everything(service)
+        assert secret not in json.dumps(service.call("GET", "/api/domains"))
+
+
+def test_containers_are_found_and_their_database_knows_its_accounts(
+    docker: DockerPlace, docker_service: Service, folder: Path
+) -> None:
+    service = docker_service
+    root, mail = sample(folder)
+    docker.mariadb.run("CREATE DATABASE shop CHARACTER SET utf8mb4")
+    docker.mariadb.run("CREATE TABLE orders AS SELECT seq AS id, SHA1(seq) AS note FROM mysql.seq_1_to_20000", "shop")
+    body: dict[str, Any] = {
+        "domain_name": NAME, "document_root": "/var/www/html/public_html", "mail_path": f"/var/mail/{NAME}",
+        "deployment": {"type": "docker"}, "databases": [{"engine": "mariadb", "name": "shop"}],
+        "mailboxes": [{"email_address": address} for address in ADDRESSES],
+    }  # fmt: skip
+    domain = service.call("POST", "/api/domains", 201, json=body)
+    found = service.call("POST", f"/api/domains/{domain['id']}/detect-deployment")
+    assert found["uses"] == {
+        "files": {"container": f"{NAME}_web"}, "database": {"container": f"{NAME}_database"},
+        "mail": {"container": "dovecot"},
+    }  # fmt: skip
+    before = snapshot(root), docker.mariadb.run("CHECKSUM TABLE orders", "shop"), mail.messages()
+    backup = service.backup(domain, "full")
+    assert backup["status"] == "completed", backup
+    shutil.rmtree(root / "d01")
+    (root / "hacked.php").write_text("<?php")
+    docker.mariadb.run("DELETE FROM orders WHERE id > 10; CREATE TABLE hacked (a int)", "shop")
+    mail.damage()
+    restored(service, backup)
+    assert differences(before[0], snapshot(root)) == []
+    assert docker.mariadb.run("CHECKSUM TABLE orders", "shop") == before[1]
+    assert docker.mariadb.run("SHOW TABLES", "shop") == "orders"
+    assert before[2].items() <= mail.messages().items()
+
+    # What runs in containers restores onto this machine.
+    shutil.rmtree(root / "d02")
+    target: dict[str, Any] = {"domain_name": "moved.example.com", "document_root": str(folder / "moved")}
+    (folder / "moved").mkdir()
+    shutil.chown(folder / "moved", SITE_UID, SITE_UID)
+    target_id = service.call("POST", "/api/domains", 201, json={**target, "deployment": {"type": "standalone"}})["id"]
+    restored(service, backup, target_domain_id=target_id, components=[1])
+    assert differences(before[0], snapshot(folder / "moved")) == []
+
+    docker.engine.run("stop", "-t", "0", f"{NAME}_web")
+    stopped = service.backup(domain, "full")
+    assert stopped["status"] == "partial", stopped
+    part = stopped["components"][0]
+    assert (part["error_code"], "is exited" in part["error_message"]) == ("target_missing", True), part
+    docker.engine.run("rm", f"{NAME}_web")
+    for name in ("one", "two"):
+        docker.engine.container(name, "gnu:1", "sleep", "1000", options=["-l", f"liberu.domain={NAME}"])
+    assert service.backup(domain)["components"][0]["error_code"] == "target_ambiguous"
+    docker.engine.stop()
+    away = service.backup(domain)
+    assert (away["status"], away["components"][0]["error_code"]) == ("failed", "deployment_unreachable")
+    assert "does dockerd run?" in away["components"][0]["error_message"]
+
+
+def test_where_a_domain_runs_is_found_out_and_told(
+    docker: DockerPlace, docker_service: Service, folder: Path
+) -> None:
+    service = docker_service
+    info = service.call("GET", "/api/deployment")
+    assert (info["mode"], info["is_docker"], info["is_standalone"]) == ("docker", True, False)
+
+    def detected(name: str, root: str) -> dict[str, Any]:
+        domain = service.call("POST", "/api/domains", 201, json={"domain_name": name, "document_root": root})
+        found: dict[str, Any] = service.call("POST", f"/api/domains/{domain['id']}/detect-deployment")
+        return found
+
+    plain = folder / "plain"
+    plain.mkdir()
+    found = detected("plain.example.com", str(plain))
+    assert (found["type"], found["reason"]) == ("standalone", f"{plain} is on this machine")
+    assert [probe["type"] for probe in found["probes"]] == ["kubernetes", "docker", "standalone"]
+    found = detected(NAME, str(folder / "nowhere"))
+    assert (found["type"], found["uses"]["files"]) == ("docker", {"container": f"{NAME}_web"})
+    docker.engine.container("both.example.com", "gnu:1", "sleep", "1000")
+    found = detected("both.example.com", str(plain))
+    assert found["type"] is None
+    assert "several places" in found["reason"]
+    domain = service.call("GET", "/api/domains?search=both")["data"][0]
+    refused = service.backup(domain)
+    assert (refused["status"], refused["operation"]["error_code"]) == ("failed", "target_ambiguous")
