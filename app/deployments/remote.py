@@ -42,6 +42,11 @@ class Channel(ABC):
             self.stderr += data
 
     @property
+    def lost(self) -> bool:
+        """Whether the connection itself is gone: a command that gets no input is ended by its wrapper then."""
+        return False
+
+    @property
     def answered(self) -> bool:
         """Whether the wrapper's first line has come."""
         return b"\n" in self.stderr
@@ -312,7 +317,7 @@ class _Command:
             await asyncio.wait({self._feeder})
             if not self._feeder.cancelled():
                 self._feeder.exception()
-        if not self._finished:
+        if not self._finished and not (self._watched and self._channel is not None and self._channel.lost):
             await self._kill()
         if self._channel is not None:
             await self._channel.close()

@@ -100,7 +100,7 @@ class SshDeployment(RemoteDeployment):
                 process = await connection.create_process(
                     " ".join(shlex.quote(part) for part in argv), encoding=None, window=_WINDOW, max_pktsize=_PACKET
                 )
-        return _SshChannel(process, what, lambda: self._released(connection))
+        return _SshChannel(process, connection, what, lambda: self._released(connection))
 
     async def _free_connection(self) -> SSHClientConnection:
         async with self._lock:
@@ -133,9 +133,12 @@ _PACKET = 1 << 17
 
 
 class _SshChannel(Channel):
-    def __init__(self, process: Any, what: str, released: Callable[[], None]) -> None:
+    def __init__(
+        self, process: Any, connection: SSHClientConnection, what: str, released: Callable[[], None]
+    ) -> None:
         super().__init__()
         self._process = process
+        self._connection = connection
         self._what = what
         self._released: Callable[[], None] | None = released
         self._first_line = asyncio.Event()
@@ -149,6 +152,10 @@ class _SshChannel(Channel):
                     self._first_line.set()
         finally:
             self._first_line.set()
+
+    @property
+    def lost(self) -> bool:
+        return self._connection.is_closed()
 
     async def answer(self) -> None:
         await self._first_line.wait()
