@@ -15,10 +15,11 @@ $(VENV)/.ready: requirements.lock scripts/setup.sh pyproject.toml
 run: setup
 	$(RUN) -m app.cli serve
 
-# make demo [DESTINATION=local|sftp|ftp|ftps|s3]
+# make demo [DESTINATION=local|sftp|ftp|ftps|s3] [DEPLOYMENT=standalone|ssh|docker]
 DESTINATION ?= local
+DEPLOYMENT ?= standalone
 demo: setup
-	$(RUN) -m demo $(DESTINATION)
+	$(RUN) -m demo $(DESTINATION) $(DEPLOYMENT)
 
 check: setup
 	$(VENV)/bin/ruff check .

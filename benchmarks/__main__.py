@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import destinations, memory, pipeline
+from benchmarks import deployments, destinations, memory, pipeline
 
-BENCHMARKS = {"pipeline": pipeline.main, "memory": memory.main, "destinations": destinations.main}
+BENCHMARKS = {
+    "pipeline": pipeline.main, "memory": memory.main, "destinations": destinations.main,
+    "deployments": deployments.main,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
-"""`make demo DESTINATION=…`: a sample site is backed up, damaged, restored and compared, on this machine alone."""
+"""`make demo DESTINATION=… DEPLOYMENT=…`: a sample site is backed up, damaged, restored and compared, all on this
+machine."""
 
 from __future__ import annotations
 
@@ -20,14 +21,18 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeE
 from rich.table import Table
 
 from demo.destinations import SERVERS
+from demo.docker_site import docker_site
 from demo.sample_databases import SampleMariadb, SamplePostgresql
 from demo.sample_files import differences, make_site, snapshot
 from demo.sample_mail import ADDRESSES, SampleMail
 from demo.servers import mariadb_server, postgresql_server
 from demo.service import Service
+from demo.ssh_servers import ssh_host
 
 #: The site's user: any number from 1000 will do, no account is made.
 SITE_UID = 23456
+
+DEPLOYMENTS = ("standalone", "ssh", "docker")
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -101,9 +106,10 @@ def main() -> None:
     with ExitStack() as stack:
         folder = stack.enter_context(workplace())
         console.print(f"[bold]Liberu Backup demo[/bold], everything below {folder}, removed at the end\n")
-        kind = sys.argv[1] if len(sys.argv) > 1 else "local"
-        if kind not in ("local", *SERVERS):
-            sys.exit(f"usage: make demo DESTINATION={'|'.join(['local', *SERVERS])}")
+        kind, runs = [*sys.argv[1:], *("local", "standalone")[len(sys.argv) - 1 :]][:2]
+        if kind not in ("local", *SERVERS) or runs not in DEPLOYMENTS:
+            usage = f"make demo DESTINATION={'|'.join(['local', *SERVERS])} DEPLOYMENT={'|'.join(DEPLOYMENTS)}"
+            sys.exit(f"usage: {usage}")
         where = "local disk" if kind == "local" else f"a private {kind} server"
         console.print(f"1. Starting a private MariaDB, a private PostgreSQL and the service (SQLite, {where})")
         if kind == "local":
@@ -111,9 +117,26 @@ def main() -> None:
         else:
             server = stack.enter_context(SERVERS[kind]())
             place = {"type": server.type, "configuration": server.fresh()}
-        mariadb = SampleMariadb(stack.enter_context(mariadb_server()))
+        setting: dict[str, Any] = {"type": runs}
+        env: dict[str, str] = {}
+        inside: dict[str, str] = {}
+        if runs == "docker":
+            console.print("   ... and a private Docker engine with a web, a mail and a MariaDB container")
+            for name in ("site", "mail"):
+                (folder / name).mkdir()
+            docker = stack.enter_context(docker_site("shop.example.com", folder / "site", folder / "mail"))
+            mariadb = SampleMariadb(docker.mariadb, in_container=True)
+            env = {"LIBERU_DEPLOYMENTS__DOCKER_URL": docker.engine.url}
+            inside = {
+                "document_root": "/var/www/html/public_html", "mail_path": "/var/mail/shop.example.com",
+            }  # fmt: skip
+        else:
+            mariadb = SampleMariadb(stack.enter_context(mariadb_server()))
+        if runs == "ssh":
+            console.print("   ... and a private SSH server, over which the site is reached")
+            setting = stack.enter_context(ssh_host()).configuration
         postgresql = SamplePostgresql(stack.enter_context(postgresql_server()))
-        service = Service(folder)
+        service = Service(folder, **env)
         stack.callback(service.stop)
         service.start()
 
@@ -132,8 +155,8 @@ def main() -> None:
         })  # fmt: skip
         domain = service.call("POST", "/api/domains", 201, json={
             "domain_name": "shop.example.com", "document_root": str(site), "mail_path": str(mail.folder),
-            "databases": [mariadb.row, postgresql.row],
-            "mailboxes": [{"email_address": address} for address in ADDRESSES],
+            "databases": [mariadb.row, postgresql.row], "deployment": setting,
+            "mailboxes": [{"email_address": address} for address in ADDRESSES], **inside,
         })  # fmt: skip
 
         console.print("4. Full backup")
@@ -161,6 +184,9 @@ def main() -> None:
         ended = watch(service, service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}), "restore")
         for part in ended["result"]["components"]:
             console.print(f"   {part['name']}: {part['status']}")
+
+        places = [f"{depth}.liberu-restore-*" for depth in ("", "*/", "*/*/")]
+        Service.until(lambda: [x for place in places for x in folder.glob(place)], lambda found: not found)
 
         console.print("7. Comparing with what was there before")
         wrong = compare(before, (snapshot(site), mariadb.checksum(), postgresql.checksum(), mail.messages()))

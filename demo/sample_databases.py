@@ -45,7 +45,9 @@ SELECT last_value FROM customer_id_seq;
 
 
 class SampleMariadb:
-    def __init__(self, server: MariadbServer) -> None:
+    """`in_container`: the database's own container names the accounts; the domain's setting does not."""
+
+    def __init__(self, server: MariadbServer, *, in_container: bool = False) -> None:
         self._server = server
         server.run(
             f"CREATE DATABASE shop CHARACTER SET utf8mb4; CREATE USER shop@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'"
@@ -56,6 +58,8 @@ class SampleMariadb:
             "engine": "mariadb", "name": "shop", "username": "shop", "password": PASSWORD, "host": "127.0.0.1",
             "port": server.port, "admin_username": "admin", "admin_password": server.admin_password,
         }  # fmt: skip
+        if in_container:
+            self.row = {"engine": "mariadb", "name": "shop"}
 
     def _run(self, sql: str) -> str:
         return self._server.run(sql, "shop", "shop", PASSWORD)
