@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import subprocess
@@ -137,14 +136,3 @@ def busybox_root(root: Path) -> None:
             (root / "bin" / name).symlink_to("busybox")
     (root / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\nwww-data:x:33:33:www:/var/www:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\nwww-data:x:33:\n")
-
-
-def packed(files: dict[str, bytes]) -> bytes:
-    """A tar archive of a few files, for docker cp."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from app.deployments.docker import Engine
-from app.deployments.docker_site import containers, matching
 from app.deployments.process import open_folder
 from app.deployments.site import DomainPlace
-from app.errors import DeploymentError, TargetAmbiguous, TargetMissing
+from app.errors import DeploymentError, DeploymentUnreachable, TargetAmbiguous, TargetMissing
+
+if TYPE_CHECKING:
+    from app.deployments.docker import Engine
 
 #: What a cloud's firmware calls itself in /sys/class/dmi/id.
 _CLOUDS = {
@@ -47,9 +50,10 @@ class Chosen:
 
 
 class DeploymentDetector:
-    """`root`: of the file system this service sees; tests give another."""
+    """`engine`: makes the client of the Docker engine at `docker_url` when it is needed. `root`: of the file system
+    this service sees; tests give another."""
 
-    def __init__(self, engine: Engine, docker_url: str, root: Path = Path("/")) -> None:
+    def __init__(self, engine: Callable[[], Engine], docker_url: str, root: Path = Path("/")) -> None:
         self._engine = engine
         self._docker_url = docker_url
         self._root = root
@@ -111,8 +115,13 @@ class DeploymentDetector:
         return None
 
     async def _containers(self) -> Any:
+        path = urlsplit(self._docker_url).path
+        if path and not await asyncio.to_thread(Path(path).exists):  # the client need not even be imported
+            raise DeploymentUnreachable(f"there is no Docker engine at {self._docker_url}")
+        from app.deployments.docker_site import containers
+
         async with asyncio.timeout(_SECONDS):
-            return await containers(self._engine)
+            return await containers(self._engine())
 
     async def probe(self, place: DomainPlace) -> Detection:
         """Every kind of place is asked. Raises nothing: what cannot be asked is a reason."""
@@ -149,6 +158,8 @@ class DeploymentDetector:
             listed = await self._containers()
         except (DeploymentError, TimeoutError) as error:
             return Probe("docker", False, str(error) or "the engine does not answer")
+        from app.deployments.docker_site import matching
+
         matches = matching(listed, place.domain_name, place.configuration, "files")
         if not matches:
             return Probe("docker", False, f"none of {len(listed)} containers is the domain's")

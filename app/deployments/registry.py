@@ -1,23 +1,33 @@
-"""From a domain's deployment setting to its place."""
+"""From a domain's deployment setting to its place. Deployments, and their SDKs, are imported when used."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from app.deployments.detector import DeploymentDetector
-from app.deployments.docker import Engine
-from app.deployments.docker_site import DockerSite
-from app.deployments.site import DomainPlace, OneDeployment, Site
-from app.deployments.ssh import Pin, SshDeployment, server_of
+from app.deployments.site import DomainPlace, OneDeployment, Pin, Site
 from app.deployments.standalone import StandaloneDeployment
 from app.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from app.deployments.docker import Engine
 
 
 class DeploymentRegistry:
     """`docker_url`: the engine of sites that run in containers; asked when one is needed."""
 
     def __init__(self, docker_url: str) -> None:
-        self._engine = Engine(docker_url)
+        self._docker_url = docker_url
+        self._engine: Engine | None = None
         self._standalone = StandaloneDeployment()
-        self.detector = DeploymentDetector(self._engine, docker_url)
+        self.detector = DeploymentDetector(self._docker, docker_url)
+
+    def _docker(self) -> Engine:
+        from app.deployments.docker import Engine
+
+        if self._engine is None:
+            self._engine = Engine(self._docker_url)
+        return self._engine
 
     async def open(self, place: DomainPlace, pin: Pin) -> Site:
         """Close it afterwards. `pin` keeps what was learnt at the first connection. Raises InvalidRequest and, for
@@ -34,10 +44,15 @@ class DeploymentRegistry:
         if kind == "standalone":
             return OneDeployment(self._standalone)
         if kind == "ssh":
+            from app.deployments.ssh import SshDeployment, server_of
+
             return OneDeployment(SshDeployment(server_of(place.configuration), pin))
         if kind == "docker":
-            return DockerSite(self._engine, place.domain_name, place.configuration)
+            from app.deployments.docker_site import DockerSite
+
+            return DockerSite(self._docker(), place.domain_name, place.configuration)
         raise InvalidRequest(f"Deployment type {kind!r} is not supported", field="deployment")
 
     async def close(self) -> None:
-        await self._engine.close()
+        if self._engine is not None:
+            await self._engine.close()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.deployments.base import Deployment
 
+#: Keeps what was learnt at the first connection in the domain's setting.
+Pin = Callable[[dict[str, Any]], Awaitable[None]]
 Role = Literal["files", "database", "mail"]
 
 

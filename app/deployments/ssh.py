@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from app.archives.streams import CHUNK
 from app.deployments.base import User
 from app.deployments.remote import Channel, RemoteDeployment
+from app.deployments.site import Pin
 from app.errors import (
     DeploymentKeyMismatch,
     DeploymentRefused,
@@ -30,7 +31,6 @@ from app.ssh import SshAccount, connect
 if TYPE_CHECKING:
     from asyncssh import SSHClientConnection
 
-Pin = Callable[[dict[str, Any]], Awaitable[None]]
 #: Of one connection; sshd's MaxSessions is 10, and a kill needs one.
 _SESSIONS = 8
 _SUDO = ("sudo", "-n", "--")
