@@ -104,7 +104,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             async with database.transaction() as session:
                 await DomainRepository(session).remember(domain_id, found)
 
-        deployments = DeploymentRegistry(settings.deployments.docker_url)
+        deployments = DeploymentRegistry(settings.deployments.docker_url, settings.deployments.kubeconfig)
         components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server)
         runner = OperationRunner(
             database,

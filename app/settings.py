@@ -39,8 +39,10 @@ class SitesSettings(BaseModel):
 
 
 class DeploymentSettings(BaseModel):
-    """`docker_url`: the engine whose containers sites run in, unix:///path or tcp://host:port."""
+    """`docker_url`: the engine whose containers sites run in, unix:///path or tcp://host:port. `kubeconfig`: of the
+    cluster whose pods sites run in; None: the one that this service runs in, if any."""
 
+    kubeconfig: Path | None = None
     docker_url: str = Field("unix:///var/run/docker.sock", pattern=r"^(unix:///|tcp://)[^\s]+$")
 
 

@@ -17,7 +17,7 @@ from demo.servers import free_port
 from demo.storage_servers import wait_for
 
 _SUDOER = "liberu-sudo"
-_SUDOERS = Path("/etc/sudoers.d/liberu-test")
+_SUDOERS = Path(f"/etc/sudoers.d/liberu-test-{os.getpid()}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from demo.service import ROOT
 
 
 def test_no_sdk_is_imported_at_start() -> None:
-    sdks = ("asyncssh", "aiobotocore", "aiohttp", "aioftp", "aiodocker")
+    sdks = ("asyncssh", "aiobotocore", "aiohttp", "aioftp", "aiodocker", "kubernetes_asyncio")
     program = (
         "import sys, app.main, app.cli; app.main.create_app();"
         f"print([name for name in {sdks} if name in sys.modules])"

@@ -16,6 +16,7 @@ from app.errors import DeploymentError, DeploymentUnreachable, TargetAmbiguous, 
 
 if TYPE_CHECKING:
     from app.deployments.docker import Engine
+    from app.deployments.kubernetes import Cluster
 
 #: What a cloud's firmware calls itself in /sys/class/dmi/id.
 _CLOUDS = {
@@ -50,11 +51,20 @@ class Chosen:
 
 
 class DeploymentDetector:
-    """`engine`: makes the client of the Docker engine at `docker_url` when it is needed. `root`: of the file system
-    this service sees; tests give another."""
+    """`engine` and `cluster` make the clients of the Docker engine at `docker_url` and of the cluster of `kubeconfig`
+    when they are needed. `root`: of the file system this service sees; tests give another."""
 
-    def __init__(self, engine: Callable[[], Engine], docker_url: str, root: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        docker_url: str,
+        cluster: Callable[[], Cluster],
+        kubeconfig: Path | None,
+        root: Path = Path("/"),
+    ) -> None:
         self._engine = engine
+        self._cluster = cluster
+        self._kubeconfig = kubeconfig
         self._docker_url = docker_url
         self._root = root
 
@@ -128,11 +138,11 @@ class DeploymentDetector:
         wanted = place.configuration.get("type", "auto")
         if wanted != "auto":
             return Detection(wanted, "the domain's own setting")
-        docker = await self._docker(place)
+        kubernetes, docker = await self._kubernetes(place), await self._docker(place)
         here = await asyncio.to_thread(self._standalone, place)
-        if place.document_root is None and place.mail_path is None and not docker.found:
+        if place.document_root is None and place.mail_path is None and not (docker.found or kubernetes.found):
             here = Probe("standalone", True, "it has no folder: its databases are reached from this machine")
-        probes = [Probe("kubernetes", False, "no cluster is configured"), docker, here]
+        probes = [kubernetes, docker, here]
         found = [probe for probe in probes if probe.found]
         if len(found) == 1:
             return Detection(found[0].type, found[0].reason, probes)
@@ -152,6 +162,22 @@ class DeploymentDetector:
         if any(probe.found for probe in found.probes):
             raise TargetAmbiguous(message)
         raise TargetMissing(f"{message}: " + "; ".join(f"{probe.type}: {probe.reason}" for probe in found.probes))
+
+    async def _kubernetes(self, place: DomainPlace) -> Probe:
+        if self._kubeconfig is None and self._in_cluster() is None:
+            return Probe("kubernetes", False, "no kubeconfig is set, and this service runs in no cluster")
+        from app.deployments.kubernetes_site import KubernetesSite
+
+        site = KubernetesSite(self._cluster(), place.domain_name, place.configuration)
+        try:
+            async with asyncio.timeout(_SECONDS):
+                pods = await site.pods("files")
+        except (DeploymentError, TimeoutError) as error:
+            return Probe("kubernetes", False, str(error) or "the cluster does not answer")
+        if not pods:
+            return Probe("kubernetes", False, "no pod matches the domain's namespace and selector")
+        names = ", ".join(pod.metadata.name for pod in pods[:5])
+        return Probe("kubernetes", True, f"pods that match: {names}")
 
     async def _docker(self, place: DomainPlace) -> Probe:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.deployments.detector import DeploymentDetector
@@ -11,16 +12,27 @@ from app.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from app.deployments.docker import Engine
+    from app.deployments.kubernetes import Cluster
 
 
 class DeploymentRegistry:
-    """`docker_url`: the engine of sites that run in containers; asked when one is needed."""
+    """`docker_url`: the engine of sites that run in containers, `kubeconfig`: the cluster of those in pods, None for
+    the one that we run in; each is asked when it is needed."""
 
-    def __init__(self, docker_url: str) -> None:
+    def __init__(self, docker_url: str, kubeconfig: Path | None = None) -> None:
         self._docker_url = docker_url
+        self._kubeconfig = kubeconfig
         self._engine: Engine | None = None
+        self._cluster: Cluster | None = None
         self._standalone = StandaloneDeployment()
-        self.detector = DeploymentDetector(self._docker, docker_url)
+        self.detector = DeploymentDetector(self._docker, docker_url, self._kubernetes, kubeconfig)
+
+    def _kubernetes(self) -> Cluster:
+        from app.deployments.kubernetes import Cluster
+
+        if self._cluster is None:
+            self._cluster = Cluster(self._kubeconfig)
+        return self._cluster
 
     def _docker(self) -> Engine:
         from app.deployments.docker import Engine
@@ -51,8 +63,14 @@ class DeploymentRegistry:
             from app.deployments.docker_site import DockerSite
 
             return DockerSite(self._docker(), place.domain_name, place.configuration)
+        if kind == "kubernetes":
+            from app.deployments.kubernetes_site import KubernetesSite
+
+            return KubernetesSite(self._kubernetes(), place.domain_name, place.configuration)
         raise InvalidRequest(f"Deployment type {kind!r} is not supported", field="deployment")
 
     async def close(self) -> None:
         if self._engine is not None:
             await self._engine.close()
+        if self._cluster is not None:
+            await self._cluster.close()

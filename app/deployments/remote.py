@@ -79,11 +79,13 @@ class RemoteDeployment(Deployment):
     """What all deployments share whose commands run elsewhere.
 
     `prefix`: put before every command, as sudo is. `native_users`: `open` can run a command as another user in a
-    folder that this user may not enter; elsewhere the wrapper does it.
+    folder that this user may not enter; elsewhere the wrapper does it. `drains`: input that a command leaves unread
+    must be read all the same.
     """
 
     prefix: tuple[str, ...] = ()
     native_users = False
+    drains = False
 
     def __init__(self) -> None:
         self._tree = RemoteTree(self)
@@ -179,7 +181,7 @@ class _Command:
         self._cwd = None if cwd is None else _normal(cwd)
         self._native = user if deployment.native_users else None
         who = "" if user is None or self._native else f"{user.uid}:{user.gid}"
-        flags = ["1" if flag else "0" for flag in (self._native is not None, watched)]
+        flags = ["1" if flag else "0" for flag in (self._native is not None, watched, deployment.drains)]
         wrapped = ["sh", "-c", _WRAPPER, "sh", self._cwd or "", *flags, who, *argv]
         self._argv = [
             *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent", *wrapped,
@@ -232,9 +234,20 @@ class _Command:
             if len(held) > _TRAILER:
                 yield held[:-_TRAILER]
                 held = held[-_TRAILER:]
-        self._trailer = held
+            self._trailer = held
+            if self._feeder is not None and self._status():
+                await self._stop_feeding()
         if held and not self._status():
             yield held
+
+    async def _stop_feeding(self) -> None:
+        """The command has ended, whatever of its input is left."""
+        feeder = self._feeder
+        if feeder is not None and not feeder.done():
+            feeder.cancel()
+            await asyncio.wait({feeder})
+            if self._channel is not None:
+                await self._channel.send_end()
 
     def _status(self) -> str | None:
         """The trailer's, as text."""
@@ -246,7 +259,7 @@ class _Command:
     async def ended(self) -> tuple[int, str]:
         """Status and stderr. Raises the input's error, StreamCut, TargetMissing, ToolMissing."""
         status = self._status()
-        if self._feeder is not None and (status is None or self._feeder.done()):
+        if self._feeder is not None and not self._feeder.cancelled() and (status is None or self._feeder.done()):
             # It has an error of its own, or is about to learn that nobody listens.
             async with asyncio.timeout(_KILL_SECONDS):
                 await self._feeder
@@ -275,7 +288,10 @@ class _Command:
             )
         if "liberu-no-user" in stderr:
             self._finished = True
-            return ToolMissing("Neither setpriv (util-linux) nor chroot (coreutils) is there to change the user with")
+            return ToolMissing(
+                "Neither setpriv (util-linux) nor chroot (coreutils) is there to change the user with, nor is its "
+                "account for su"
+            )
         if self._group() is None:
             return ToolMissing(f"The other end cannot run sh and env: {stderr[-1000:] or 'it gave no reason'}")
         return StreamCut(

@@ -16,9 +16,7 @@ staging() {
 """
 
 STATUS = r"""
-set -- $(stat -c '%u %g %d' .) $(stat -c %d ..) $(df -Pk . | tail -n 1)
-# uid gid device, the parent's device, then df: file system, blocks, used, available (its names hold no blanks)
-eval "echo $1 $2 $3 $4 \${$(($# - 2))}"
+echo $(stat -c '%u %g %d' .) $(stat -c %d ..) $(stat -f -c '%a %S' .)
 """
 
 IS_GNU_FIND = r"""

@@ -42,8 +42,8 @@ class RemoteTree(SiteTree):
 
     async def status(self, path: str) -> TreeStatus:
         found = await self._script(scripts.STATUS, path)
-        uid, gid, device, above, free = found.stdout.split()
-        return TreeStatus(int(uid), int(gid), device != above, int(free) * 1024)
+        uid, gid, device, above, blocks, size = found.stdout.split()
+        return TreeStatus(int(uid), int(gid), device != above, int(blocks) * int(size))
 
     async def swap_mode(self, path: str) -> SwapMode:
         """Exchanging two folders in one step needs renameat2, which no usual tool offers."""

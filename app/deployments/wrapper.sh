@@ -1,9 +1,14 @@
 # Runs one command at a site's end for RemoteDeployment. POSIX sh: dash, bash, busybox.
-# sh -c THIS sh CWD ENTERED WATCHED USER COMMAND...; stdin: a nonce, NAME=value lines, an empty line, then the command's input.
+# sh -c THIS sh CWD ENTERED WATCHED DRAINS USER COMMAND...; stdin: a nonce, NAME=value lines, an empty line, then the command's input.
 IFS= read -r nonce || exit 125
 while IFS= read -r line && [ -n "$line" ]; do export "$line"; done
-cwd=$1 entered=$2 watched=$3 user=$4
-shift 4
+cwd=$1 entered=$2 watched=$3 drains=$4 user=$5
+shift 5
+account() {
+  while IFS=: read -r name secret uid gid rest; do
+    if [ "$uid:$gid" = "$1" ]; then echo "$name" && return; fi
+  done </etc/passwd
+}
 group() { echo "liberu-group $5" >&2; }
 IFS= read -r line <"/proc/$$/stat" && group $line
 if [ -n "$cwd" ]; then
@@ -15,6 +20,8 @@ if [ -n "$user" ] && [ "$user" != "$(id -u):$(id -g)" ]; then
     set -- setpriv "--reuid=${user%:*}" "--regid=${user#*:}" --clear-groups -- "$@"
   elif chroot --skip-chdir --userspec=0:0 / true 2>/dev/null; then
     set -- chroot --skip-chdir --groups= "--userspec=$user" / "$@"
+  elif name=$(account "$user") && [ -n "$name" ]; then
+    set -- su -p -s /bin/sh -c 'exec "$@"' -- "$name" sh "$@"
   else
     echo liberu-no-user >&2
     exit 125
@@ -36,4 +43,6 @@ else
   status=$?
 fi
 printf 'liberu-end %s %03d\n' "$nonce" "$status"
+# A kubelet loses the end of a command that leaves input unread: the other side ends it when it has seen the line above.
+if [ "$drains" = 1 ] && [ "$watched" = 0 ]; then cat >/dev/null; fi
 exit "$status"

@@ -87,8 +87,30 @@ class SshDeployment(Model):
     sudo: bool = False
 
 
+_DNS = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
+_SELECTOR = r"^[A-Za-z0-9_./-]+=[A-Za-z0-9_.-]*(,[A-Za-z0-9_./-]+=[A-Za-z0-9_.-]*)*$"
+KubernetesName = Annotated[str, Field(pattern=_DNS, max_length=253)]
+Selector = Annotated[str, Field(pattern=_SELECTOR, max_length=1000)]
+
+
+class KubernetesDeployment(Model):
+    """Pods by namespace and label selector; what is left out is where the panel puts a domain:
+    `hosting-<name with dashes>`, `app=<name>`, `app=<name>-db`, `app=dovecot`, the Secret `<name>-credentials`."""
+
+    type: Literal["kubernetes"]
+    namespace: KubernetesName | None = None
+    selector: Selector | None = None
+    container: ContainerName | None = None
+    database_selector: Selector | None = None
+    database_container: ContainerName | None = None
+    mail_selector: Selector | None = None
+    mail_container: ContainerName | None = None
+    credentials_secret: KubernetesName | None = None
+
+
 DeploymentConfig = Annotated[
-    AutoDeployment | StandaloneDeployment | DockerDeployment | SshDeployment, Discriminator("type")
+    AutoDeployment | StandaloneDeployment | DockerDeployment | KubernetesDeployment | SshDeployment,
+    Discriminator("type"),
 ]
 DEPLOYMENT_SECRETS = {"password", "private_key", "passphrase"}
 

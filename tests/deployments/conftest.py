@@ -14,12 +14,16 @@ import pytest
 
 from app.deployments.base import Deployment
 from app.deployments.docker import DockerDeployment, Engine
+from app.deployments.kubernetes import Cluster, KubernetesDeployment
 from app.deployments.ssh import SshDeployment, server_of
 from app.deployments.standalone import StandaloneDeployment
 from demo.docker_engine import DockerEngine, busybox_root, docker_engine, gnu_root
+from demo.kubernetes_double import ClusterDouble, Pod, cluster_double
 from demo.ssh_servers import SshHost, ssh_host
 
-PLACES = ["standalone", "ssh", "ssh-sudo", "docker-gnu", "docker-busybox"]
+PLACES = [
+    "standalone", "ssh", "ssh-sudo", "docker-gnu", "docker-busybox", "kubernetes-gnu", "kubernetes-busybox",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +55,18 @@ def ssh() -> Iterator[SshHost]:
 def ssh_sudo() -> Iterator[SshHost]:
     with ssh_host(sudo=True) as host:
         yield host
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ClusterDouble]:
+    """With a pod of GNU tools and one of busybox."""
+    with cluster_double() as started:
+        for kind, make in (("gnu", gnu_root), ("busybox", busybox_root)):
+            root = started.root(kind)
+            make(root)
+            started.mount(root)
+            started.pods.append(Pod("hosting", kind, {"app": kind}, {"web": root}))
+        yield started
 
 
 async def _forget(found: dict[str, Any]) -> None:
@@ -87,6 +103,15 @@ async def opened(kind: str, request: pytest.FixtureRequest) -> AsyncGenerator[De
             yield deployment
         finally:
             await deployment.close()
+    elif kind.startswith("kubernetes"):
+        double: ClusterDouble = request.getfixturevalue("cluster")
+        reached = Cluster(double.kubeconfig())
+        made = KubernetesDeployment(reached, "hosting", kind.partition("-")[2], "web")
+        try:
+            await made.prepare()
+            yield made
+        finally:
+            await reached.close()
     else:
         started: DockerEngine = request.getfixturevalue("engine")
         container = request.getfixturevalue("containers")[kind]
@@ -101,7 +126,7 @@ async def opened(kind: str, request: pytest.FixtureRequest) -> AsyncGenerator[De
 async def place(request: pytest.FixtureRequest) -> AsyncGenerator[Place, None]:
     async with opened(request.param, request) as deployment:
         with ExitStack() as stack:
-            if request.param.startswith("docker"):
+            if request.param.startswith(("docker", "kubernetes")):
                 made = await deployment.run(["mktemp", "-d", "/tmp/site.XXXXXX"])
                 folder = made.stdout.decode().strip()
             else:

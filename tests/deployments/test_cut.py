@@ -15,12 +15,14 @@ from app.archives.store import BackupStore
 from app.components.files import FilesComponent, FilesTarget
 from app.deployments.base import Deployment, User
 from app.deployments.docker import DockerDeployment, Engine
+from app.deployments.kubernetes import Cluster, KubernetesDeployment
 from app.deployments.remote import Channel, RemoteDeployment
 from app.deployments.ssh import SshDeployment, server_of
 from app.errors import DeploymentError, StreamCut
 from app.security.signing import Signer
 from app.storage.memory import MemoryDriver
 from demo.docker_engine import DockerEngine
+from demo.kubernetes_double import ClusterDouble
 from demo.servers import free_port
 from demo.ssh_servers import SshHost
 from tests.deployments.conftest import _forget
@@ -39,6 +41,14 @@ async def over_a_line(kind: str, request: pytest.FixtureRequest, folder: Path) -
         async with cutting_proxy(str(host.configuration["port"]), str(port)) as line:
             yield line, lambda: SshDeployment(server, _forget)
         return
+    if kind == "kubernetes-gnu":
+        double: ClusterDouble = request.getfixturevalue("cluster")
+        port = free_port()
+        reached = Cluster(double.kubeconfig(port))
+        async with cutting_proxy(str(double.port), str(port)) as line:
+            yield line, lambda: KubernetesDeployment(reached, "hosting", "gnu", "web")
+            await reached.close()
+        return
     started: DockerEngine = request.getfixturevalue("engine")
     container = request.getfixturevalue("containers")[kind]
     path = str(folder / "proxy.sock")
@@ -49,7 +59,7 @@ async def over_a_line(kind: str, request: pytest.FixtureRequest, folder: Path) -
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", ["ssh", "docker-gnu"])
+@pytest.mark.parametrize("kind", ["ssh", "docker-gnu", "kubernetes-gnu"])
 async def test_a_cut_stream_makes_no_backup(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, compressor: Compressor, signer: Signer
 ) -> None:
@@ -70,7 +80,7 @@ async def test_a_cut_stream_makes_no_backup(
                 line.limit = None
                 await deployment.close()
 
-        site = "/tmp/cut" if kind.startswith("docker") else str(tmp_path / "cut")
+        site = "/tmp/cut" if kind != "ssh" else str(tmp_path / "cut")
         maker = opened()
         script = 'mkdir -p "$1" && cd "$1" && for i in 1 2 3 4 5 6; do head -c 60000 /dev/urandom >file$i; done'
         await maker.run(["sh", "-c", script, "sh", site])
@@ -81,7 +91,7 @@ async def test_a_cut_stream_makes_no_backup(
         whole = line.most
         await disk.delete("a/01-files.tar.zst")
         # How output is cut into frames differs a little from run to run, and SSH says good-bye after the last byte.
-        first, last = whole - 350_000 if kind == "ssh" else 1, whole - 3000
+        first, last = 1 if kind == "docker-gnu" else whole - 350_000, whole - 3000
         rng = random.Random(os.environ.get("SEED", "cut"))
         for _ in range(OFFSETS):
             limit = rng.randint(first, last)

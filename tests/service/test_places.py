@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from demo.docker_engine import gnu_root
 from demo.docker_site import DockerPlace, docker_site
+from demo.kubernetes_double import TOKEN, Pod, cluster_double
 from demo.sample_databases import SampleMariadb, SamplePostgresql
 from demo.sample_files import differences, make_site, snapshot
 from demo.sample_mail import ADDRESSES, SampleMail
@@ -171,3 +173,51 @@ def test_where_a_domain_runs_is_found_out_and_told(
     domain = service.call("GET", "/api/domains?search=both")["data"][0]
     refused = service.backup(domain)
     assert (refused["status"], refused["operation"]["error_code"]) == ("failed", "target_ambiguous")
+
+
+def test_pods(folder: Path) -> None:
+    with cluster_double() as cluster, mariadb_server() as mariadb:
+        root = cluster.root("web")
+        gnu_root(root)
+        cluster.mount(root)
+        name = NAME.replace(".", "-")
+        for app, pod in ((name, "web-1"), ("dovecot", "dovecot-0")):
+            cluster.pods.append(Pod(f"hosting-{name}", pod, {"app": app}, {"web": root}))
+        inside, mail = root / "site/public_html", SampleMail(root / f"mail/{NAME}", SITE_UID)
+        make_site(inside, files=200, large=3 << 20, uid=SITE_UID)
+        shop = SampleMariadb(mariadb)
+        service = Service(folder, LIBERU_DEPLOYMENTS__KUBECONFIG=str(cluster.kubeconfig()))
+        service.start()
+        try:
+            body = {
+                "domain_name": NAME, "document_root": "/site/public_html", "mail_path": f"/mail/{NAME}",
+                "databases": [shop.row], "mailboxes": [{"email_address": address} for address in ADDRESSES],
+                "deployment": {"type": "kubernetes"},
+            }  # fmt: skip
+            domain = service.call("POST", "/api/domains", 201, json=body)
+            before = snapshot(inside), shop.checksum(), mail.messages()
+            backup = service.backup(domain, "full")
+            assert backup["status"] == "completed", backup
+            shutil.rmtree(inside / "d01")
+            shop.damage(), mail.damage()
+            ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+            assert ended["status"] == "completed", ended
+            service.until(lambda: list(inside.glob(".liberu-restore-*")), lambda found: not found)
+            assert differences(before[0], snapshot(inside)) == []
+            assert shop.checksum() == before[1]
+            assert before[2].items() <= mail.messages().items()
+
+            sniffed = service.call("POST", "/api/domains", 201, json={
+                "domain_name": "other.example.com", "document_root": str(folder / "nowhere"),
+            })  # fmt: skip
+            found = service.call("POST", f"/api/domains/{sniffed['id']}/detect-deployment")
+            assert "no pod matches" in found["probes"][0]["reason"]
+            cluster.pods.append(Pod("hosting-other-example-com", "p", {"app": "other-example-com"}, {"web": root}))
+            found = service.call("POST", f"/api/domains/{sniffed['id']}/detect-deployment")
+            assert (found["type"], found["reason"]) == ("kubernetes", "pods that match: p")
+            cluster.denied = {"list pods"}
+            denied = service.backup(domain, "files")
+            assert (denied["status"], denied["components"][0]["error_code"]) == ("failed", "deployment_refused")
+            assert TOKEN.encode() not in everything(service)
+        finally:
+            service.stop()

@@ -1,0 +1,221 @@
+"""Sites in pods of a Kubernetes cluster.
+
+Sources: the Kubernetes API (pods, pods/exec, secrets); its WebSocket subprotocols v5.channel.k8s.io and
+v4.channel.k8s.io (KEP-4006): a frame is one channel byte and its payload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from kubernetes_asyncio import client, config
+from kubernetes_asyncio.client.exceptions import ApiException
+from kubernetes_asyncio.stream import WsApiClient
+
+from app.deployments.base import User
+from app.deployments.remote import Channel, RemoteDeployment
+from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, TargetMissing
+
+_STDIN, _STDOUT, _STDERR, _STATUS = range(4)
+_CLOSE_STDIN = b"\xff\x00"
+_V5 = "v5.channel.k8s.io"
+_OFFERED = f"{_V5}, v4.channel.k8s.io"
+_TIMEOUT = 30
+#: A silent peer is found out by TCP: a WebSocket heartbeat kills the stream of a slow consumer.
+_KEEPALIVE = ((socket.SO_KEEPALIVE, 1),)
+_KEEPALIVE_TCP = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+
+
+@contextmanager
+def mapped(what: str, verb: str) -> Iterator[None]:
+    """`verb`: what RBAC must allow, for the message of a refusal."""
+    try:
+        yield
+    except ApiException as error:
+        raise _explained(what, verb, int(error.status or 0), str(error.reason or "")) from error
+    except aiohttp.WSServerHandshakeError as error:
+        raise _explained(what, verb, error.status, error.message) from error
+    except (config.ConfigException, ValueError) as error:
+        raise DeploymentRefused(f"{what}: the cluster's configuration cannot be used ({error})") from error
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        reason = str(error) or type(error).__name__
+        raise DeploymentUnreachable(f"{what}: the cluster does not answer ({reason})") from error
+
+
+def _explained(what: str, verb: str, status: int, reason: str) -> DeploymentError:
+    if status == 401:
+        return DeploymentRefused(f"{what}: the cluster refuses the credentials; check the kubeconfig")
+    if status == 403:
+        return DeploymentRefused(f"{what}: the cluster denies `{verb}`; allow it (deploy/kubernetes-rbac.yaml)")
+    if status in (404, 410):
+        return TargetMissing(f"{what}: it is not there (any more)")
+    if status == 400:
+        return TargetMissing(f"{what}: the pod has no such container, or it does not run")
+    if status == 429 or status >= 500:
+        return DeploymentUnreachable(f"{what}: the cluster is busy or failing ({status} {reason})")
+    return DeploymentError(f"{what}: the cluster refused ({status} {reason})")
+
+
+class Cluster:
+    """Of a kubeconfig file, or the one that this service runs in."""
+
+    def __init__(self, kubeconfig: Path | None) -> None:
+        self._kubeconfig = kubeconfig
+        self._lock = asyncio.Lock()
+        self._clients: list[Any] = []
+        self._configuration: client.Configuration | None = None
+
+    async def _configured(self) -> client.Configuration:
+        async with self._lock:
+            if self._configuration is None:
+                found = client.Configuration()
+                if self._kubeconfig is not None:
+                    await config.load_kube_config(
+                        str(self._kubeconfig), client_configuration=found, persist_config=False
+                    )
+                else:
+                    config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
+                self._configuration = found
+            return self._configuration
+
+    async def core(self) -> client.CoreV1Api:
+        """Close nothing: the cluster does."""
+        made = client.ApiClient(await self._configured())
+        self._clients.append(made)
+        return client.CoreV1Api(made)
+
+    async def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str]) -> Any:
+        """A WebSocket on which `argv` runs."""
+        made = WsApiClient(await self._configured())
+        try:
+            api: Any = client.CoreV1Api(made)  # its annotations know nothing of WebSockets
+            request = await api.connect_get_namespaced_pod_exec(
+                pod, namespace, command=list(argv), container=container, stdin=True, stdout=True, stderr=True,
+                tty=False, _preload_content=False, _headers={"sec-websocket-protocol": _OFFERED},
+            )  # fmt: skip
+            return await request, made
+        except BaseException:
+            await made.close()
+            raise
+
+    async def close(self) -> None:
+        for made in self._clients:
+            await made.close()
+        self._clients = []
+
+
+class KubernetesDeployment(RemoteDeployment):
+    """Commands in one container of one pod, as whoever it runs as."""
+
+    kind = "kubernetes"
+    drains = True
+
+    def __init__(self, cluster: Cluster, namespace: str, pod: str, container: str) -> None:
+        super().__init__()
+        self._cluster = cluster
+        self._namespace = namespace
+        self._pod = pod
+        self._container = container
+        self._root: bool | None = None
+
+    @property
+    def privileged(self) -> bool:
+        if self._root is None:
+            raise RuntimeError("prepare() comes first")
+        return self._root
+
+    async def prepare(self) -> None:
+        if self._root is None:
+            self._root = (await self.run(["id", "-u"], timeout=_TIMEOUT)).stdout.strip() == b"0"
+
+    async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
+        what = f"Running {argv[0]} in {self._namespace}/{self._pod} ({self._container})"
+        with mapped(what, "get and create on pods/exec"):
+            async with asyncio.timeout(_TIMEOUT):
+                made, owner = await self._cluster.exec(self._namespace, self._pod, self._container, argv)
+        return _ExecChannel(made, owner, what)
+
+
+class _ExecChannel(Channel):
+    def __init__(self, websocket: Any, owner: Any, what: str) -> None:
+        super().__init__()
+        self._websocket = websocket
+        self._owner = owner
+        self._what = what
+        self._v5 = websocket._response.headers.get("Sec-WebSocket-Protocol") == _V5  # aiohttp's own says None
+        self._ahead = b""
+        self._ended = False
+        connected = websocket.get_extra_info("socket")
+        if connected is not None:
+            with suppress(OSError):
+                for option, value in _KEEPALIVE:
+                    connected.setsockopt(socket.SOL_SOCKET, option, value)
+                for option, value in _KEEPALIVE_TCP:
+                    connected.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    async def send(self, data: bytes) -> None:
+        await self._send(bytes([_STDIN]) + data)
+
+    async def _send(self, frame: bytes) -> None:
+        try:
+            await self._websocket.send_bytes(frame)
+        except (aiohttp.ClientError, OSError) as error:
+            raise BrokenPipeError(str(error)) from error
+
+    async def send_end(self) -> None:
+        if not self._v5:
+            raise DeploymentError(
+                f"{self._what}: this cluster speaks only v4 of the exec protocol, which cannot end a command's "
+                "input; a restore needs Kubernetes 1.30 or newer"
+            )
+        with suppress(BrokenPipeError):
+            await self._send(_CLOSE_STDIN)
+
+    async def answer(self) -> None:
+        while not self.answered and not self._ahead and not self._ended:
+            self._ahead = await self._frame()
+
+    async def receive(self) -> bytes:
+        stdout, self._ahead = self._ahead, b""
+        while not stdout and not self._ended:
+            stdout = await self._frame()
+        return stdout
+
+    async def _frame(self) -> bytes:
+        """The next frame: its payload when it is stdout."""
+        message = await self._websocket.receive()
+        if message.type is not aiohttp.WSMsgType.BINARY:
+            self._ended = True  # closed, for whatever reason: only the trailer proves an end
+            return b""
+        if not message.data:
+            return b""
+        channel, payload = message.data[0], message.data[1:]
+        if channel == _STDERR:
+            self.complain(payload)
+        elif channel == _STATUS:
+            self.complain(_problem(payload))
+        return bytes(payload) if channel == _STDOUT else b""
+
+    async def close(self) -> None:
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(5):
+                await self._websocket.close()
+        await self._owner.close()
+
+
+def _problem(status: bytes) -> bytes:
+    """Why a command could not be started; nothing for one that ended by itself, whose trailer tells."""
+    try:
+        found = json.loads(status)
+        if found.get("status") == "Success" or found.get("reason") == "NonZeroExitCode":
+            return b""
+        return f"{found.get('message', '')}\n".encode()
+    except (ValueError, AttributeError):
+        return b"a status that cannot be read\n"

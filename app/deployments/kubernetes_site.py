@@ -1,0 +1,116 @@
+"""The pods of one domain, found by namespace and label selector; never by a fixed name."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from app.deployments.base import Deployment
+from app.deployments.docker_site import account_in
+from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
+from app.deployments.site import DatabaseAccount, Role, Site
+from app.errors import DeploymentError, TargetAmbiguous, TargetMissing
+
+#: The panel's containers by role; without one of them a pod's only container is taken.
+_CONTAINERS: dict[Role, tuple[str, ...]] = {
+    "files": ("php-fpm", "nginx", "web"),
+    "database": ("mysql", "mariadb", "postgresql", "postgres"),
+    "mail": ("dovecot",),
+}
+
+
+def defaults(domain: str, configuration: dict[str, Any]) -> dict[str, str]:
+    """Where the panel puts a domain, unless its setting says otherwise."""
+    name = domain.replace(".", "-")
+    found = {
+        "namespace": f"hosting-{name}",
+        "selector": f"app={name}",
+        "database_selector": f"app={name}-db",
+        "mail_selector": "app=dovecot",
+        "credentials_secret": f"{name}-credentials",
+    }
+    return found | {key: str(value) for key, value in configuration.items() if key in found and value}
+
+
+class KubernetesSite(Site):
+    kind = "kubernetes"
+
+    def __init__(self, cluster: Cluster, domain: str, configuration: dict[str, Any]) -> None:
+        self._cluster = cluster
+        self._domain = domain
+        self._configuration = configuration
+        self._where = defaults(domain, configuration)
+        self._open: dict[Role, KubernetesDeployment] = {}
+
+    async def pods(self, role: Role) -> list[Any]:
+        """Those that match, ready ones first. Raises DeploymentError."""
+        selector = self._where["selector" if role == "files" else f"{role}_selector"]
+        namespace = self._where["namespace"]
+        with mapped(f"Listing pods of {namespace}", "list on pods"):
+            core = await self._cluster.core()
+            found = await core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=30)
+        return sorted(found.items, key=lambda pod: (not _ready(pod), pod.metadata.name))
+
+    async def _chosen(self, role: Role) -> tuple[str, str]:
+        """Pod and container. Raises TargetMissing, TargetAmbiguous."""
+        pods = await self.pods(role)
+        selector = self._where["selector" if role == "files" else f"{role}_selector"]
+        where = f"namespace {self._where['namespace']}, selector {selector}"
+        running = [pod for pod in pods if pod.status.phase == "Running"]
+        if not running:
+            state = f"{pods[0].metadata.name} is {pods[0].status.phase}" if pods else "none matches"
+            raise TargetMissing(f"{self._domain} has no running pod for its {role} ({where}): {state}")
+        pod = running[0]
+        names = [container.name for container in pod.spec.containers]
+        wanted = self._configuration.get("container" if role == "files" else f"{role}_container")
+        if wanted:
+            if wanted not in names:
+                raise TargetMissing(f"Pod {pod.metadata.name} has no container {wanted}; it has {', '.join(names)}")
+            return pod.metadata.name, wanted
+        known = [name for name in _CONTAINERS[role] if name in names]
+        if known or len(names) == 1:
+            return pod.metadata.name, (known or names)[0]
+        raise TargetAmbiguous(f"Pod {pod.metadata.name} has several containers ({', '.join(names)}): name one")
+
+    async def at(self, role: Role) -> Deployment:
+        """Of several replicas the first ready one: they share what they serve."""
+        if role not in self._open:
+            pod, container = await self._chosen(role)
+            deployment = KubernetesDeployment(self._cluster, self._where["namespace"], pod, container)
+            await deployment.prepare()
+            self._open[role] = deployment
+        return self._open[role]
+
+    async def database_account(self, engine: str) -> DatabaseAccount:
+        """From the domain's Secret; where there is none, from the container's environment."""
+        namespace, name = self._where["namespace"], self._where["credentials_secret"]
+        try:
+            with mapped(f"Reading secret {namespace}/{name}", "get on secrets"):
+                core = await self._cluster.core()
+                secret = await core.read_namespaced_secret(name, namespace, _request_timeout=30)
+        except TargetMissing:
+            return account_in(await self._environment(), engine)
+        data = {key: base64.b64decode(value).decode("utf-8", "replace") for key, value in (secret.data or {}).items()}
+        return account_in(data, engine)
+
+    async def _environment(self) -> dict[str, str]:
+        name, container = await self._chosen("database")
+        for pod in await self.pods("database"):
+            for found in pod.spec.containers:
+                if (pod.metadata.name, found.name) == (name, container):
+                    return {item.name: item.value for item in found.env or [] if item.value is not None}
+        return {}
+
+    async def describe(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for role in _CONTAINERS:
+            try:
+                pod, container = await self._chosen(role)
+                found[role] = {"namespace": self._where["namespace"], "pod": pod, "container": container}
+            except DeploymentError as error:
+                found[role] = {"problem": error.message, "code": error.code}
+        return found
+
+
+def _ready(pod: Any) -> bool:
+    return any(item.type == "Ready" and item.status == "True" for item in pod.status.conditions or [])

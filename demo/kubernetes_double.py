@@ -1,0 +1,277 @@
+"""A stand-in for a Kubernetes API server: the real HTTP and WebSocket protocol, commands run for real in a chroot.
+
+It behaves as a cluster was measured to (Kubernetes 1.36, containerd 2.1), traps included: stdin closes as soon as
+stdout or stderr does; a command that leaves input unread ends without a status; a client that goes away ends nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from demo.servers import free_port
+
+TOKEN = "kubernetes-canary-token"
+_FRAME = 32 << 10
+_TOO_LARGE = 32 << 20
+V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
+
+
+@dataclass
+class Pod:
+    namespace: str
+    name: str
+    labels: dict[str, str]
+    containers: dict[str, Path]  # name → root folder
+    phase: str = "Running"
+    ready: bool = True
+    env: dict[str, str] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "metadata": {"name": self.name, "namespace": self.namespace, "labels": self.labels},
+            "spec": {"containers": [
+                {"name": name, "image": "x", "env": [{"name": k, "value": v} for k, v in self.env.items()]}
+                for name in self.containers
+            ]},
+            "status": {
+                "phase": self.phase,
+                "conditions": [{"type": "Ready", "status": "True" if self.ready else "False"}],
+            },
+        }  # fmt: skip
+
+
+class ClusterDouble:
+    """`protocols`: what it speaks. `denied`: verbs and resources that RBAC denies, as `create pods/exec`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.protocols = [V5, V4]
+        self.denied: set[str] = set()
+        self.pods: list[Pod] = []
+        self.secrets: dict[tuple[str, str], dict[str, str]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="kubernetes double", daemon=True)
+        self._started = threading.Event()
+        self._mounted: list[Path] = []
+
+    def root(self, name: str) -> Path:
+        """A folder for a container's root, with /proc and /dev once `mount` was called."""
+        root = self.folder / name
+        root.mkdir()
+        return root
+
+    def mount(self, root: Path) -> None:
+        for name in ("proc", "dev"):
+            (root / name).mkdir(exist_ok=True)
+            subprocess.run(["mount", "--rbind", f"/{name}", str(root / name)], check=True)
+            subprocess.run(["mount", "--make-rslave", str(root / name)], check=True)
+            self._mounted.append(root / name)
+
+    def kubeconfig(self, port: int | None = None) -> Path:
+        path = self.folder / f"kubeconfig-{port or self.port}"
+        path.write_text(json.dumps({
+            "apiVersion": "v1", "kind": "Config", "current-context": "double",
+            "clusters": [{"name": "double", "cluster": {"server": f"http://127.0.0.1:{port or self.port}"}}],
+            "users": [{"name": "double", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "double", "context": {"cluster": "double", "user": "double"}}],
+        }))  # fmt: skip
+        path.chmod(0o600)
+        return path
+
+    def start(self) -> None:
+        self._thread.start()
+        if not self._started.wait(20):
+            raise AssertionError("the double does not start")
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(20)
+        for path in reversed(self._mounted):
+            subprocess.run(["umount", "-R", "-l", str(path)], check=False)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        runner = web.AppRunner(self._application(), handle_signals=False)
+        self._loop.run_until_complete(runner.setup())
+        self._loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", self.port).start())
+        self._started.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+        pending = asyncio.all_tasks(self._loop)
+        for task in pending:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        self._loop.close()
+
+    def _application(self) -> web.Application:
+        application = web.Application()
+        base = "/api/v1/namespaces/{namespace}"
+        application.router.add_get(f"{base}/pods", self._list)
+        application.router.add_get(f"{base}/pods/{{name}}", self._get)
+        application.router.add_get(f"{base}/secrets/{{name}}", self._secret)
+        application.router.add_get(f"{base}/pods/{{name}}/exec", self._exec)
+        return application
+
+    def _allow(self, request: web.Request, *wanted: str) -> None:
+        if request.headers.get("authorization") != f"Bearer {TOKEN}":
+            raise web.HTTPUnauthorized(text="{}")
+        if self.denied & set(wanted):
+            raise web.HTTPForbidden(text=json.dumps({"message": f"cannot {wanted[0]}"}))
+
+    async def _list(self, request: web.Request) -> web.Response:
+        self._allow(request, "list pods")
+        wanted = dict(part.split("=", 1) for part in request.query.get("labelSelector", "").split(",") if part)
+        found = [
+            pod.document()
+            for pod in self.pods
+            if pod.namespace == request.match_info["namespace"] and wanted.items() <= pod.labels.items()
+        ]
+        return web.json_response({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": found})
+
+    def _find(self, request: web.Request) -> Pod:
+        for pod in self.pods:
+            if (pod.namespace, pod.name) == (request.match_info["namespace"], request.match_info["name"]):
+                return pod
+        raise web.HTTPNotFound(text="{}")
+
+    async def _get(self, request: web.Request) -> web.Response:
+        self._allow(request, "get pods")
+        return web.json_response(self._find(request).document())
+
+    async def _secret(self, request: web.Request) -> web.Response:
+        self._allow(request, "get secrets")
+        key = (request.match_info["namespace"], request.match_info["name"])
+        if key not in self.secrets:
+            raise web.HTTPNotFound(text="{}")
+        data = {name: base64.b64encode(value.encode()).decode() for name, value in self.secrets[key].items()}
+        return web.json_response({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": key[1]}, "data": data})
+
+    async def _exec(self, request: web.Request) -> web.StreamResponse:
+        self._allow(request, "create pods/exec", "get pods/exec")
+        pod = self._find(request)
+        root = pod.containers.get(request.query.get("container", ""))
+        if root is None or pod.phase != "Running":
+            raise web.HTTPBadRequest(text="{}")
+        offered = [name.strip() for name in request.headers.get("sec-websocket-protocol", "").split(",")]
+        if not set(offered) & set(self.protocols):
+            raise web.HTTPForbidden(text="{}")
+        socket = web.WebSocketResponse(protocols=self.protocols, max_msg_size=_TOO_LARGE)
+        await socket.prepare(request)
+        chosen = next(name for name in self.protocols if name in offered)
+        await _Session(socket, root, request.query.getall("command"), v5=chosen == V5).run()
+        return socket
+
+
+class _Session:
+    def __init__(self, socket: web.WebSocketResponse, root: Path, argv: list[str], *, v5: bool) -> None:
+        self._socket = socket
+        self._root = root
+        self._argv = argv
+        self._v5 = v5
+        self._process: Any = None
+        self._gone = False
+        self._unread = 0
+
+    async def run(self) -> None:
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                "chroot", str(self._root), *self._argv, stdin=asyncio.subprocess.PIPE, limit=_FRAME,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            await self._status({"status": "Failure", "reason": "InternalError", "code": 500, "message": str(error)})
+            return
+        await self._send(b"\x01")  # an empty frame comes first
+        reading = asyncio.create_task(self._read())
+        outputs = [
+            asyncio.create_task(self._copy(1, self._process.stdout)),
+            asyncio.create_task(self._copy(2, self._process.stderr)),
+        ]
+        await asyncio.wait(outputs)
+        await self._process.wait()
+        lost = not reading.done() and self._unread > 0
+        reading.cancel()
+        await asyncio.wait({reading})
+        status = self._process.returncode
+        if lost and random.random() < 0.94:  # no status came in 30 of 32 runs
+            await self._close()
+        elif status == 0:
+            await self._status({"status": "Success"})
+        else:
+            status = 128 - status if status < 0 else status
+            await self._status({
+                "status": "Failure", "reason": "NonZeroExitCode",
+                "details": {"causes": [{"reason": "ExitCode", "message": str(status)}]},
+            })  # fmt: skip
+
+    async def _copy(self, channel: int, stream: asyncio.StreamReader) -> None:
+        while data := await stream.read(_FRAME):
+            await self._send(bytes([channel]) + data)
+        self._close_stdin()  # containerd does, at the end of either
+
+    def _close_stdin(self) -> None:
+        with suppress(OSError, RuntimeError):
+            self._process.stdin.close()
+
+    async def _read(self) -> None:
+        try:
+            async for message in self._socket:
+                if message.type is not WSMsgType.BINARY or not message.data:
+                    continue
+                if self._v5 and message.data == b"\xff\x00":
+                    self._close_stdin()
+                elif message.data[0] == 0:
+                    self._unread = len(message.data) - 1
+                    self._process.stdin.write(message.data[1:])
+                    await self._process.stdin.drain()
+                    self._unread = 0
+        except (OSError, RuntimeError):
+            self._unread = 1
+            await asyncio.Event().wait()
+        self._gone = True  # the command runs on; only its stdin has ended
+        self._close_stdin()
+
+    async def _send(self, frame: bytes) -> None:
+        if not self._gone:
+            try:
+                await self._socket.send_bytes(frame)
+            except (OSError, RuntimeError):
+                self._gone = True
+
+    async def _status(self, document: dict[str, Any]) -> None:
+        await self._send(b"\x03" + json.dumps(document).encode())
+        await self._close()
+
+    async def _close(self) -> None:
+        with suppress(OSError, RuntimeError):
+            await self._socket.close(code=random.choice([1000, 1001]))
+
+
+@contextmanager
+def cluster_double() -> Iterator[ClusterDouble]:
+    """Needs root, for chroot."""
+    folder = Path(tempfile.mkdtemp(prefix="liberu-cluster-"))
+    cluster = ClusterDouble(folder)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        if not any(os.path.ismount(root / name) for root in folder.iterdir() for name in ("proc", "dev")):
+            shutil.rmtree(folder, ignore_errors=True)

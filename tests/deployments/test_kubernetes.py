@@ -1,0 +1,160 @@
+"""What a cluster does beyond the contract: refusals, choices, and traps that a naive client falls into."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from app.deployments.kubernetes import Cluster, KubernetesDeployment
+from app.deployments.kubernetes_site import KubernetesSite
+from app.errors import (
+    DeploymentError,
+    DeploymentRefused,
+    DeploymentUnreachable,
+    TargetAmbiguous,
+    TargetMissing,
+    ToolMissing,
+)
+from demo.kubernetes_double import TOKEN, V4, V5, ClusterDouble, Pod
+from demo.servers import free_port
+
+DOMAIN = "shop.example.com"
+
+
+@pytest.fixture
+async def reached(cluster: ClusterDouble) -> AsyncGenerator[Cluster, None]:
+    made = Cluster(cluster.kubeconfig())
+    yield made
+    await made.close()
+
+
+@contextmanager
+def changed(cluster: ClusterDouble, **values: Any) -> Iterator[None]:
+    before = {name: getattr(cluster, name) for name in values}
+    for name, value in values.items():
+        setattr(cluster, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(cluster, name, value)
+
+
+def pod(cluster: ClusterDouble, name: str, app: str, *containers: str, **facts: Any) -> Pod:
+    root = cluster.pods[0].containers["web"]
+    return Pod("hosting-shop-example-com", name, {"app": app}, dict.fromkeys(containers, root), **facts)
+
+
+async def test_refusals_say_what_to_allow(cluster: ClusterDouble, reached: Cluster, tmp_path: Path) -> None:
+    site = KubernetesSite(reached, DOMAIN, {})
+    with changed(cluster, denied={"list pods"}), pytest.raises(DeploymentRefused, match="`list on pods`"):
+        await site.at("files")
+    deployment = KubernetesDeployment(reached, "hosting", "gnu", "web")
+    with changed(cluster, denied={"get pods/exec"}), pytest.raises(DeploymentRefused, match="get and create on pods"):
+        await deployment.run(["true"])
+    with pytest.raises(TargetMissing, match="not there"):
+        await KubernetesDeployment(reached, "hosting", "nothing", "web").run(["true"])
+    with pytest.raises(TargetMissing, match="no such container"):
+        await KubernetesDeployment(reached, "hosting", "gnu", "nothing").run(["true"])
+    for text, error in (
+        (cluster.kubeconfig().read_text().replace(TOKEN, "wrong"), DeploymentRefused),
+        (cluster.kubeconfig(free_port()).read_text(), DeploymentUnreachable),
+        ("no: configuration", DeploymentRefused),
+    ):
+        path = tmp_path / "kubeconfig"
+        path.write_text(text)
+        other = Cluster(path)
+        with pytest.raises(error) as raised:
+            await KubernetesSite(other, DOMAIN, {}).at("files")
+        assert TOKEN not in raised.value.message
+        await other.close()
+
+
+async def test_the_right_pod_and_container_are_chosen(cluster: ClusterDouble, reached: Cluster) -> None:
+    name = "shop-example-com"
+    pods = [
+        *cluster.pods,
+        pod(cluster, "a-starting", name, "php-fpm", "nginx", ready=False),
+        pod(cluster, "b-ready", name, "nginx", "php-fpm"),
+        pod(cluster, f"{name}-db-0", f"{name}-db", "mysql", env={"MYSQL_USER": "fromenv"}),
+        pod(cluster, "many", "other", "one", "two"),
+        pod(cluster, "ended", "batch", "one", phase="Failed"),
+    ]
+    with changed(cluster, pods=pods):
+        site = KubernetesSite(reached, DOMAIN, {})
+        uses = await site.describe()
+        assert (uses["files"]["pod"], uses["files"]["container"]) == ("b-ready", "php-fpm")
+        assert uses["database"]["pod"] == f"{name}-db-0"
+        assert uses["mail"]["code"] == "target_missing"
+        assert (await site.database_account("mysql")).username == "fromenv"
+        secrets = {("hosting-shop-example-com", f"{name}-credentials"): {"MYSQL_USER": "u", "MYSQL_PASSWORD": "p"}}
+        with changed(cluster, secrets=secrets):
+            account = await site.database_account("mysql")
+        assert (account.username, account.password) == ("u", "p")
+        with pytest.raises(TargetAmbiguous, match="one, two"):
+            await KubernetesSite(reached, DOMAIN, {"selector": "app=other"}).at("files")
+        with pytest.raises(TargetMissing, match="it has one, two"):
+            await KubernetesSite(reached, DOMAIN, {"selector": "app=other", "container": "three"}).at("files")
+        with pytest.raises(TargetMissing, match="ended is Failed"):
+            await KubernetesSite(reached, DOMAIN, {"selector": "app=batch"}).at("files")
+
+
+async def test_an_old_cluster_dumps_and_says_that_it_cannot_restore(cluster: ClusterDouble, reached: Cluster) -> None:
+    deployment = KubernetesDeployment(reached, "hosting", "gnu", "web")
+    with changed(cluster, protocols=[V4]):
+        assert (await deployment.run(["echo", "dumped"])).stdout == b"dumped\n"
+        with pytest.raises(DeploymentError, match="v4"):
+            await deployment.run(["cat"], input=b"restored")
+
+
+async def test_an_image_without_a_shell_is_told(cluster: ClusterDouble, reached: Cluster) -> None:
+    empty = cluster.folder / "empty"
+    empty.mkdir(exist_ok=True)
+    pods = [*cluster.pods, Pod("hosting", "bare", {}, {"web": empty})]
+    with changed(cluster, pods=pods), pytest.raises(ToolMissing, match="cannot run sh"):
+        await KubernetesDeployment(reached, "hosting", "bare", "web").run(["true"])
+
+
+async def naive(cluster: ClusterDouble, argv: list[str], content: bytes) -> str | None:
+    """Sends all of stdin, closes it, and believes the status: None when there was none."""
+    query = [("command", word) for word in argv] + [("container", "web"), ("stdin", "true"), ("stdout", "true")]
+    url = f"ws://127.0.0.1:{cluster.port}/api/v1/namespaces/hosting/pods/gnu/exec"
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.ws_connect(url, params=query, protocols=[V5]) as socket,
+    ):
+        for start in range(0, len(content), 1 << 16):
+            await socket.send_bytes(b"\x00" + content[start : start + (1 << 16)])
+        await socket.send_bytes(b"\xff\x00")
+        async for message in socket:
+            if message.data[:1] == b"\x03":
+                return str(message.json()["status"] if message.type is aiohttp.WSMsgType.TEXT else message.data[1:])
+    return None
+
+
+async def test_a_trap_that_cuts_input_and_reports_success(cluster: ClusterDouble, reached: Cluster) -> None:
+    content = bytes(3_000_000)
+    stored = cluster.pods[0].containers["web"] / "tmp/f"
+    said = await naive(cluster, ["dd", "of=/tmp/f", "bs=64k"], content)
+    whole = stored.stat().st_size == len(content)
+    assert not whole or said is None or "Success" in said  # what the naive client sees proves nothing
+    deployment = KubernetesDeployment(reached, "hosting", "gnu", "web")
+    for argv in (["dd", "of=/tmp/f", "bs=64k"], ["sh", "-c", "exec cat >/tmp/f"]):
+        await deployment.run(argv, input=content)
+        assert stored.stat().st_size == len(content)
+
+
+async def test_a_trap_that_loses_the_status(cluster: ClusterDouble, reached: Cluster) -> None:
+    content = bytes(20_000_000)
+    deployment = KubernetesDeployment(reached, "hosting", "gnu", "web")
+    for _ in range(10):
+        result = await deployment.run(["sh", "-c", "head -c 10 >/dev/null; exit 7"], input=content, check=False)
+        assert result.status == 7
+    lost = [await naive(cluster, ["sh", "-c", "head -c 10 >/dev/null; exit 7"], content) for _ in range(10)]
+    assert None in lost, "a client that waits for the status waits in vain"
