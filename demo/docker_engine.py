@@ -89,8 +89,10 @@ def docker_engine() -> Iterator[DockerEngine]:
         yield engine
     finally:
         engine.stop()
-        subprocess.run(["umount", "-R", "-l", str(folder / "data")], capture_output=True, check=False)
-        shutil.rmtree(folder, ignore_errors=True)
+        mounted = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        for path in reversed([path for path in mounted if path.startswith(f"{folder}/")]):
+            subprocess.run(["umount", "-l", path], check=False)
+        shutil.rmtree(folder)
 
 
 def gnu_root(root: Path, programs: Sequence[str] = ()) -> None:

@@ -19,7 +19,15 @@ from app.deployments import remote_scripts as scripts
 from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome, SiteTree, User
 from app.deployments.process import SEARCH_PATH, raise_unless
 from app.deployments.remote_tree import RemoteTree
-from app.errors import DeploymentError, DeploymentUnreachable, InvalidRequest, StreamCut, TargetMissing, ToolMissing
+from app.errors import (
+    DeploymentError,
+    DeploymentRefused,
+    DeploymentUnreachable,
+    InvalidRequest,
+    StreamCut,
+    TargetMissing,
+    ToolMissing,
+)
 
 _WRAPPER = "\n".join(
     line for line in Path(__file__).with_name("wrapper.sh").read_text().splitlines() if line[:1] != "#"
@@ -292,6 +300,8 @@ class _Command:
                 "Neither setpriv (util-linux) nor chroot (coreutils) is there to change the user with, nor is its "
                 "account for su"
             )
+        if self._group() is None and stderr.startswith("sudo:"):
+            return DeploymentRefused(f"sudo does not let this user run commands as root: {stderr[-500:]}")
         if self._group() is None:
             return ToolMissing(f"The other end cannot run sh and env: {stderr[-1000:] or 'it gave no reason'}")
         return StreamCut(
