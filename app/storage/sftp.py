@@ -26,7 +26,7 @@ from app.storage.sftp_connections import SftpConnections
 from app.storage.window import Window, in_order, regrouped
 
 PIECE = 1 << 20
-_IN_FLIGHT = 4  # pieces
+_IN_FLIGHT = 8  # pieces
 _IN_FLIGHT_EACH = 3  # for each of several connections
 _UPLOADS = 32  # at once: servers bound their open files
 _TEMPORARY = ".put-"
