@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -64,13 +64,13 @@ class MirroredStore:
         before_publish: Callable[[], None] = lambda: None,
     ) -> tuple[StoredArchive, list[int]]:
         """As BackupStore.put_component; and the numbers of the stores that have it."""
+        live = self.live
+        if len(live) == 1:
+            ((number, store),) = live.items()
+            return await store.put_component(key, source, recipients, before_publish), [number]
         digests = Digests()
         archive = self.primary.encoded(source, recipients, digests, before_publish)
-        puts = {number: partial(_put, store, key, digests) for number, store in self.live.items()}
-        if len(puts) == 1:
-            ((number, put),) = puts.items()
-            async with aclosing(archive):
-                return await put(archive), [number]
+        puts = {number: partial(store.put_archive, key, digests) for number, store in live.items()}
         stored = self._good(await tee(archive, puts))
         return next(iter(stored.values())), list(stored)
 
@@ -115,7 +115,3 @@ class MirroredStore:
             if isinstance(result, LiberuError):
                 self.drop(number, result)
         return good
-
-
-async def _put(store: BackupStore, key: str, digests: Digests, archive: ByteStream) -> StoredArchive:
-    return await store.put_archive(key, archive, digests)

@@ -58,7 +58,7 @@ class BackupStore:
         """
         digests = Digests()
         async with aclosing(self.encoded(source, recipients, digests, before_publish)) as archive:
-            return await self.put_archive(key, archive, digests)
+            return await self.put_archive(key, digests, archive)
 
     async def encoded(
         self, source: ByteStream, recipients: Sequence[str], digests: Digests, before_publish: Callable[[], None]
@@ -69,7 +69,7 @@ class BackupStore:
                 yield chunk
         before_publish()
 
-    async def put_archive(self, key: str, archive: ByteStream, digests: Digests) -> StoredArchive:
+    async def put_archive(self, key: str, digests: Digests, archive: ByteStream) -> StoredArchive:
         """Store what `encoded` yields; see put_component."""
         info = await self._driver.put(key, archive)
         stored = StoredObject(key=key, size=digests.stored.size, sha256=digests.stored.sha256)

@@ -207,9 +207,16 @@ class Deployment(ABC):
     def secret_file(self, content: str, user: User | None = None) -> AbstractAsyncContextManager[str]:
         """A file of mode 0600 at the deployment, readable by `user` alone; removed at the end."""
 
-    @abstractmethod
     async def resolve_user(self, name: str) -> User:
         """A user by name, or by `uid` or `uid:gid`. Raises InvalidRequest."""
+        uid, _, gid = name.partition(":")
+        if uid.isdecimal() and (not gid or gid.isdecimal()):
+            return User(int(uid), int(gid or uid))
+        return await self._named_user(name)
+
+    @abstractmethod
+    async def _named_user(self, name: str) -> User:
+        """Raises InvalidRequest when there is none."""
 
     @property
     @abstractmethod

@@ -99,6 +99,9 @@ class DockerDeployment(RemoteDeployment):
     def privileged(self) -> bool:
         return True
 
+    async def prepare(self) -> None:
+        """Nothing: `open` asks for root."""
+
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
         what = f"Running {argv[0]} in container {self._name}"
         with mapped(what):

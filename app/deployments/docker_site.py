@@ -7,8 +7,8 @@ from typing import Any
 
 from app.deployments.base import Deployment
 from app.deployments.docker import DockerDeployment, Engine, environment, mapped
-from app.deployments.site import DatabaseAccount, Role, Site
-from app.errors import DeploymentError, TargetAmbiguous, TargetMissing
+from app.deployments.site import DatabaseAccount, Role, Site, setting_of
+from app.errors import TargetAmbiguous, TargetMissing
 
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 _DOMAIN, _ROLE = "liberu.domain", "liberu.role"
@@ -49,8 +49,7 @@ async def containers(engine: Engine) -> list[Container]:
 
 def matching(found: list[Container], domain: str, configuration: dict[str, Any], role: Role) -> list[Container]:
     """Which containers serve `role`: the named one, else by our label, by compose project, by the panel's names."""
-    key = "container" if role == "files" else f"{role}_container"
-    if named := configuration.get(key):
+    if named := configuration.get(setting_of(role, "container")):
         return [item for item in found if item.name == named or item.id.startswith(named)]
     labelled = [
         item for item in found if (item.labels.get(_DOMAIN), item.labels.get(_ROLE, "files")) == (domain, role)
@@ -71,6 +70,7 @@ def matching(found: list[Container], domain: str, configuration: dict[str, Any],
 
 class DockerSite(Site):
     kind = "docker"
+    contained = True
 
     def __init__(self, engine: Engine, domain: str, configuration: dict[str, Any]) -> None:
         self._engine = engine
@@ -107,14 +107,8 @@ class DockerSite(Site):
             found = await self._engine.client.containers.get(container.id)
         return account_in(environment(found._container), engine)
 
-    async def describe(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for role in _NAMES:
-            try:
-                found[role] = {"container": (await self._container(role)).name}
-            except DeploymentError as error:
-                found[role] = {"problem": error.message, "code": error.code}
-        return found
+    async def used(self, role: Role) -> Any:
+        return {"container": (await self._container(role)).name}
 
 
 def account_in(env: dict[str, str], engine: str) -> DatabaseAccount:

@@ -29,8 +29,10 @@ _V5 = "v5.channel.k8s.io"
 _OFFERED = f"{_V5}, v4.channel.k8s.io"
 _TIMEOUT = 30
 #: A silent peer is found out by TCP: a WebSocket heartbeat kills the stream of a slow consumer.
-_KEEPALIVE = ((socket.SO_KEEPALIVE, 1),)
-_KEEPALIVE_TCP = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10), (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)  # fmt: skip
 
 
 @contextmanager
@@ -69,12 +71,12 @@ class Cluster:
     def __init__(self, kubeconfig: Path | None) -> None:
         self._kubeconfig = kubeconfig
         self._lock = asyncio.Lock()
-        self._clients: list[Any] = []
-        self._configuration: client.Configuration | None = None
+        self._client: client.ApiClient | None = None
+        self._streams: WsApiClient | None = None
 
-    async def _configured(self) -> client.Configuration:
+    async def _connect(self) -> None:
         async with self._lock:
-            if self._configuration is None:
+            if self._client is None:
                 found = client.Configuration()
                 if self._kubeconfig is not None:
                     await config.load_kube_config(
@@ -82,33 +84,27 @@ class Cluster:
                     )
                 else:
                     config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
-                self._configuration = found
-            return self._configuration
+                self._client, self._streams = client.ApiClient(found), WsApiClient(found)
 
     async def core(self) -> client.CoreV1Api:
-        """Close nothing: the cluster does."""
-        made = client.ApiClient(await self._configured())
-        self._clients.append(made)
-        return client.CoreV1Api(made)
+        await self._connect()
+        return client.CoreV1Api(self._client)
 
     async def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str]) -> Any:
         """A WebSocket on which `argv` runs."""
-        made = WsApiClient(await self._configured())
-        try:
-            api: Any = client.CoreV1Api(made)  # its annotations know nothing of WebSockets
-            request = await api.connect_get_namespaced_pod_exec(
-                pod, namespace, command=list(argv), container=container, stdin=True, stdout=True, stderr=True,
-                tty=False, _preload_content=False, _headers={"sec-websocket-protocol": _OFFERED},
-            )  # fmt: skip
-            return await request, made
-        except BaseException:
-            await made.close()
-            raise
+        await self._connect()
+        api: Any = client.CoreV1Api(self._streams)  # its annotations know nothing of WebSockets
+        request = await api.connect_get_namespaced_pod_exec(
+            pod, namespace, command=list(argv), container=container, stdin=True, stdout=True, stderr=True,
+            tty=False, _preload_content=False, _headers={"sec-websocket-protocol": _OFFERED},
+        )  # fmt: skip
+        return await request
 
     async def close(self) -> None:
-        for made in self._clients:
-            await made.close()
-        self._clients = []
+        for made in (self._client, self._streams):
+            if made is not None:
+                await made.close()
+        self._client = self._streams = None
 
 
 class KubernetesDeployment(RemoteDeployment):
@@ -123,31 +119,19 @@ class KubernetesDeployment(RemoteDeployment):
         self._namespace = namespace
         self._pod = pod
         self._container = container
-        self._root: bool | None = None
-
-    @property
-    def privileged(self) -> bool:
-        if self._root is None:
-            raise RuntimeError("prepare() comes first")
-        return self._root
-
-    async def prepare(self) -> None:
-        if self._root is None:
-            self._root = (await self.run(["id", "-u"], timeout=_TIMEOUT)).stdout.strip() == b"0"
 
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
         what = f"Running {argv[0]} in {self._namespace}/{self._pod} ({self._container})"
         with mapped(what, "get and create on pods/exec"):
             async with asyncio.timeout(_TIMEOUT):
-                made, owner = await self._cluster.exec(self._namespace, self._pod, self._container, argv)
-        return _ExecChannel(made, owner, what)
+                websocket = await self._cluster.exec(self._namespace, self._pod, self._container, argv)
+        return _ExecChannel(websocket, what)
 
 
 class _ExecChannel(Channel):
-    def __init__(self, websocket: Any, owner: Any, what: str) -> None:
+    def __init__(self, websocket: Any, what: str) -> None:
         super().__init__()
         self._websocket = websocket
-        self._owner = owner
         self._what = what
         self._v5 = websocket._response.headers.get("Sec-WebSocket-Protocol") == _V5  # aiohttp's own says None
         self._ahead = b""
@@ -155,10 +139,8 @@ class _ExecChannel(Channel):
         connected = websocket.get_extra_info("socket")
         if connected is not None:
             with suppress(OSError):
-                for option, value in _KEEPALIVE:
-                    connected.setsockopt(socket.SOL_SOCKET, option, value)
-                for option, value in _KEEPALIVE_TCP:
-                    connected.setsockopt(socket.IPPROTO_TCP, option, value)
+                for level, option, value in _KEEPALIVE:
+                    connected.setsockopt(level, option, value)
 
     async def send(self, data: bytes) -> None:
         await self._send(bytes([_STDIN]) + data)
@@ -207,7 +189,6 @@ class _ExecChannel(Channel):
         with suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with asyncio.timeout(5):
                 await self._websocket.close()
-        await self._owner.close()
 
 
 def _problem(status: bytes) -> bytes:

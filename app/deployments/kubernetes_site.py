@@ -8,8 +8,8 @@ from typing import Any
 from app.deployments.base import Deployment
 from app.deployments.docker_site import account_in
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
-from app.deployments.site import DatabaseAccount, Role, Site
-from app.errors import DeploymentError, TargetAmbiguous, TargetMissing
+from app.deployments.site import DatabaseAccount, Role, Site, setting_of
+from app.errors import TargetAmbiguous, TargetMissing
 
 #: The panel's containers by role; without one of them a pod's only container is taken.
 _CONTAINERS: dict[Role, tuple[str, ...]] = {
@@ -34,6 +34,7 @@ def defaults(domain: str, configuration: dict[str, Any]) -> dict[str, str]:
 
 class KubernetesSite(Site):
     kind = "kubernetes"
+    contained = True
 
     def __init__(self, cluster: Cluster, domain: str, configuration: dict[str, Any]) -> None:
         self._cluster = cluster
@@ -44,7 +45,7 @@ class KubernetesSite(Site):
 
     async def pods(self, role: Role) -> list[Any]:
         """Those that match, ready ones first. Raises DeploymentError."""
-        selector = self._where["selector" if role == "files" else f"{role}_selector"]
+        selector = self._where[setting_of(role, "selector")]
         namespace = self._where["namespace"]
         with mapped(f"Listing pods of {namespace}", "list on pods"):
             core = await self._cluster.core()
@@ -54,7 +55,7 @@ class KubernetesSite(Site):
     async def _chosen(self, role: Role) -> tuple[str, str]:
         """Pod and container. Raises TargetMissing, TargetAmbiguous."""
         pods = await self.pods(role)
-        selector = self._where["selector" if role == "files" else f"{role}_selector"]
+        selector = self._where[setting_of(role, "selector")]
         where = f"namespace {self._where['namespace']}, selector {selector}"
         running = [pod for pod in pods if pod.status.phase == "Running"]
         if not running:
@@ -62,7 +63,7 @@ class KubernetesSite(Site):
             raise TargetMissing(f"{self._domain} has no running pod for its {role} ({where}): {state}")
         pod = running[0]
         names = [container.name for container in pod.spec.containers]
-        wanted = self._configuration.get("container" if role == "files" else f"{role}_container")
+        wanted = self._configuration.get(setting_of(role, "container"))
         if wanted:
             if wanted not in names:
                 raise TargetMissing(f"Pod {pod.metadata.name} has no container {wanted}; it has {', '.join(names)}")
@@ -101,15 +102,9 @@ class KubernetesSite(Site):
                     return {item.name: item.value for item in found.env or [] if item.value is not None}
         return {}
 
-    async def describe(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for role in _CONTAINERS:
-            try:
-                pod, container = await self._chosen(role)
-                found[role] = {"namespace": self._where["namespace"], "pod": pod, "container": container}
-            except DeploymentError as error:
-                found[role] = {"problem": error.message, "code": error.code}
-        return found
+    async def used(self, role: Role) -> Any:
+        pod, container = await self._chosen(role)
+        return {"namespace": self._where["namespace"], "pod": pod, "container": container}
 
 
 def _ready(pod: Any) -> bool:

@@ -97,6 +97,17 @@ class RemoteDeployment(Deployment):
 
     def __init__(self) -> None:
         self._tree = RemoteTree(self)
+        self._root: bool | None = None
+
+    @property
+    def privileged(self) -> bool:
+        if self._root is None:
+            raise RuntimeError("prepare() comes first")
+        return self._root
+
+    async def prepare(self) -> None:
+        if self._root is None:
+            self._root = (await self.run(["id", "-u"], timeout=_ANSWER_SECONDS)).stdout.strip() == b"0"
 
     @property
     def tree(self) -> SiteTree:
@@ -164,10 +175,7 @@ class RemoteDeployment(Deployment):
         finally:
             await asyncio.shield(self.run(["rm", "-rf", "--", folder], user=user, check=False, timeout=60))
 
-    async def resolve_user(self, name: str) -> User:
-        uid, _, gid = name.partition(":")
-        if uid.isdecimal() and (not gid or gid.isdecimal()):
-            return User(int(uid), int(gid or uid))
+    async def _named_user(self, name: str) -> User:
         found = await self.run(["sh", "-c", 'id -u "$1" && id -g "$1"', "sh", name], check=False, timeout=60)
         try:
             number, group = found.stdout.split()
@@ -200,24 +208,26 @@ class _Command:
         self._finished = False
 
     async def start(self, env: Mapping[str, str], input: ByteStream | None) -> None:
-        header = _header(self._nonce, env)
         try:
-            cwd = None if self._native is None else self._cwd
-            self._channel = await self._deployment.open(self._argv, cwd, self._native)
-            with suppress(BrokenPipeError):  # what happened shows in the output
-                await self._channel.send(header)
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                await self._channel.answer()
-        except TimeoutError as error:
-            if input is not None:
-                await input.aclose()
-            raise DeploymentUnreachable(f"{self.name} did not start within {_ANSWER_SECONDS} seconds") from error
+            channel = await self._begin(_header(self._nonce, env))
         except BaseException:
             if input is not None:
                 await input.aclose()
             raise
         if input is not None:
-            self._feeder = asyncio.create_task(self._feed(self._channel, input))
+            self._feeder = asyncio.create_task(self._feed(channel, input))
+
+    async def _begin(self, header: bytes) -> Channel:
+        cwd = None if self._native is None else self._cwd
+        self._channel = channel = await self._deployment.open(self._argv, cwd, self._native)
+        with suppress(BrokenPipeError):  # what happened shows in the output
+            await channel.send(header)
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await channel.answer()
+        except TimeoutError as error:
+            raise DeploymentUnreachable(f"{self.name} did not start within {_ANSWER_SECONDS} seconds") from error
+        return channel
 
     async def _feed(self, channel: Channel, input: ByteStream) -> None:
         """A command that stops reading is no error here: its status tells. An error of `input` kills it first, so
@@ -250,12 +260,19 @@ class _Command:
 
     async def _stop_feeding(self) -> None:
         """The command has ended, whatever of its input is left."""
-        feeder = self._feeder
-        if feeder is not None and not feeder.done():
-            feeder.cancel()
-            await asyncio.wait({feeder})
-            if self._channel is not None:
-                await self._channel.send_end()
+        if self._feeder is not None and self._channel is not None and not self._feeder.done():
+            await self._fed(0)
+            await self._channel.send_end()
+
+    async def _fed(self, seconds: float) -> None:
+        """Let the feeder come to its end for so long, stop it, and raise the error it had."""
+        if self._feeder is None:
+            return
+        await asyncio.wait({self._feeder}, timeout=seconds)
+        self._feeder.cancel()
+        await asyncio.wait({self._feeder})
+        if not self._feeder.cancelled() and (error := self._feeder.exception()) is not None:
+            raise error
 
     def _status(self) -> str | None:
         """The trailer's, as text."""
@@ -267,19 +284,12 @@ class _Command:
     async def ended(self) -> tuple[int, str]:
         """Status and stderr. Raises the input's error, StreamCut, TargetMissing, ToolMissing."""
         status = self._status()
-        if self._feeder is not None and not self._feeder.cancelled() and (status is None or self._feeder.done()):
-            # It has an error of its own, or is about to learn that nobody listens.
-            async with asyncio.timeout(_KILL_SECONDS):
-                await self._feeder
+        # Without a status the feeder has an error of its own, or is about to learn that nobody listens.
+        await self._fed(_KILL_SECONDS if status is None else 0)
         stderr = self._stderr()
         if status is None:
             raise self._unproven(stderr)
         self._finished = True
-        if self._feeder is not None:  # it has stopped reading
-            self._feeder.cancel()
-            await asyncio.wait({self._feeder})
-            if not self._feeder.cancelled() and (error := self._feeder.exception()) is not None:
-                raise error
         return int(status), stderr
 
     def _stderr(self) -> str:
@@ -338,11 +348,8 @@ class _Command:
 
     async def end(self) -> None:
         """Kill what still runs and release everything. Idempotent."""
-        if self._feeder is not None:
-            self._feeder.cancel()
-            await asyncio.wait({self._feeder})
-            if not self._feeder.cancelled():
-                self._feeder.exception()
+        with suppress(Exception):  # raised where it belongs, or nobody wants it any more
+            await self._fed(0)
         if not self._finished and not (self._watched and self._channel is not None and self._channel.lost):
             await self._kill()
         if self._channel is not None:

@@ -54,7 +54,7 @@ class RemoteTree(SiteTree):
         await self.discard(plan)
         who = f"{owner.uid}:{owner.gid}" if self._deployment.privileged else ""
         await self._script(scripts.PREPARE, plan.target, plan.staging_name, who)
-        return f"{plan.target.rstrip('/')}/{plan.staging_name}/new"
+        return _staged(plan, "new")
 
     async def inventory(self, path: str) -> AsyncGenerator[list[Entry], None]:
         gnu = await self._script(scripts.IS_GNU_FIND, path)
@@ -117,7 +117,7 @@ class RemoteTree(SiteTree):
     async def add_missing(self, plan: SwapPlan, rules: MergeRules) -> int:
         count = 0
         top: list[Entry] = []
-        async with aclosing(self.inventory(f"{plan.target.rstrip('/')}/{plan.staging_name}/new")) as batches:
+        async with aclosing(self.inventory(_staged(plan, "new"))) as batches:
             async for batch in batches:
                 for entry in batch:  # a walk gives all that is below one folder in a row
                     if top and entry.path.partition(b"/")[0] != top[0].path.partition(b"/")[0]:
@@ -167,8 +167,7 @@ class RemoteTree(SiteTree):
         """Inside staging, as whom the site belongs to: it can do nothing there that it could not do anyway."""
         status = await self.status(plan.target)
         user = User(status.uid, status.gid) if self._deployment.privileged else None
-        path = f"{plan.target.rstrip('/')}/{plan.staging_name}/{folder}"
-        return await self._script(script, path, plan.target, *arguments, names=names, user=user)
+        return await self._script(script, _staged(plan, folder), plan.target, *arguments, names=names, user=user)
 
     async def _script(
         self, script: str, path: str, *arguments: str, names: Sequence[bytes] | None = None, user: User | None = None
@@ -182,6 +181,10 @@ class RemoteTree(SiteTree):
             if "No space left" in error.stderr or "Disk quota" in error.stderr:
                 raise NoSpace(f"No space left on the file system of {path}; free some and try again") from error
             raise SwapImpossible(f"{path}: {error.stderr.strip()[-500:] or error.message}") from error
+
+
+def _staged(plan: SwapPlan, folder: str) -> str:
+    return f"{plan.target.rstrip('/')}/{plan.staging_name}/{folder}"
 
 
 _WITHOUT_STAGING = ("-path", f"./{STAGING_PREFIX}*", "-prune", "-o")

@@ -8,10 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from app.deployments.base import Deployment
+from app.errors import DeploymentError
 
 #: Keeps what was learnt at the first connection in the domain's setting.
 Pin = Callable[[dict[str, Any]], Awaitable[None]]
 Role = Literal["files", "database", "mail"]
+ROLES: tuple[Role, ...] = ("files", "database", "mail")
+
+
+def setting_of(role: Role, name: str) -> str:
+    """The key of a role's setting: those of the files have no prefix."""
+    return name if role == "files" else f"{role}_{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +42,11 @@ class DomainPlace:
 
 
 class Site(ABC):
-    """Open while an operation runs. `kind`: where; `reason`: why this place was chosen."""
+    """Open while an operation runs. `kind`: where; `reason`: why this place was chosen. `contained`: in a container,
+    whose users and whose network are its own."""
 
     kind: str
+    contained = False
     reason: str = "the domain's own setting"
 
     @abstractmethod
@@ -49,8 +58,18 @@ class Site(ABC):
         return DatabaseAccount()
 
     @abstractmethod
+    async def used(self, role: Role) -> Any:
+        """What a backup would use, for people. Raises DeploymentError."""
+
     async def describe(self) -> dict[str, Any]:
         """What a backup would use, by role. Raises nothing: what is missing is described too."""
+        found: dict[str, Any] = {}
+        for role in ROLES:
+            try:
+                found[role] = await self.used(role)
+            except DeploymentError as error:
+                found[role] = {"problem": error.message, "code": error.code}
+        return found
 
     async def close(self) -> None:  # noqa: B027  most places hold nothing
         """Release connections."""
@@ -62,16 +81,13 @@ class OneDeployment(Site):
     def __init__(self, deployment: Deployment) -> None:
         self.kind = deployment.kind
         self._deployment = deployment
-        self._prepared = False
 
     async def at(self, role: Role) -> Deployment:
-        if not self._prepared:
-            await self._deployment.prepare()
-            self._prepared = True
+        await self._deployment.prepare()
         return self._deployment
 
-    async def describe(self) -> dict[str, Any]:
-        return dict.fromkeys(("files", "database", "mail"), self.kind)
+    async def used(self, role: Role) -> Any:
+        return self.kind
 
     async def close(self) -> None:
         await self._deployment.close()

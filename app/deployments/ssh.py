@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 #: Of one connection; sshd's MaxSessions is 10, and a kill needs one.
 _SESSIONS = 8
 _SUDO = ("sudo", "-n", "--")
+_WINDOW = 4 << 20
+_PACKET = 1 << 17
 
 
 @contextmanager
@@ -76,30 +78,26 @@ class SshDeployment(RemoteDeployment):
         self._pin = pin
         self._lock = asyncio.Lock()
         self._connections: list[tuple[SSHClientConnection, int]] = []
-        self._root: bool | None = None
         self.prefix = _SUDO if server.sudo else ()
 
-    @property
-    def privileged(self) -> bool:
-        if self._root is None:
-            raise RuntimeError("prepare() comes first")
-        return self._root
-
     async def prepare(self) -> None:
-        if self._root is None:
-            found = await self.run(["id", "-u"], timeout=self._server.timeout)
-            self._root = found.stdout.strip() == b"0"
-            if self._server.sudo and not self._root:
-                raise DeploymentRefused(f"{self._server.name}: sudo -n does not make this user root")
+        await super().prepare()
+        if self._server.sudo and not self.privileged:
+            raise DeploymentRefused(f"{self._server.name}: sudo -n does not make this user root")
 
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
         what = f"Running {argv[0]} on {self._server.name}"
         with mapped(what):
             async with asyncio.timeout(self._server.timeout):
                 connection = await self._free_connection()
-                process = await connection.create_process(
-                    " ".join(shlex.quote(part) for part in argv), encoding=None, window=_WINDOW, max_pktsize=_PACKET
-                )
+                try:
+                    process = await connection.create_process(
+                        " ".join(shlex.quote(part) for part in argv), encoding=None, window=_WINDOW,
+                        max_pktsize=_PACKET,
+                    )  # fmt: skip
+                except BaseException:
+                    self._released(connection)
+                    raise
         return _SshChannel(process, connection, what, lambda: self._released(connection))
 
     async def _free_connection(self) -> SSHClientConnection:
@@ -126,10 +124,6 @@ class SshDeployment(RemoteDeployment):
                 async with asyncio.timeout(5):
                     await connection.wait_closed()
         self._connections = []
-
-
-_WINDOW = 4 << 20
-_PACKET = 1 << 17
 
 
 class _SshChannel(Channel):

@@ -113,10 +113,7 @@ class StandaloneDeployment(Deployment):
             path.unlink(missing_ok=True)
             folder.rmdir()
 
-    async def resolve_user(self, name: str) -> User:
-        uid, _, gid = name.partition(":")
-        if uid.isdecimal() and (not gid or gid.isdecimal()):
-            return User(int(uid), int(gid or uid))
+    async def _named_user(self, name: str) -> User:
         try:
             entry = await asyncio.to_thread(pwd.getpwnam, name)
         except (KeyError, ValueError) as error:

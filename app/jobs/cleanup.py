@@ -10,7 +10,7 @@ from app.db.models import Backup, Destination, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.session import Database
-from app.errors import LiberuError, NotFound
+from app.errors import LiberuError
 from app.jobs.context import JobContext
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job
@@ -29,9 +29,7 @@ class CleanupJob(Job):
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         async with self._database.transaction() as session:
-            destination = await DestinationRepository(session).get(operation.destination_id or 0)
-            if destination is None:
-                raise NotFound("The destination was deleted before the operation began")
+            [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
             backups = await BackupRepository(session).at_destination(destination.id)
         if destination.user_id is not None:  # its owner's rules are not for what others keep there
             backups = [backup for backup in backups if backup.user_id == destination.user_id]

@@ -14,7 +14,7 @@ from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import ArchiveError, NotFound, ObjectNotFound
+from app.errors import ArchiveError, ObjectNotFound
 from app.jobs.context import JobContext
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job
@@ -42,9 +42,7 @@ class ScanJob(Job):
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         async with self._database.transaction() as session:
-            destination = await DestinationRepository(session).get(operation.destination_id or 0)
-            if destination is None:
-                raise NotFound("The destination was deleted before the operation began")
+            [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
             known = await BackupRepository(session).manifest_keys(destination.id)
         context.track(1, "manifests", "running")
         found = _Found()

@@ -129,7 +129,7 @@ class DomainSite:
     async def _database(self, engine: str, name: str) -> tuple[Deployment, DomainDatabase, DatabaseAccount]:
         """A database with a host is reached from here when its site runs in containers."""
         database = _database(self._domain, engine, name)
-        if database.host is not None and self._site.kind in ("docker", "kubernetes"):
+        if database.host is not None and self._site.contained:
             deployment: Deployment = StandaloneDeployment()
         else:
             deployment = await self._site.at("database")
@@ -210,11 +210,8 @@ class DomainSite:
 
     def _checked(self, deployment: Deployment, domain: Domain, user: User) -> User:
         listed = {domain.system_user, str(user.uid)} & set(self._sites.system_users)
-        own_users = deployment.kind in (
-            "docker",
-            "kubernetes",
-        )  # a container's are its own, and images use low numbers
-        if deployment.privileged and user.uid < 1000 and not listed and not own_users:
+        # A container's users are its own, and images give them low numbers.
+        if deployment.privileged and user.uid < 1000 and not listed and not self._site.contained:
             raise InvalidRequest(
                 f"{domain.domain_name} belongs to system user {user.uid}; set its system_user, or list the user "
                 "in the settings",

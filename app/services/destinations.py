@@ -67,7 +67,8 @@ class DestinationService:
         secrets = self._keys.cipher.open(destination.credentials)
         options = Options(self._guard, self._resume_seconds, partial(self._pin, destination.id), self._budget)
         driver = build_driver(destination.type, {**destination.configuration, **secrets}, options)
-        return LimitedDriver(driver, self._limits_of(destination))
+        limits = self._limits_of(destination)
+        return driver if limits.wanted == (None, None) else LimitedDriver(driver, limits)
 
     def _limits_of(self, destination: Destination) -> Limits:
         """Shared by all that runs; made anew when they were changed."""
