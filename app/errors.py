@@ -209,6 +209,8 @@ class CommandFailed(DeploymentError):
 
     def __init__(self, command: str, status: int, stderr: str) -> None:
         tail = stderr.strip() or "it printed no reason"
+        if status in (-9, 137):
+            tail += "; it was killed, most often because memory ran out: look at the memory limit where the site runs"
         super().__init__(f"{command} ended with status {status}: {tail}")
         self.command = command
         self.status = status

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.ports import free_ports
-from demo.servers import free_port
+from demo.ports import free_port, free_ports
 from demo.storage_servers import StorageServer, make_certificate, wait_for
 
 _CEPH_CONF = """

@@ -50,7 +50,7 @@ class DockerEngine:
         done = subprocess.run(
             ["/usr/bin/docker", "-H", self.url, *argv], input=input, capture_output=True, check=True, timeout=300
         )
-        return done.stdout.decode().strip()
+        return done.stdout.decode(errors="replace").strip()
 
     def image(self, name: str, root: Path) -> str:
         """An image of a folder's content."""

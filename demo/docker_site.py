@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.docker_engine import DockerEngine, docker_engine, gnu_root
+from demo.ports import free_port
 from demo.sample_databases import PASSWORD
-from demo.servers import MariadbServer, free_port
+from demo.servers import MariadbServer
 
 _MARIADB = ("mariadbd", "mariadb", "mariadb-dump")
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from demo.servers import free_port
+from demo.ports import free_port
 
 TOKEN = "kubernetes-canary-token"
 _FRAME = 32 << 10

@@ -15,3 +15,7 @@ def free_ports(count: int) -> int:
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
             return first
     raise AssertionError("no free ports")
+
+
+def free_port() -> int:
+    return free_ports(1)

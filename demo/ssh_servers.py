@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.servers import free_port
+from demo.ports import free_port
 from demo.storage_servers import wait_for
 
 _SUDOER = "liberu-sudo"
@@ -56,6 +56,7 @@ def ssh_host(*, sudo: bool = False) -> Iterator[SshHost]:
             f"AuthorizedKeysFile {folder}/id.pub\nStrictModes no\nUsePAM no\nUseDNS no\n"
             "PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             f"AllowUsers {user}\nMaxStartups 100\n"
+            "SetEnv SHLVL=1\n"  # bash takes itself for a remote shell's first and reads .bashrc, which may be slow
         )
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(config)], stdout=log, stderr=log)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from demo.servers import free_port
+from demo.ports import free_port
 
 _SSHD = "/usr/sbin/sshd"
 _USER = "liberu-sftp"

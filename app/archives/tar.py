@@ -198,12 +198,13 @@ class MemberList:
         )
         self.count += len(members)
 
-    def compare(self, found: list[tuple[bytes, str, int]]) -> list[str]:
-        """Tick off (path, type, size) of what was extracted; say of each that differs how."""
+    def compare(self, found: list[tuple[bytes, str, int]], *, extra: bool = False) -> list[str]:
+        """Tick off (path, type, size) of what was extracted; say of each that differs how. `extra`: others may be
+        there."""
         differences = []
         for path, type, size in found:
             row = self._database.execute("SELECT type, size FROM member WHERE path = ?", (path,)).fetchone()
-            difference = _difference(row, type, size)
+            difference = None if extra and row is None else _difference(row, type, size)
             if difference is not None:
                 differences.append(f"{path.decode('utf-8', 'backslashreplace')} {difference}")
         self._database.executemany("UPDATE member SET seen = 1 WHERE path = ?", [(path,) for path, _, _ in found])
@@ -228,7 +229,7 @@ def _difference(row: tuple[str, int] | None, type: str, size: int) -> str | None
     if row is None:
         return "is not in the archive"
     expected_type, expected_size = row
-    if expected_type == "h":
+    if "h" in (expected_type, type):
         return None
     if type != expected_type:
         return f"is of type {type} instead of {expected_type}"

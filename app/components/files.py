@@ -68,6 +68,9 @@ async def dump_tree(deployment: Deployment, folder: str, reader: User | None, ex
     report = Report()
     await deployment.tree.status(folder)
     tool = await probe(deployment, report)
+    if tool is None:
+        assert deployment.archive is not None
+        return Dump(deployment.archive.read(folder), report)
     outcome, marker = Outcome(), EndMarker()
     output = deployment.stream(
         tool.create(list(exclusions)), cwd=folder, user=reader, accept=(0, 1, 2), outcome=outcome
@@ -98,6 +101,12 @@ class FilesComponent(Component):
         """How the swap will be done. Raises TargetMissing, NoSpace, ConsentRequired; touches nothing."""
         status = await self._deployment.tree.status(self._target.document_root)
         mode = await self._deployment.tree.swap_mode(self._target.document_root)
+        if mode == "in_place" and (context.clear_existing or not context.allow_in_place):
+            raise ConsentRequired(
+                f"In {self._target.document_root} nothing can be moved or removed while its container does not run: "
+                "start it, or add and overwrite files only (clear_existing false, allow_in_place true), which is not "
+                "atomic"
+            )
         if status.free >= plain_size + (64 << 20):
             return mode
         if context.allow_in_place and context.clear_existing:
@@ -149,22 +158,17 @@ class FilesComponent(Component):
         plan = SwapPlan(**context.journal["plan"])
         return plan.mode != "in_place" and await self._deployment.tree.finish(plan)
 
-    async def extract(self, source: ByteStream, staging: str, report: Report) -> None:
-        """Extract into an empty folder and compare with the member list. Raises MemberMismatch, NoSpace."""
+    async def extract(self, source: ByteStream, staging: str, report: Report, *, whole: bool = True) -> None:
+        """Extract into a folder and compare with the member list. `whole`: nothing else may be there.
+
+        Raises MemberMismatch, NoSpace.
+        """
         members = MemberList()
         try:
-            tool = await probe(self._deployment, report)
-            user = self._target.owner if self._deployment.privileged else None
-            result = await self._deployment.run(
-                tool.extract(), input=listed(source, members), cwd=staging, user=user, check=False
-            )
-            if result.status != 0:
-                if "No space left" in result.stderr or "Disk quota" in result.stderr:
-                    raise NoSpace(f"No space left while restoring {self._target.document_root}; nothing was changed")
-                raise CommandFailed("tar", result.status, result.stderr[-2000:])
+            await self._unpack(listed(source, members), staging, report)
             syncing = asyncio.create_task(self._deployment.tree.sync(staging))  # the disk and a core at once
             try:
-                await self._compare(staging, members)
+                await self._compare(staging, members, whole=whole)
             finally:
                 await syncing
             await self._owners(staging, members, report)
@@ -172,13 +176,27 @@ class FilesComponent(Component):
         finally:
             members.close()
 
-    async def _compare(self, staging: str, members: MemberList) -> None:
+    async def _unpack(self, source: ByteStream, staging: str, report: Report) -> None:
+        async with aclosing(source):
+            tool = await probe(self._deployment, report)
+            if tool is None:
+                assert self._deployment.archive is not None
+                await self._deployment.archive.write(staging, source, self._kept)
+                return
+            user = self._target.owner if self._deployment.privileged else None
+            result = await self._deployment.run(tool.extract(), input=source, cwd=staging, user=user, check=False)
+        if result.status != 0:
+            if "No space left" in result.stderr or "Disk quota" in result.stderr:
+                raise NoSpace(f"No space left while restoring {self._target.document_root}; nothing was changed")
+            raise CommandFailed("tar", result.status, result.stderr[-2000:])
+
+    async def _compare(self, staging: str, members: MemberList, *, whole: bool) -> None:
         """tar's status 0 proves nothing: what is there must be what the archive said."""
         differences: list[str] = []
         async with aclosing(self._deployment.tree.inventory(staging)) as batches:
             async for batch in batches:
                 found = [(entry.path, entry.type, entry.size) for entry in batch]
-                differences += await asyncio.to_thread(members.compare, found)
+                differences += await asyncio.to_thread(members.compare, found, extra=not whole)
                 if len(differences) > _NAMED:
                     break
         differences += [f"{_shown(path)} was not extracted" for path in members.missing(_NAMED)]
@@ -189,10 +207,8 @@ class FilesComponent(Component):
     async def _owners(self, staging: str, members: MemberList, report: Report) -> None:
         allowed: list[tuple[bytes, int, int]] = []
         owner = self._target.owner
-        uids = self._target.allowed_uids | {owner.uid}
-        gids = self._target.allowed_gids | {owner.gid}
         for path, uid, gid in members.owned_by_others(owner.uid, owner.gid):
-            kept = (uid if uid in uids else owner.uid, gid if gid in gids else owner.gid)
+            kept = self._kept(uid, gid)
             if self._deployment.privileged and kept != (owner.uid, owner.gid):
                 allowed.append((path, *kept))
             if not self._deployment.privileged or kept != (uid, gid):
@@ -200,12 +216,21 @@ class FilesComponent(Component):
         if allowed:
             await self._deployment.tree.set_owners(staging, allowed)
 
+    def _kept(self, uid: int, gid: int) -> tuple[int, int]:
+        """Whom a member is given to: another than the owner only when that is allowed."""
+        target = self._target
+        return (
+            uid if uid in target.allowed_uids else target.owner.uid,
+            gid if gid in target.allowed_gids else target.owner.gid,
+        )
+
     async def _in_place(self, source: ByteStream, context: RestoreContext, report: Report) -> None:
-        """Not atomic, and only with consent: empty the folder, then extract into it."""
+        """Not atomic, and only with consent: empty the folder, where that is possible, then extract into it."""
         root = self._target.document_root
         await context.confirm()
-        await self._deployment.run(["find", ".", "-mindepth", "1", "-delete"], cwd=root)
-        await self.extract(source, root, report)
+        if context.clear_existing:
+            await self._deployment.run(["find", ".", "-mindepth", "1", "-delete"], cwd=root)
+        await self.extract(source, root, report, whole=context.clear_existing)
         report.warn("in_place", "restored in place: the site was incomplete while it was being written")
 
 

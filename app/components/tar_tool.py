@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from app.components.base import Report
 from app.deployments.base import STAGING_PREFIX, Deployment
+from app.deployments.process import raise_unless
+from app.errors import TargetMissing, ToolMissing
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +50,32 @@ def _pattern(exclusion: str) -> str:
     return f".{exclusion.rstrip('/')}" if exclusion.startswith("/") else exclusion.rstrip("/")
 
 
-async def probe(deployment: Deployment, report: Report) -> TarTool:
-    """Find out which tar is there, and say what it cannot keep. Raises ToolMissing."""
-    result = await deployment.run(["tar", "--version"], check=False, timeout=30)
-    version = result.stdout.decode("utf-8", "replace").partition("\n")[0] or result.stderr.partition("\n")[0]
-    tool = TarTool(version=version.strip(), gnu="GNU tar" in version)
-    report.facts["tar"] = tool.version
-    if not tool.gnu:
+async def probe(deployment: Deployment, report: Report) -> TarTool | None:
+    """Find out which tar is there, and say what it cannot keep; None: there is none, but `deployment.archive`.
+
+    Raises ToolMissing.
+    """
+    if "tar" not in deployment.tools:
+        deployment.tools["tar"] = await _found(deployment)
+    tool: TarTool | None = deployment.tools["tar"]
+    name = "the engine's archive" if tool is None else tool.version
+    report.facts["tar"] = name
+    if tool is None or not tool.gnu:
         lost = "xattrs, ACLs, sparse files, set-id bits, exclusions"
-        report.warn("tar_limited", f"{tool.version or 'This tar'} does not keep {lost}")
+        report.warn("tar_limited", f"{name or 'This tar'} does not keep {lost}")
     return tool
+
+
+async def _found(deployment: Deployment) -> TarTool | None:
+    try:
+        result = await deployment.run(["tar", "--version"], check=False, timeout=30)
+        raise_unless(range(126), "tar", result.status, result.stderr)
+    except (ToolMissing, TargetMissing) as error:
+        if deployment.archive is None:
+            raise ToolMissing(f"There is no tar where the site runs; install it there ({error.message})") from error
+        return None
+    version = result.stdout.decode("utf-8", "replace").partition("\n")[0] or result.stderr.partition("\n")[0]
+    return TarTool(version=version.strip(), gnu="GNU tar" in version)
 
 
 #: GNU tar's complaints about what was there and could not be read; the rest that status 1 stands for are

@@ -6,11 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import Any, Literal, Protocol
 
 from app.archives.streams import ByteStream
 
 SwapMode = Literal["exchange", "entries", "in_place"]
+#: uid and gid as archived → as restored.
+Owners = Callable[[int, int], tuple[int, int]]
 STAGING_PREFIX = ".liberu-restore-"
 MAX_STDERR = 1 << 20
 
@@ -42,7 +45,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class TreeStatus:
-    """A folder as it is now. `free` in bytes, of its file system and quota as far as they can be told."""
+    """A folder as it is now. `free` in bytes, of its file system and quota as far as they can be told, else huge."""
 
     uid: int
     gid: int
@@ -52,7 +55,8 @@ class TreeStatus:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing in a tree: `type` is one of f d l p s c b; `path` is relative, without a leading './'."""
+    """One thing in a tree: `type` is one of f d l p s c b, or h for another name of a file that was listed; `path` is
+    relative, without a leading './'."""
 
     path: bytes
     type: str
@@ -105,7 +109,8 @@ class SiteTree(ABC):
 
     @abstractmethod
     async def swap_mode(self, path: str) -> SwapMode:
-        """`exchange` where one rename can swap the whole folder, else `entries`."""
+        """`exchange` where one rename can swap the whole folder, else `entries`; `in_place` where nothing can be
+        renamed."""
 
     @abstractmethod
     async def prepare(self, plan: SwapPlan, owner: User) -> str:
@@ -150,10 +155,35 @@ class SiteTree(ABC):
         """Remove the staging folder, with the old tree after a swap. Idempotent."""
 
 
+class FolderArchive(Protocol):
+    """Folders as tar streams, without a tool where the site runs."""
+
+    def read(self, folder: str) -> ByteStream:
+        """The folder's content, members './…', with numeric owners. Raises ArchiveDamaged when it was cut,
+        DeploymentError."""
+        ...
+
+    async def write(self, folder: str, source: ByteStream, owners: Owners) -> None:
+        """Extract into a folder: what is there and not in `source` stays. Closes `source`; its error passes through.
+
+        Raises MemberMismatch, NoSpace, DeploymentError; then part of it may have been written.
+        """
+        ...
+
+
 class Deployment(ABC):
-    """Where a site runs. Knows nothing of files, databases or mail."""
+    """Where a site runs. Knows nothing of files, databases or mail.
+
+    `archive`: for a place that has no tar.
+    """
 
     kind: str
+    archive: FolderArchive | None = None
+
+    @cached_property
+    def tools(self) -> dict[str, Any]:
+        """What components found out of the tools there: asked once while the deployment is open."""
+        return {}
 
     async def prepare(self) -> None:  # noqa: B027  nothing to learn on this machine
         """Connect, and learn what `privileged` tells. Comes before everything else. Raises DeploymentError."""

@@ -19,7 +19,7 @@ import aiodocker
 import aiohttp
 
 from app.archives.streams import CHUNK
-from app.deployments.base import User
+from app.deployments.base import FolderArchive, User
 from app.deployments.remote import Channel, RemoteDeployment
 from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, StreamCut, TargetMissing
 
@@ -89,8 +89,9 @@ class DockerDeployment(RemoteDeployment):
     kind = "docker"
     native_users = True
 
-    def __init__(self, engine: Engine, container: str, name: str) -> None:
+    def __init__(self, engine: Engine, container: str, name: str, archive: FolderArchive | None = None) -> None:
         super().__init__()
+        self.archive = archive
         self._engine = engine
         self._container = container
         self._name = name
@@ -100,7 +101,8 @@ class DockerDeployment(RemoteDeployment):
         return True
 
     async def prepare(self) -> None:
-        """Nothing: `open` asks for root."""
+        """See that there is a shell; `open` asks for root. Raises ToolMissing."""
+        await self.run(["true"], timeout=_TIMEOUT)
 
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
         what = f"Running {argv[0]} in container {self._name}"

@@ -7,8 +7,9 @@ from typing import Any
 
 from app.deployments.base import Deployment
 from app.deployments.docker import DockerDeployment, Engine, environment, mapped
+from app.deployments.docker_archive import ContainerArchive, ContainerFiles
 from app.deployments.site import DatabaseAccount, Role, Site, setting_of
-from app.errors import TargetAmbiguous, TargetMissing
+from app.errors import TargetAmbiguous, TargetMissing, ToolMissing
 
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 _DOMAIN, _ROLE = "liberu.domain", "liberu.role"
@@ -76,19 +77,17 @@ class DockerSite(Site):
         self._engine = engine
         self._domain = domain
         self._configuration = configuration
-        self._open: dict[Role, DockerDeployment] = {}
+        self._open: dict[Role, Deployment] = {}
 
     async def _container(self, role: Role) -> Container:
-        """Raises TargetMissing, TargetAmbiguous."""
+        """The one that runs, else the only one. Raises TargetMissing, TargetAmbiguous."""
         matches = matching(await containers(self._engine), self._domain, self._configuration, role)
-        running = [item for item in matches if item.state == "running"]
-        if len(running) > 1:
-            names = ", ".join(sorted(item.name for item in running))
+        candidates = [item for item in matches if item.state == "running"] or matches
+        if len(candidates) > 1:
+            names = ", ".join(sorted(item.name for item in candidates))
             raise TargetAmbiguous(f"{self._domain}: several containers could be its {role}: {names}; name one")
-        if running:
-            return running[0]
-        if matches:
-            raise TargetMissing(f"Container {matches[0].name} is {matches[0].state}; start it, or wait until it runs")
+        if candidates:
+            return candidates[0]
         tried = ", ".join(pattern.format(self._domain) for pattern in _NAMES[role])
         raise TargetMissing(
             f"{self._domain} has no container for its {role}: none is named in its setting, labelled "
@@ -97,9 +96,26 @@ class DockerSite(Site):
 
     async def at(self, role: Role) -> Deployment:
         if role not in self._open:
-            container = await self._container(role)
-            self._open[role] = DockerDeployment(self._engine, container.id, container.name)
+            self._open[role] = await self._deployment(await self._container(role), role)
         return self._open[role]
+
+    async def _deployment(self, container: Container, role: Role) -> Deployment:
+        """One that runs no commands has its files all the same."""
+        where = (self._engine, container.id, container.name)
+        if container.state == "running":
+            deployment = DockerDeployment(*where, archive=ContainerArchive(*where))
+            try:
+                await deployment.prepare()
+                return deployment
+            except ToolMissing:
+                why = "has no shell"
+        elif container.state in ("created", "exited", "paused"):
+            why = f"is {container.state}"
+        else:
+            raise TargetMissing(f"Container {container.name} is {container.state}; wait until it runs")
+        if role == "database":
+            raise TargetMissing(f"Container {container.name} {why}: its database cannot be reached; start it")
+        return ContainerFiles(*where, why)
 
     async def database_account(self, engine: str) -> DatabaseAccount:
         container = await self._container("database")
@@ -108,7 +124,9 @@ class DockerSite(Site):
         return account_in(environment(found._container), engine)
 
     async def used(self, role: Role) -> Any:
-        return {"container": (await self._container(role)).name}
+        container = await self._container(role)
+        found = {"container": container.name}
+        return found if container.state == "running" else found | {"state": container.state}
 
 
 def account_in(env: dict[str, str], engine: str) -> DatabaseAccount:

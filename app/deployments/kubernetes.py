@@ -111,7 +111,7 @@ class KubernetesDeployment(RemoteDeployment):
     """Commands in one container of one pod, as whoever it runs as."""
 
     kind = "kubernetes"
-    drains = True
+    framed = True
 
     def __init__(self, cluster: Cluster, namespace: str, pod: str, container: str) -> None:
         super().__init__()
@@ -152,13 +152,10 @@ class _ExecChannel(Channel):
             raise BrokenPipeError(str(error)) from error
 
     async def send_end(self) -> None:
-        if not self._v5:
-            raise DeploymentError(
-                f"{self._what}: this cluster speaks only v4 of the exec protocol, which cannot end a command's "
-                "input; a restore needs Kubernetes 1.30 or newer"
-            )
-        with suppress(BrokenPipeError):
-            await self._send(_CLOSE_STDIN)
+        """v4 has no such thing: the last frame tells the command's end of it (RemoteDeployment.framed)."""
+        if self._v5:
+            with suppress(BrokenPipeError):
+                await self._send(_CLOSE_STDIN)
 
     async def answer(self) -> None:
         while not self.answered and not self._ahead and not self._ended:

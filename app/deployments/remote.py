@@ -3,14 +3,18 @@
 Each command runs below a small shell script (wrapper.sh) that makes up for what the channels lack: the environment
 comes on stdin, so that no secret is in a process list; a line with a nonce after the command's last byte proves that
 its output is whole and tells its status; and when the line breaks the command is killed at its end.
+
+Where a channel may lose bytes in silence, as Kubernetes' does, that line has the output's hash, and input goes in
+frames of a size and so many bytes: the command sees an end of input only after the last of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -33,7 +37,9 @@ _WRAPPER = "\n".join(
     line for line in Path(__file__).with_name("wrapper.sh").read_text().splitlines() if line[:1] != "#"
 )
 _END = "liberu-end {nonce} "
-_TRAILER = len(_END.format(nonce="0" * 32)) + 4
+_HASH = hashlib.sha256().digest_size * 2
+_TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _HASH + 1
+_FRAME = 1 << 20
 _KILL_SECONDS = 10
 _ANSWER_SECONDS = 60
 
@@ -87,13 +93,13 @@ class RemoteDeployment(Deployment):
     """What all deployments share whose commands run elsewhere.
 
     `prefix`: put before every command, as sudo is. `native_users`: `open` can run a command as another user in a
-    folder that this user may not enter; elsewhere the wrapper does it. `drains`: input that a command leaves unread
-    must be read all the same.
+    folder that this user may not enter; elsewhere the wrapper does it. `framed`: the channel alone proves nothing of
+    what it carries, or cannot end input.
     """
 
     prefix: tuple[str, ...] = ()
     native_users = False
-    drains = False
+    framed = False
 
     def __init__(self) -> None:
         self._tree = RemoteTree(self)
@@ -197,7 +203,7 @@ class _Command:
         self._cwd = None if cwd is None else _normal(cwd)
         self._native = user if deployment.native_users else None
         who = "" if user is None or self._native else f"{user.uid}:{user.gid}"
-        flags = ["1" if flag else "0" for flag in (self._native is not None, watched, deployment.drains)]
+        flags = ["1" if flag else "0" for flag in (self._native is not None, watched, deployment.framed)]
         wrapped = ["sh", "-c", _WRAPPER, "sh", self._cwd or "", *flags, who, *argv]
         self._argv = [
             *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent", *wrapped,
@@ -205,6 +211,7 @@ class _Command:
         self._channel: Channel | None = None
         self._feeder: asyncio.Task[None] | None = None
         self._trailer = b""
+        self._hash = hashlib.sha256()
         self._finished = False
 
     async def start(self, env: Mapping[str, str], input: ByteStream | None) -> None:
@@ -235,13 +242,27 @@ class _Command:
         try:
             async with aclosing(input):
                 async for chunk in input:
-                    await channel.send(chunk)
-            await channel.send_end()
+                    for part in self._frames(chunk):
+                        await channel.send(part)
+            await self._end_input(channel)
         except BrokenPipeError:
             return
         except Exception:
             await self._kill()
             raise
+
+    def _frames(self, chunk: bytes) -> Iterator[bytes]:
+        if not self._deployment.framed:
+            yield chunk
+            return
+        for start in range(0, len(chunk), _FRAME):
+            part = chunk[start : start + _FRAME]
+            yield b"%d\n%b" % (len(part), part)
+
+    async def _end_input(self, channel: Channel) -> None:
+        if self._deployment.framed:
+            await channel.send(b"0\n")
+        await channel.send_end()
 
     async def output(self) -> ByteStream:
         """Stdout without the trailer."""
@@ -250,6 +271,8 @@ class _Command:
         while chunk := await self._channel.receive():
             held += chunk
             if len(held) > _TRAILER:
+                if self._deployment.framed:
+                    self._hash.update(held[:-_TRAILER])
                 yield held[:-_TRAILER]
                 held = held[-_TRAILER:]
             self._trailer = held
@@ -262,7 +285,8 @@ class _Command:
         """The command has ended, whatever of its input is left."""
         if self._feeder is not None and self._channel is not None and not self._feeder.done():
             await self._fed(0)
-            await self._channel.send_end()
+            with suppress(BrokenPipeError):
+                await self._end_input(self._channel)
 
     async def _fed(self, seconds: float) -> None:
         """Let the feeder come to its end for so long, stop it, and raise the error it had."""
@@ -276,10 +300,15 @@ class _Command:
 
     def _status(self) -> str | None:
         """The trailer's, as text."""
+        found = self._proof()
+        return found[0] if found else None
+
+    def _proof(self) -> list[str]:
+        """Status and hash; empty when the end is not proven."""
         expected = _END.format(nonce=self._nonce).encode()
-        if len(self._trailer) == _TRAILER and self._trailer.startswith(expected):
-            return self._trailer[len(expected) :].decode("ascii", "replace").strip()
-        return None
+        if len(self._trailer) == _TRAILER and self._trailer.startswith(expected) and self._trailer.endswith(b"\n"):
+            return self._trailer[len(expected) :].decode("ascii", "replace").split()
+        return []
 
     async def ended(self) -> tuple[int, str]:
         """Status and stderr. Raises the input's error, StreamCut, TargetMissing, ToolMissing."""
@@ -290,6 +319,9 @@ class _Command:
         if status is None:
             raise self._unproven(stderr)
         self._finished = True
+        told = self._proof()[-1]
+        if self._deployment.framed and told not in ("-", self._hash.hexdigest()):
+            raise StreamCut(f"The output of {self.name} arrived changed or incomplete: its hash is not the one sent")
         return int(status), stderr
 
     def _stderr(self) -> str:

@@ -1,13 +1,38 @@
 # Runs one command at a site's end for RemoteDeployment. POSIX sh: dash, bash, busybox.
-# sh -c THIS sh CWD ENTERED WATCHED DRAINS USER COMMAND...; stdin: a nonce, NAME=value lines, an empty line, then the command's input.
+# sh -c THIS sh CWD ENTERED WATCHED FRAMED USER COMMAND...; stdin: a nonce, NAME=value lines, an empty line, then the command's input.
 IFS= read -r nonce || exit 125
 while IFS= read -r line && [ -n "$line" ]; do export "$line"; done
-cwd=$1 entered=$2 watched=$3 drains=$4 user=$5
+cwd=$1 entered=$2 watched=$3 framed=$4 user=$5
 shift 5
 account() {
   while IFS=: read -r name secret uid gid rest; do
     if [ "$uid:$gid" = "$1" ]; then echo "$name" && return; fi
   done </etc/passwd
+}
+# Input as lines with a size and that many bytes, to a size of 0: a broken line kills the command before it sees an end.
+# What the command leaves unread is read all the same, or a kubelet would lose its status.
+unframed() {
+  while IFS= read -r size; do
+    case $size in
+      0) return ;;
+      '' | *[!0-9]*) break ;;
+      *) dd bs="$size" count=1 iflag=fullblock 2>/dev/null ;;
+    esac
+  done
+  kill -9 0
+}
+# Output, and after it a line that proves its end: status, and the hash of what was sent.
+proven() {
+  if [ "$framed" = 1 ] && command -v sha256sum >/dev/null; then
+    exec 4>&1
+    set -- $({ { { "$@" 4>&- 5>&- 6>&-; echo "$?" >&5; } | tee /proc/self/fd/6 >&4; } 6>&1 | sha256sum >&5; } 5>&1)
+    exec 4>&-
+  else
+    "$@"
+    set -- "$?" -
+  fi
+  printf 'liberu-end %s %03d %-64s\n' "$nonce" "$1" "$2"
+  return "$1"
 }
 group() { echo "liberu-group $5" >&2; }
 IFS= read -r line <"/proc/$$/stat" && group $line
@@ -31,18 +56,16 @@ umask 077
 if [ "$watched" = 1 ]; then
   # Nothing more comes on stdin: its end means that the other side is gone, and the command must not go on alone.
   exec 3<&0
-  "$@" </dev/null 3<&- &
+  proven "$@" </dev/null 3<&- &
   child=$!
   { read -r line <&3; kill -9 0; } >/dev/null 2>&1 &
   watcher=$!
   wait "$child"
   status=$?
   kill "$watcher" 2>/dev/null
+  exit "$status"
+elif [ "$framed" = 1 ]; then
+  unframed | proven "$@"
 else
-  "$@"
-  status=$?
+  proven "$@"
 fi
-printf 'liberu-end %s %03d\n' "$nonce" "$status"
-# A kubelet loses the end of a command that leaves input unread: the other side ends it when it has seen the line above.
-if [ "$drains" = 1 ] && [ "$watched" = 0 ]; then cat >/dev/null; fi
-exit "$status"

@@ -24,7 +24,8 @@ from app.errors import (
     OperationCancelled,
     OwnershipLost,
 )
-from demo.servers import MariadbServer, free_port, mariadb_server
+from demo.ports import free_port
+from demo.servers import MariadbServer, mariadb_server
 from tests.components.helpers import Context, MemorySafety, codes, collect
 
 PASSWORD = "o'w\"n\\er # pw;é"

@@ -17,7 +17,8 @@ from app.errors import (
     LoadFailed,
     OwnershipLost,
 )
-from demo.servers import PostgresqlServer, free_port, postgresql_server
+from demo.ports import free_port
+from demo.servers import PostgresqlServer, postgresql_server
 from tests.components.helpers import Context, collect
 
 SAMPLE = r"""

@@ -14,6 +14,7 @@ import pytest
 
 from app.deployments.base import Deployment
 from app.deployments.docker import DockerDeployment, Engine
+from app.deployments.docker_archive import ContainerArchive
 from app.deployments.kubernetes import Cluster, KubernetesDeployment
 from app.deployments.ssh import SshDeployment, server_of
 from app.deployments.standalone import StandaloneDeployment
@@ -36,13 +37,18 @@ def engine() -> Iterator[DockerEngine]:
 def containers(engine: DockerEngine) -> dict[str, str]:
     """Running containers by kind."""
     found = {}
-    for kind, make in (("docker-gnu", gnu_root), ("docker-busybox", busybox_root)):
+    for kind, make in (("docker-gnu", gnu_root), ("docker-busybox", busybox_root), ("docker-tarless", tarless_root)):
         root = Path(tempfile.mkdtemp(prefix="liberu-image-"))
         make(root)
         engine.image(f"{kind}:1", root)
         shutil.rmtree(root)
         found[kind] = engine.container(kind, f"{kind}:1", "sleep", "100000")
     return found
+
+
+def tarless_root(root: Path) -> None:
+    gnu_root(root)
+    (root / "bin/tar").unlink()
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +123,7 @@ async def opened(kind: str, request: pytest.FixtureRequest) -> AsyncGenerator[De
         container = request.getfixturevalue("containers")[kind]
         engine = Engine(started.url)
         try:
-            yield DockerDeployment(engine, container, kind)
+            yield DockerDeployment(engine, container, kind, ContainerArchive(engine, container, kind))
         finally:
             await engine.close()
 

@@ -66,11 +66,12 @@ async def test_the_environment_is_ours(place: Place) -> None:
 
 async def test_a_secret_shows_in_no_process_list(place: Place) -> None:
     script = 'for f in /proc/[0-9]*/cmdline; do tr "\\0" " " <"$f" 2>/dev/null || cat "$f"; echo; done'
-    result = await place.deployment.run(["sh", "-c", script], env={"TOKEN": "canary-in-the-mine"})
+    canary = f"canary-{secrets.token_hex(8)}"
+    result = await place.deployment.run(["sh", "-c", script], env={"TOKEN": canary})
     assert b"/proc/" in result.stdout
-    assert b"canary" not in result.stdout
-    async with place.deployment.secret_file("canary-in-the-mine") as path:
-        assert (await place.deployment.run(["cat", path])).stdout == b"canary-in-the-mine"
+    assert canary.encode() not in result.stdout
+    async with place.deployment.secret_file(canary) as path:
+        assert (await place.deployment.run(["cat", path])).stdout == canary.encode()
         mode = await place.sh('stat -c %a "$1"', path)
         assert mode.strip() == "600"
     with pytest.raises(CommandFailed):

@@ -23,7 +23,7 @@ from app.security.signing import Signer
 from app.storage.memory import MemoryDriver
 from demo.docker_engine import DockerEngine
 from demo.kubernetes_double import ClusterDouble
-from demo.servers import free_port
+from demo.ports import free_port
 from demo.ssh_servers import SshHost
 from tests.deployments.conftest import _forget
 from tests.deployments.cutting_proxy import Line, cutting_proxy
@@ -142,7 +142,7 @@ class _Replay(RemoteDeployment):
 async def test_the_end_is_proven_to_the_last_byte(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     nonce = "0123456789abcdef" * 2
     monkeypatch.setattr("app.deployments.remote.secrets.token_hex", lambda size: nonce)
-    whole = content + f"liberu-end {nonce} 007\n".encode()
+    whole = content + f"liberu-end {nonce} 007 {'-':<64}\n".encode()
 
     def outcome(data: bytes, size: int) -> Deployment:
         return _Replay([data[start : start + size] for start in range(0, len(data), size)])
@@ -150,7 +150,7 @@ async def test_the_end_is_proven_to_the_last_byte(content: bytes, monkeypatch: p
     for size in (1, 7, 1000):
         result = await outcome(whole, size).run(["true"], check=False)
         assert (result.stdout, result.status) == (content, 7)
-        for cut in range(1, 49):
+        for cut in range(1, 113):
             with pytest.raises(StreamCut):
                 await outcome(whole[:-cut], size).run(["true"], check=False)
         for forged in (whole + b"x", whole.replace(b"0123", b"1123"), content):

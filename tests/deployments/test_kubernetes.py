@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,6 @@ import pytest
 from app.deployments.kubernetes import Cluster, KubernetesDeployment
 from app.deployments.kubernetes_site import KubernetesSite
 from app.errors import (
-    DeploymentError,
     DeploymentRefused,
     DeploymentUnreachable,
     TargetAmbiguous,
@@ -21,7 +22,7 @@ from app.errors import (
     ToolMissing,
 )
 from demo.kubernetes_double import TOKEN, V4, V5, ClusterDouble, Pod
-from demo.servers import free_port
+from demo.ports import free_port
 
 DOMAIN = "shop.example.com"
 
@@ -104,12 +105,18 @@ async def test_the_right_pod_and_container_are_chosen(cluster: ClusterDouble, re
             await KubernetesSite(reached, DOMAIN, {"selector": "app=batch"}).at("files")
 
 
-async def test_an_old_cluster_dumps_and_says_that_it_cannot_restore(cluster: ClusterDouble, reached: Cluster) -> None:
-    deployment = KubernetesDeployment(reached, "hosting", "gnu", "web")
+@pytest.mark.parametrize("kind", ["gnu", "busybox"])
+async def test_a_cluster_that_cannot_end_input_restores_all_the_same(
+    cluster: ClusterDouble, reached: Cluster, kind: str
+) -> None:
+    deployment = KubernetesDeployment(reached, "hosting", kind, "web")
+    content = random.Random(kind).randbytes(5_000_000)
     with changed(cluster, protocols=[V4]):
         assert (await deployment.run(["echo", "dumped"])).stdout == b"dumped\n"
-        with pytest.raises(DeploymentError, match="v4"):
-            await deployment.run(["cat"], input=b"restored")
+        result = await deployment.run(["sha256sum"], input=content)
+        assert result.stdout.split()[0].decode() == hashlib.sha256(content).hexdigest()
+        result = await deployment.run(["sh", "-c", "head -c 10 >/dev/null; exit 7"], input=content, check=False)
+        assert result.status == 7
 
 
 async def test_an_image_without_a_shell_is_told(cluster: ClusterDouble, reached: Cluster) -> None:

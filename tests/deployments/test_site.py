@@ -14,7 +14,9 @@ from app.deployments import remote_scripts
 from app.deployments.base import SwapPlan, User
 from app.errors import SwapImpossible, TargetMissing
 from tests.components.helpers import Context, collect
-from tests.deployments.conftest import Place
+from tests.deployments.conftest import PLACES, Place
+
+pytestmark = pytest.mark.parametrize("place", [*PLACES, "docker-tarless"], indirect=True)
 
 _SITE = r"""
 set -e

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from demo.ports import free_port
 from demo.sample_files import differences, snapshot
-from demo.servers import free_port
 from demo.service import Service
 from demo.storage_servers import StorageServer, sftp_server
 from tests.service.test_cleanup import aged, clean

@@ -26,7 +26,7 @@ from app.storage.registry import build_driver
 from app.storage.s3 import MAX_PARTS, MIB, S3Driver
 from app.storage.s3_part import in_parts
 from demo.ceph import S3Server
-from demo.servers import free_port
+from demo.ports import free_port
 from tests.storage.test_contract import keys, read, stream
 
 

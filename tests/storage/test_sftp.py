@@ -20,7 +20,7 @@ from app.errors import (
 )
 from app.storage.base import Options, StorageDriver
 from app.storage.registry import build_driver
-from demo.servers import free_port
+from demo.ports import free_port
 from demo.storage_servers import StorageServer, sftp_server
 from tests.storage.test_contract import keys, read, stream
 
