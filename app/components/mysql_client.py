@@ -66,7 +66,6 @@ class MysqlClient:
         self.deployment = deployment
         self.target = target
         self.account = account
-        self._names: dict[str, str] = {}
 
     def as_account(self, account: Account) -> MysqlClient:
         return MysqlClient(self.deployment, self.target, account)
@@ -92,6 +91,13 @@ class MysqlClient:
 
     async def tool(self, *names: str) -> tuple[str, bool]:
         """The first of `names` that is there, and whether it is MariaDB's."""
+        known = self.deployment.tools
+        if names not in known:
+            known[names] = await self._find(*names)
+        found: tuple[str, bool] = known[names]
+        return found
+
+    async def _find(self, *names: str) -> tuple[str, bool]:
         for name in names:
             try:
                 result = await self.deployment.run([name, "--version"], timeout=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from app.errors import (
     DatabaseUnreachable,
     DumpIncomplete,
     LoadFailed,
+    ToolMissing,
 )
 
 _PSQL = ["psql", "-X", "-q", "-A", "-t", "--no-password", "-v", "ON_ERROR_STOP=1", "-f", "-"]
@@ -111,6 +113,12 @@ class PostgresqlTarget:
         return env | {key: str(value) for key, value in optional.items() if value is not None}
 
 
+def _major(version: str) -> int:
+    """Of `15.14 (Debian…)` or `pg_dump (PostgreSQL) 15.14`."""
+    found = re.search(r"\d+", version)
+    return int(found[0]) if found else 0
+
+
 class _DumpWatch:
     """Looks at a custom-format archive as it passes: its magic, its data entries, its last data block's end."""
 
@@ -156,6 +164,31 @@ class PostgresqlComponent(Component):
         version, superuser, tables = result.stdout.decode().strip().split("\t")
         return version, superuser == "t", int(tables)
 
+    async def _tool(self, name: str, server: str) -> str:
+        """The program, at least as new as the server: an older pg_dump refuses, an older pg_restore cannot read what
+        a newer one wrote. Debian keeps several side by side. Raises ToolMissing."""
+        wanted = _major(server)
+        known = self._deployment.tools
+        if (name, wanted) not in known:
+            known[name, wanted] = await self._find(name, wanted)
+        found: str = known[name, wanted]
+        return found
+
+    async def _find(self, name: str, wanted: int) -> str:
+        seen = "none"
+        for candidate in (name, f"/usr/lib/postgresql/{wanted}/bin/{name}", f"/usr/pgsql-{wanted}/bin/{name}"):
+            try:
+                result = await self._deployment.run([candidate, "--version"], timeout=30)
+            except ToolMissing:
+                continue
+            seen = result.stdout.decode("utf-8", "replace").strip()
+            if _major(seen) >= wanted:
+                return candidate
+        raise ToolMissing(
+            f"{name} there is too old for the PostgreSQL {wanted} of database {self._target.name} (found: {seen}); "
+            f"install the client programs of version {wanted} where the site runs"
+        )
+
     def _explained(self, result: CommandResult) -> ComponentError:
         text = result.stderr.strip()[-1000:]
         name = f"PostgreSQL database {self._target.name}"
@@ -172,7 +205,13 @@ class PostgresqlComponent(Component):
         version, _, tables = await self._ask()
         report.facts.update(server=version, tables=tables)
         watch = _DumpWatch(tables)
-        argv = ["pg_dump", "--format=custom", "--compress=0", "--no-password", "--lock-wait-timeout=120000"]
+        argv = [
+            await self._tool("pg_dump", version),
+            "--format=custom",
+            "--compress=0",
+            "--no-password",
+            "--lock-wait-timeout=120000",
+        ]
         return Dump(watch.watch(self._deployment.stream(argv, env=self._target.env)), report, watch.verify)
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
@@ -188,9 +227,11 @@ class PostgresqlComponent(Component):
         """All of it or nothing: COMMIT is sent only after the archive's last byte and hash are verified."""
         async with aclosing(source):
             await self.preflight(context, plain_size)
+            version, _, _ = await self._ask()
+            tool = await self._tool("pg_restore", version)
             try:
                 result = await self._deployment.run(
-                    _PSQL, input=self._script(source, context), env=self._target.env, check=False
+                    _PSQL, input=self._script(tool, source, context), env=self._target.env, check=False
                 )
             except CommandFailed as error:
                 raise LoadFailed(f"{self._target.name}: {error.message}; nothing was changed") from error
@@ -201,7 +242,7 @@ class PostgresqlComponent(Component):
         report.facts.update(server=version, tables=tables)
         return report
 
-    async def _script(self, source: ByteStream, context: RestoreContext) -> ByteStream:
+    async def _script(self, tool: str, source: ByteStream, context: RestoreContext) -> ByteStream:
         script = ScriptFilter()
 
         def filtered(reader: SourceReader, sink: Sink) -> None:
@@ -211,7 +252,7 @@ class PostgresqlComponent(Component):
             if not script.between_statements:
                 raise LoadFailed("The dump ends in the middle of a statement")
 
-        argv = ["pg_restore", "--no-owner", "--no-acl", "--file=-"]
+        argv = [tool, "--no-owner", "--no-acl", "--file=-"]
         sql = transform(self._deployment.stream(argv, input=source), filtered, "psql filter")
         async with aclosing(sql):
             yield b"BEGIN;\nCREATE TEMP TABLE liberu_guard (id int) ON COMMIT DROP;\n" + _DROP_OWNED.encode()

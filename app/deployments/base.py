@@ -181,7 +181,7 @@ class Deployment(ABC):
     archive: FolderArchive | None = None
 
     @cached_property
-    def tools(self) -> dict[str, Any]:
+    def tools(self) -> dict[Any, Any]:
         """What components found out of the tools there: asked once while the deployment is open."""
         return {}
 

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, NoReturn
 
 import aiohttp
@@ -50,15 +50,24 @@ class ContainerArchive:
         self._path = f"containers/{container}/archive"
         self._name = name
 
+    @asynccontextmanager
+    async def _asked(self, method: str, path: str, **options: Any) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """aiodocker leaves an answer open that nobody reads to its end, and the engine holds the container for it."""
+        client = self._engine.client
+        async with client._query(self._path, method, params={"path": path}, timeout=_QUIET, **options) as response:
+            try:
+                yield response
+            finally:
+                response.close()
+
     async def check(self, folder: str) -> None:
         """Raises TargetMissing unless it is a folder and no link stands in its path."""
         path = ""
         for part in [part for part in folder.split("/") if part not in ("", ".")]:
             path += f"/{part}"
             with mapped(f"Looking at {path} in container {self._name}"):
-                answer = self._engine.client._query(self._path, "HEAD", params={"path": path}, timeout=_QUIET)
                 try:
-                    async with answer as response:
+                    async with self._asked("HEAD", path) as response:
                         told = json.loads(base64.b64decode(response.headers["X-Docker-Container-Path-Stat"]))
                 except ValueError as error:  # a refusal of HEAD has no body, which aiodocker cannot read
                     raise TargetMissing(f"{path} in container {self._name} is not there") from error
@@ -69,8 +78,7 @@ class ContainerArchive:
 
     async def _raw(self, path: str) -> ByteStream:
         with mapped(f"Reading {path} of container {self._name}"):
-            answer = self._engine.client._query(self._path, "GET", params={"path": path}, timeout=_QUIET)
-            async with answer as response:
+            async with self._asked("GET", path) as response:
                 async for chunk in response.content.iter_chunked(CHUNK):
                     yield chunk
 
@@ -106,10 +114,7 @@ class ContainerArchive:
             try:
                 with mapped(f"Writing {folder} of container {self._name}"):
                     headers = {"Content-Type": "application/x-tar"}
-                    answer = self._engine.client._query(
-                        self._path, "PUT", params={"path": parent or "/"}, data=body, headers=headers, timeout=_QUIET
-                    )
-                    async with answer as response:
+                    async with self._asked("PUT", parent or "/", data=body, headers=headers) as response:
                         await response.read()
             except Exception as error:
                 if failed:

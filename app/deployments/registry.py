@@ -24,7 +24,6 @@ class DeploymentRegistry:
         self._kubeconfig = kubeconfig
         self._engine: Engine | None = None
         self._cluster: Cluster | None = None
-        self._standalone = StandaloneDeployment()
         self.detector = DeploymentDetector(self._docker, docker_url, self._kubernetes, kubeconfig)
 
     def _kubernetes(self) -> Cluster:
@@ -54,7 +53,7 @@ class DeploymentRegistry:
 
     def _build(self, kind: str, place: DomainPlace, pin: Pin) -> Site:
         if kind == "standalone":
-            return OneDeployment(self._standalone)
+            return OneDeployment(StandaloneDeployment())
         if kind == "ssh":
             from app.deployments.ssh import SshDeployment, server_of
 

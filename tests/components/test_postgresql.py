@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from app.archives.streams import from_bytes
 from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
+from app.deployments.process import SEARCH_PATH
 from app.deployments.standalone import StandaloneDeployment
 from app.errors import (
     DatabaseAccessDenied,
@@ -16,6 +18,7 @@ from app.errors import (
     LiberuError,
     LoadFailed,
     OwnershipLost,
+    ToolMissing,
 )
 from demo.ports import free_port
 from demo.servers import PostgresqlServer, postgresql_server
@@ -136,3 +139,18 @@ async def test_clear_errors(server: PostgresqlServer, target: PostgresqlTarget) 
         with pytest.raises(error) as caught:
             await component(wrong).dump()
         assert "-pw" not in str(caught.value)
+
+
+async def test_a_client_older_than_the_server_is_passed_over(target: PostgresqlTarget, tmp_path: Path) -> None:
+    for name in ("pg_dump", "pg_restore"):
+        old = tmp_path / name
+        old.write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) 9.6.24'\n")
+        old.chmod(0o755)
+    deployment = StandaloneDeployment(search_path=f"{tmp_path}:{SEARCH_PATH}")
+    component = PostgresqlComponent(deployment, target)
+    content = await collect(await component.dump())
+    assert content.startswith(b"PGDMP")
+    context = Context()
+    await component.restore(from_bytes(content), context.context, len(content))
+    with pytest.raises(ToolMissing, match=r"too old for the PostgreSQL 99 of .*install the client programs"):
+        await component._find("pg_dump", 99)

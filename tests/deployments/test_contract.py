@@ -39,6 +39,11 @@ async def test_output_status_and_stderr_are_kept_apart(place: Place) -> None:
         await gathered(place.deployment.stream(["sh", "-c", script]))
 
 
+async def test_a_command_that_was_killed_says_why_that_may_be(place: Place) -> None:
+    with pytest.raises(CommandFailed, match="memory ran out: look at the memory limit"):
+        await place.deployment.run(["sh", "-c", "kill -9 $$"])
+
+
 async def test_what_is_not_there_is_told_apart(place: Place) -> None:
     with pytest.raises(ToolMissing):
         await place.deployment.run(["no-such-tool"])
@@ -209,13 +214,13 @@ async def test_other_users(place: Place) -> None:
         assert (await place.deployment.run(["cat", path], user=user)).stdout == b"theirs"
 
 
+@pytest.mark.timeout(300)
 async def test_a_gigabyte_both_ways(place: Place) -> None:
-    """256 MiB of it in the tests' time; `make bench` moves the whole."""
     block = os.urandom(MIB)
     sent, found = hashlib.sha256(), hashlib.sha256()
 
     async def source() -> AsyncGenerator[bytes, None]:
-        for number in range(256):
+        for number in range(1024):
             chunk = block[number:] + block[:number]
             sent.update(chunk)
             yield chunk

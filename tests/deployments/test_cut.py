@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +18,11 @@ from app.components.files import FilesComponent, FilesTarget
 from app.deployments.base import Deployment, User
 from app.deployments.docker import DockerDeployment, Engine
 from app.deployments.kubernetes import Cluster, KubernetesDeployment
+from app.deployments.process import SEARCH_PATH
 from app.deployments.remote import Channel, RemoteDeployment
 from app.deployments.ssh import SshDeployment, server_of
-from app.errors import DeploymentError, StreamCut
+from app.deployments.standalone import StandaloneDeployment
+from app.errors import ComponentError, DeploymentError, StreamCut
 from app.security.signing import Signer
 from app.storage.memory import MemoryDriver
 from demo.docker_engine import DockerEngine
@@ -66,13 +70,16 @@ async def test_a_cut_stream_makes_no_backup(
     disk = MemoryDriver()
     store = BackupStore(disk, compressor, signer)
     async with over_a_line(kind, request, tmp_path) as (line, opened):
+        known: dict[Any, Any] = {}
 
         async def dumped() -> int:
             deployment = opened()
+            deployment.tools.update(known)
             try:
                 await deployment.prepare()
                 component = FilesComponent(deployment, FilesTarget(site, User(0, 0)))
                 dump = await component.dump()
+                known.update(deployment.tools)
                 line.limit = limit
                 archive = await store.put_component("a/01-files.tar.zst", dump.stream, [], dump.verify)
                 return archive.plain_size
@@ -100,6 +107,30 @@ async def test_a_cut_stream_makes_no_backup(
             assert [info async for info in disk.list()] == []
         limit = None
         assert await dumped() > 360_000, "the line itself is sound"
+
+
+async def test_a_command_that_dies_makes_no_backup(tmp_path: Path, compressor: Compressor, signer: Signer) -> None:
+    """On this machine there is no line to cut: tar itself ends early, killed or as if all were well."""
+    disk = MemoryDriver()
+    store = BackupStore(disk, compressor, signer)
+    site = tmp_path / "site"
+    site.mkdir()
+    for number in range(6):
+        (site / f"file{number}").write_bytes(os.urandom(60_000))
+    rng = random.Random(os.environ.get("SEED", "cut"))
+    fake = tmp_path / "tar"
+    deployment = StandaloneDeployment(search_path=f"{tmp_path}:{SEARCH_PATH}")
+    for number in range(OFFSETS):
+        end = "kill -9 $$" if number % 2 else "exit 0"
+        at = rng.randint(0, 360_000)
+        cut = f'if [ "$1" = --version ]; then exec /bin/tar "$@"; fi; /bin/tar "$@" | head -c {at}; {end}'
+        fake.write_text(f"#!/bin/sh\n{cut}\n")
+        fake.chmod(0o755)
+        dump = await FilesComponent(deployment, FilesTarget(str(site), User(0, 0))).dump()
+        with pytest.raises((DeploymentError, ComponentError)) as raised:
+            await store.put_component("a/01-files.tar.zst", dump.stream, [], dump.verify)
+        assert number % 2 == 0 or "memory ran out" in raised.value.message
+        assert [info async for info in disk.list()] == []
 
 
 class _Recorded(Channel):
@@ -130,8 +161,9 @@ class _Replay(RemoteDeployment):
     kind = "replay"
     privileged = False
 
-    def __init__(self, chunks: list[bytes]) -> None:
+    def __init__(self, chunks: list[bytes], *, framed: bool = False) -> None:
         super().__init__()
+        self.framed = framed
         self._chunks = chunks
 
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
@@ -156,3 +188,14 @@ async def test_the_end_is_proven_to_the_last_byte(content: bytes, monkeypatch: p
         for forged in (whole + b"x", whole.replace(b"0123", b"1123"), content):
             with pytest.raises(StreamCut):
                 await outcome(forged, size).run(["true"], check=False)
+
+
+async def test_what_changed_on_the_way_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    nonce = "0123456789abcdef" * 2
+    monkeypatch.setattr("app.deployments.remote.secrets.token_hex", lambda size: nonce)
+    content = random.Random(1).randbytes(1000)
+    end = f"liberu-end {nonce} 000 {hashlib.sha256(content).hexdigest()}\n".encode()
+    assert (await _Replay([content, end], framed=True).run(["true"])).stdout == content
+    for arrived in (content[:500] + content[501:], content[:-1], b"x" + content[1:], b""):
+        with pytest.raises(StreamCut, match="hash"):
+            await _Replay([arrived + end], framed=True).run(["true"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,8 +135,13 @@ def test_containers_are_found_and_their_database_knows_its_accounts(
 
     docker.engine.run("stop", "-t", "0", f"{NAME}_web")
     stopped = service.backup(domain, "full")
+    assert stopped["status"] == "completed", "its files are read all the same"
+    again = service.wait(service.call("POST", f"/api/backups/{stopped['id']}/restore", 202, json={"components": [1]}))
+    assert (again["status"], again["error_code"]) == ("failed", "consent_required"), again
+    docker.engine.run("stop", "-t", "0", f"{NAME}_database")
+    stopped = service.backup(domain, "full")
     assert stopped["status"] == "partial", stopped
-    part = stopped["components"][0]
+    part = stopped["components"][1]
     assert (part["error_code"], "is exited" in part["error_message"]) == ("target_missing", True), part
     docker.engine.run("rm", f"{NAME}_web")
     for name in ("one", "two"):
@@ -186,12 +192,29 @@ def test_pods(folder: Path) -> None:
         inside, mail = root / "site/public_html", SampleMail(root / f"mail/{NAME}", SITE_UID)
         make_site(inside, files=200, large=3 << 20, uid=SITE_UID)
         shop = SampleMariadb(mariadb)
+        # A database in a pod of its own: its client and its socket are there, and its accounts in the Secret.
+        inner = cluster.root("db")
+        gnu_root(inner, ("mariadb", "mariadb-dump"))
+        cluster.mount(inner)
+        (inner / "run/mysqld").mkdir()
+        os.link(mariadb.socket, inner / "run/mysqld/mysqld.sock")
+        cluster.pods.append(Pod(f"hosting-{name}", f"{name}-db-0", {"app": f"{name}-db"}, {"mysql": inner}))
+        mariadb.run(
+            "CREATE DATABASE blog CHARACTER SET utf8mb4; CREATE USER blog@localhost IDENTIFIED BY 'blog-pw';"
+            "GRANT ALL ON blog.* TO blog@localhost; ALTER USER root@localhost IDENTIFIED BY 'root-pw'"
+        )
+        mariadb.run("CREATE TABLE posts AS SELECT seq AS id, SHA1(seq) AS text FROM mysql.seq_1_to_20000", "blog")
+        posts = mariadb.run("CHECKSUM TABLE posts", "blog")
+        cluster.secrets[f"hosting-{name}", f"{name}-credentials"] = {
+            "MYSQL_USER": "blog", "MYSQL_PASSWORD": "blog-pw", "MYSQL_ROOT_PASSWORD": "root-pw",
+        }  # fmt: skip
         service = Service(folder, LIBERU_DEPLOYMENTS__KUBECONFIG=str(cluster.kubeconfig()))
         service.start()
         try:
             body = {
                 "domain_name": NAME, "document_root": "/site/public_html", "mail_path": f"/mail/{NAME}",
-                "databases": [shop.row], "mailboxes": [{"email_address": address} for address in ADDRESSES],
+                "databases": [shop.row, {"engine": "mariadb", "name": "blog"}],
+                "mailboxes": [{"email_address": address} for address in ADDRESSES],
                 "deployment": {"type": "kubernetes"},
             }  # fmt: skip
             domain = service.call("POST", "/api/domains", 201, json=body)
@@ -200,11 +223,16 @@ def test_pods(folder: Path) -> None:
             assert backup["status"] == "completed", backup
             shutil.rmtree(inside / "d01")
             shop.damage(), mail.damage()
+            mariadb.run("DELETE FROM posts WHERE id > 10; CREATE TABLE hacked (a int)", "blog")
             ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
             assert ended["status"] == "completed", ended
             service.until(lambda: list(inside.glob(".liberu-restore-*")), lambda found: not found)
             assert differences(before[0], snapshot(inside)) == []
             assert shop.checksum() == before[1]
+            assert (mariadb.run("CHECKSUM TABLE posts", "blog"), mariadb.run("SHOW TABLES", "blog")) == (
+                posts,
+                "posts",
+            )
             assert before[2].items() <= mail.messages().items()
 
             sniffed = service.call("POST", "/api/domains", 201, json={
@@ -218,6 +246,7 @@ def test_pods(folder: Path) -> None:
             cluster.denied = {"list pods"}
             denied = service.backup(domain, "files")
             assert (denied["status"], denied["components"][0]["error_code"]) == ("failed", "deployment_refused")
-            assert TOKEN.encode() not in everything(service)
+            kept = everything(service)
+            assert not any(secret in kept for secret in (TOKEN.encode(), b"blog-pw", b"root-pw"))
         finally:
             service.stop()
