@@ -29,8 +29,17 @@ check: setup
 	$(RUN) -m scripts.check_migrations
 	$(RUN) -m app.cli openapi --check openapi.yaml
 
+# make test [KUBECONFIG=…]: the deployments' suite also in a real cluster, in pods that it makes and removes there
+# (LIBERU_TEST_NAMESPACE, default; LIBERU_TEST_IMAGE, debian:12-slim). Said on the command line only: a KUBECONFIG of
+# your shell is not touched.
+ifeq ($(origin KUBECONFIG),command line)
+unexport KUBECONFIG
+CLUSTER := LIBERU_TEST_KUBECONFIG=$(abspath $(KUBECONFIG))
+endif
+# Files are shared out to workers that wait for servers more than they compute.
+WORKERS ?= 3
 test: check
-	$(RUN) -m pytest
+	env -u PYTHONPATH $(CLUSTER) $(PY) -m pytest -n $(WORKERS) --dist loadfile
 
 # objects of 5 GiB through every driver; needs about 12 GB of disk
 test-large: setup

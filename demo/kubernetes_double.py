@@ -122,7 +122,9 @@ class ClusterDouble:
         application = web.Application()
         base = "/api/v1/namespaces/{namespace}"
         application.router.add_get(f"{base}/pods", self._list)
+        application.router.add_post(f"{base}/pods", self._create)
         application.router.add_get(f"{base}/pods/{{name}}", self._get)
+        application.router.add_delete(f"{base}/pods/{{name}}", self._delete)
         application.router.add_get(f"{base}/secrets/{{name}}", self._secret)
         application.router.add_get(f"{base}/pods/{{name}}/exec", self._exec)
         return application
@@ -148,6 +150,21 @@ class ClusterDouble:
             if (pod.namespace, pod.name) == (request.match_info["namespace"], request.match_info["name"]):
                 return pod
         raise web.HTTPNotFound(text="{}")
+
+    async def _create(self, request: web.Request) -> web.Response:
+        """Of an image that is a folder below ours."""
+        self._allow(request, "create pods")
+        asked = await request.json()
+        containers = {item["name"]: self.folder / item["image"] for item in asked["spec"]["containers"]}
+        made = Pod(request.match_info["namespace"], asked["metadata"]["name"], {}, containers)
+        self.pods.append(made)
+        return web.json_response(made.document(), status=201)
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        self._allow(request, "delete pods")
+        found = self._find(request)
+        self.pods.remove(found)
+        return web.json_response(found.document())
 
     async def _get(self, request: web.Request) -> web.Response:
         self._allow(request, "get pods")

@@ -38,7 +38,7 @@ def mapped(what: str) -> Iterator[None]:
             raise _unreachable(what, error) from error
         if error.status == 404:
             raise TargetMissing(f"{what}: {error.message}") from error
-        if error.status == 409:  # "Container … is not running", "is paused", "is restarting"
+        if error.status == 409 or "is not running" in error.message:  # or "is paused", "is restarting"
             raise TargetMissing(f"{what}: {error.message}; start it, or wait until it runs") from error
         raise DeploymentError(f"{what}: the engine refused ({error.status}): {error.message}") from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -344,32 +344,32 @@ class _Command:
             )
         if self._group() is None and stderr.startswith("sudo:"):
             return DeploymentRefused(f"sudo does not let this user run commands as root: {stderr[-500:]}")
-        if self._group() is None:
-            return ToolMissing(f"The other end cannot run sh and env: {stderr[-1000:] or 'it gave no reason'}")
+        if self._group() is None and stderr:
+            return ToolMissing(f"The other end cannot run sh and env: {stderr[-1000:]}")
         return StreamCut(
             f"The output of {self.name} ended before its end was confirmed: the line broke, or what runs it was "
             f"stopped; {stderr[-1000:] or 'it gave no reason'}"
         )
 
-    def _group(self) -> str | None:
-        """The process group at the other end."""
+    def _group(self) -> list[str] | None:
+        """The process group at the other end, the wrapper's number and its start time."""
         if self._channel is None:
             return None
-        first = bytes(self._channel.stderr[:100]).partition(b"\n")[0].split()
-        if len(first) == 2 and first[0] == b"liberu-group" and first[1].isdigit():
-            return first[1].decode()
+        first = bytes(self._channel.stderr[:100]).partition(b"\n")[0].decode("ascii", "replace").split()
+        if len(first) == 4 and first[0] == "liberu-group" and all(word.isdecimal() for word in first[1:]):
+            return first[1:]
         return None
 
     async def _kill(self) -> None:
         """Through a channel of its own: most protocols let a command run on when its channel is closed."""
         group = self._group()
         self._finished = True
-        if group is None or group in ("0", "1"):
+        if group is None or group[0] in ("0", "1"):
             return
         with suppress(DeploymentError, TimeoutError):
             async with asyncio.timeout(_KILL_SECONDS):
                 channel = await self._deployment.open(
-                    [*self._deployment.prefix, "sh", "-c", f"kill -9 -- -{group} 2>/dev/null || kill -9 -{group}"]
+                    [*self._deployment.prefix, "sh", "-c", scripts.KILL, "sh", *group]
                 )
                 try:
                     await channel.send_end()

@@ -15,6 +15,16 @@ staging() {
 }
 """
 
+#: $1: a process group, $2: the wrapper in it, $3: when that was started. A container that was restarted has other
+#: processes of the same numbers.
+KILL = r"""
+group=$1 started=$3
+IFS= read -r line <"/proc/$2/stat" || exit 0
+set -- $line
+[ "${22}" = "$started" ] || exit 0
+kill -9 -- "-$group" 2>/dev/null || kill -9 "-$group"
+"""
+
 STATUS = r"""
 echo $(stat -c '%u %g %d' .) $(stat -c %d ..) $(stat -f -c '%a %S' .)
 """

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes_asyncio.client.exceptions import ApiException
 
 from app.deployments.base import Deployment
 from app.deployments.docker import DockerDeployment, Engine
@@ -25,6 +30,9 @@ from demo.ssh_servers import SshHost, ssh_host
 PLACES = [
     "standalone", "ssh", "ssh-sudo", "docker-gnu", "docker-busybox", "kubernetes-gnu", "kubernetes-busybox",
 ]  # fmt: skip
+REAL_CLUSTER = os.environ.get("LIBERU_TEST_KUBECONFIG")
+if REAL_CLUSTER:
+    PLACES += ["cluster-gnu", "cluster-busybox"]
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +83,48 @@ def cluster() -> Iterator[ClusterDouble]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def real_pods() -> Iterator[dict[str, str]]:
+    """In a cluster that whoever runs the tests names: pods by kind, removed at the end."""
+    namespace = os.environ.get("LIBERU_TEST_NAMESPACE", "default")
+    images = {
+        "cluster-gnu": os.environ.get("LIBERU_TEST_IMAGE", "debian:12-slim"),
+        "cluster-busybox": os.environ.get("LIBERU_TEST_BUSYBOX", "busybox:1"),
+    }
+    names = {kind: f"liberu-test-{kind}-{secrets.token_hex(4)}" for kind in images}
+
+    async def make() -> None:
+        reached = Cluster(Path(str(REAL_CLUSTER)))
+        core = await reached.core()
+        for kind, image in images.items():
+            container = {"name": "web", "image": image, "command": ["sleep", "100000"]}
+            body: Any = {
+                "metadata": {"name": names[kind]},
+                "spec": {"containers": [container], "restartPolicy": "Never"},
+            }
+            await core.create_namespaced_pod(namespace, body)
+        async with asyncio.timeout(180):
+            for name in names.values():
+                while (await core.read_namespaced_pod(name, namespace)).status.phase != "Running":
+                    await asyncio.sleep(0.5)
+        await reached.close()
+
+    async def remove() -> None:
+        reached = Cluster(Path(str(REAL_CLUSTER)))
+        core = await reached.core()
+        for name in names.values():
+            with suppress(ApiException):
+                await core.delete_namespaced_pod(name, namespace, grace_period_seconds=0)
+        await reached.close()
+
+    with ThreadPoolExecutor(1) as thread:  # a loop runs in this one already
+        try:
+            thread.submit(asyncio.run, make()).result()
+            yield names | {"namespace": namespace}
+        finally:
+            thread.submit(asyncio.run, remove()).result()
+
+
 async def _forget(found: dict[str, Any]) -> None:
     return None
 
@@ -109,6 +159,15 @@ async def opened(kind: str, request: pytest.FixtureRequest) -> AsyncGenerator[De
             yield deployment
         finally:
             await deployment.close()
+    elif kind.startswith("cluster"):
+        pods: dict[str, str] = request.getfixturevalue("real_pods")
+        cluster = Cluster(Path(str(REAL_CLUSTER)))
+        there = KubernetesDeployment(cluster, pods["namespace"], pods[kind], "web")
+        try:
+            await there.prepare()
+            yield there
+        finally:
+            await cluster.close()
     elif kind.startswith("kubernetes"):
         double: ClusterDouble = request.getfixturevalue("cluster")
         reached = Cluster(double.kubeconfig())
@@ -132,7 +191,7 @@ async def opened(kind: str, request: pytest.FixtureRequest) -> AsyncGenerator[De
 async def place(request: pytest.FixtureRequest) -> AsyncGenerator[Place, None]:
     async with opened(request.param, request) as deployment:
         with ExitStack() as stack:
-            if request.param.startswith(("docker", "kubernetes")):
+            if request.param.startswith(("docker", "kubernetes", "cluster")):
                 made = await deployment.run(["mktemp", "-d", "/tmp/site.XXXXXX"])
                 folder = made.stdout.decode().strip()
             else:

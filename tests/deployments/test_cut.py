@@ -139,7 +139,7 @@ class _Recorded(Channel):
     def __init__(self, chunks: list[bytes]) -> None:
         super().__init__()
         self._chunks = chunks
-        self.complain(b"liberu-group 0\n")
+        self.complain(b"liberu-group 0 0 0\n")
 
     async def answer(self) -> None:
         return None
