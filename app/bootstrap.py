@@ -21,10 +21,11 @@ from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
 from app.errors import DataFolderLocked
 from app.jobs.backup import BackupJob
+from app.jobs.bulk_restore import BulkRestoreJob
 from app.jobs.cleanup import CleanupJob
 from app.jobs.engine import JobEngine
 from app.jobs.restore import RestoreJob
-from app.jobs.runner import OperationRunner
+from app.jobs.runner import Job, OperationRunner
 from app.jobs.scan import ScanJob
 from app.jobs.verify import VerifyJob
 from app.schemas.destinations import LocalDestinationIn
@@ -32,6 +33,7 @@ from app.schemas.operations import TokenIn
 from app.security.keys import KeyRing, load_or_create
 from app.security.tokens import Principal
 from app.services.backups import BackupService
+from app.services.bulk_restores import BulkRestoreService
 from app.services.components import ComponentFactory
 from app.services.deployments import DeploymentService
 from app.services.destinations import DestinationService
@@ -106,18 +108,19 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
 
         deployments = DeploymentRegistry(settings.deployments.docker_url, settings.deployments.kubeconfig)
         components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server)
-        runner = OperationRunner(
-            database,
-            {
-                "backup": BackupJob(database, components, destinations, keys, settings.jobs),
-                "restore": RestoreJob(database, components, destinations, keys),
-                "verify": VerifyJob(database, destinations),
-                "cleanup": CleanupJob(database, destinations),
-                "scan": ScanJob(database, destinations),
-            },
-            settings.jobs.max_attempts,
-        )
-        engine = JobEngine(settings.engine_url, database, runner, settings.jobs)
+        engine = JobEngine(settings.engine_url, database, settings.jobs)
+        restores = RestoreJob(database, components, destinations, keys)
+        leaves: dict[str, Job] = {
+            "backup": BackupJob(database, components, destinations, keys, settings.jobs),
+            "restore": restores,
+            "verify": VerifyJob(database, destinations),
+            "cleanup": CleanupJob(database, destinations),
+            "scan": ScanJob(database, destinations),
+        }
+        parents: dict[str, Job] = {
+            "bulk_restore": BulkRestoreJob(database, engine, restores, settings.jobs.concurrency)
+        }
+        runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts)
         operations = OperationService(engine)
         domains = DomainService(keys.cipher, settings.sites)
         backups = BackupService(domains, destinations, operations, keys.cipher)
@@ -128,12 +131,13 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             destinations=destinations,
             upkeep=UpkeepService(destinations, operations),
             backups=backups,
+            bulk_restores=BulkRestoreService(backups, operations),
             downloads=DownloadService(backups, destinations, keys),
             operations=operations,
             tokens=TokenService(),
         )
         first_token = await _first_start(container, settings)
-        await engine.start()
+        await engine.start(runner, parents=set(parents))
         try:
             yield Application(container, keys, first_token)
         finally:

@@ -47,10 +47,12 @@ class DeploymentSettings(BaseModel):
 
 
 class JobSettings(BaseModel):
-    """`concurrency`: operations at once; `components`: parts of one backup at once. `reserve_bytes`: a backup
+    """`concurrency`: operations at once; `parents`: bulk restores and imports at once, which start operations;
+    `components`: parts of one backup at once. `reserve_bytes`: a backup
     does not start when less than this would be left at its destination."""
 
     concurrency: int = Field(2, ge=1)
+    parents: int = Field(4, ge=1)
     components: int = Field(3, ge=1)
     max_attempts: int = Field(5, ge=1)
     sweep_grace_hours: int = Field(24, ge=0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.db.session import Database
 from app.services.backups import BackupService
+from app.services.bulk_restores import BulkRestoreService
 from app.services.deployments import DeploymentService
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
@@ -23,6 +24,7 @@ class Container:
     destinations: DestinationService
     upkeep: UpkeepService
     backups: BackupService
+    bulk_restores: BulkRestoreService
     downloads: DownloadService
     operations: OperationService
     tokens: TokenService

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Any
 
 from app.db.repositories.operations import OperationRepository
@@ -15,21 +16,24 @@ from app.settings import JobSettings
 
 log = logging.getLogger(__name__)
 LEAVES = "operations"
+#: Operations that start others wait for them: in the queue of those they would take their place.
+PARENTS = "parents"
 
 
 class JobEngine:
     """Workflow id = the operation's uid: an operation runs once, and goes on after a restart."""
 
-    def __init__(self, url: str, database: Database, runner: OperationRunner, settings: JobSettings) -> None:
+    def __init__(self, url: str, database: Database, settings: JobSettings) -> None:
         self._url = url
         self._database = database
-        self._runner = runner
         self._settings = settings
+        self._parents: set[str] = set()
         self._workflows: dict[str, Callable[[str], Awaitable[None]]] = {}
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def start(self) -> None:
-        """Call on the event loop's thread: async steps then run on this loop."""
+    async def start(self, runner: OperationRunner, parents: set[str]) -> None:
+        """Call on the event loop's thread: async steps then run on this loop. `parents`: types of operations that
+        start others."""
         from dbos import DBOS, DBOSPortableJSONSerializer
 
         DBOS(
@@ -51,16 +55,22 @@ class JobEngine:
                 if task is not None:
                     self._running.add(task)
                     task.add_done_callback(self._running.discard)
-                await self._runner.run(uid, self._step)
+                await runner.run(uid, self._step)
 
             return workflow
 
-        self._workflows = {name: register(name) for name in self._runner.types}
+        self._workflows = {name: register(name) for name in runner.types}
+        self._parents = parents
         DBOS.launch()
         await DBOS.register_queue_async(
             LEAVES,
             worker_concurrency=self._settings.concurrency,
             partition_concurrency=1,
+            polling_interval_sec=self._settings.polling_seconds,
+        )
+        await DBOS.register_queue_async(
+            PARENTS,
+            worker_concurrency=self._settings.parents,
             polling_interval_sec=self._settings.polling_seconds,
         )
         await self._reconcile()
@@ -75,10 +85,22 @@ class JobEngine:
         return await DBOS.run_step_async({"name": name}, run)
 
     async def enqueue(self, operation_uid: str, operation_type: str, partition: str) -> None:
-        """Idempotent: an operation that the engine knows is not queued again."""
+        """Idempotent: an operation that the engine knows is not queued again.
+
+        Outside the context of whoever calls: inside a workflow the engine would take it for a step of that, and after
+        a restart return the one that was queued in its place the first time.
+        """
+        work = self._enqueue(operation_uid, operation_type, partition)
+        await asyncio.create_task(work, context=Context())
+
+    async def _enqueue(self, operation_uid: str, operation_type: str, partition: str) -> None:
         from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
         workflow: Any = self._workflows[operation_type]
+        if operation_type in self._parents:
+            with SetWorkflowID(operation_uid):
+                await DBOS.enqueue_workflow_async(PARENTS, workflow, operation_uid)
+            return
         with SetWorkflowID(operation_uid), SetEnqueueOptions(queue_partition_key=partition):
             await DBOS.enqueue_workflow_async(LEAVES, workflow, operation_uid)
 

@@ -80,6 +80,10 @@ class OperationRunner:
                 raise
             return None
         except LiberuError as error:
+            if context.lost:
+                return None
+            if context.cancelled:
+                return await job.abandon(operation, "cancelled", None)
             return await self._failed(job, operation, error.code, error.message)
         except Exception:  # whatever it is, the operation must end, and somebody must be able to find out why
             log.exception("Operation %s failed unexpectedly", operation.uid)

@@ -150,3 +150,17 @@ class RestoreIn(Model):
     allow_without_safety_copy: bool = False
     dry_run: bool = False
     identity: str | None = Field(None, max_length=200, repr=False)
+
+
+class BulkRestoreIn(Model):
+    """Each backup into its own domain: domains in parallel, the backups of one domain in the order given. All are
+    checked before the first is started. `continue_on_error` false: nothing more is started once one has failed.
+    `dry_run`: only the checks."""
+
+    backup_ids: list[int] = Field(min_length=1, max_length=1000)
+    continue_on_error: bool = True
+    clear_existing: bool = True
+    allow_in_place: bool = False
+    allow_without_safety_copy: bool = False
+    dry_run: bool = False
+    identity: str | None = Field(None, max_length=200, repr=False)

@@ -16,6 +16,7 @@ class OperationOut(Model):
 
     id: int
     uid: str
+    parent_id: int | None
     type: str
     status: str
     user_id: int | None

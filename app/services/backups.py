@@ -95,34 +95,42 @@ class BackupService:
         """Start a restore. Raises NotFound, NotRestorable, InvalidRequest."""
         principal.require("backups:restore")
         backup = await self.get(unit, principal, backup_id)
+        operation = await self.plan(unit, principal, backup, body)
+
+        async def make() -> Operation:
+            return operation
+
+        return await self._operations.start(unit, principal, idempotency, make)
+
+    async def plan(self, unit: Unit, principal: Principal, backup: Backup, body: RestoreIn) -> Operation:
+        """The restore as an operation that is not recorded yet. Raises NotFound, NotRestorable, InvalidRequest."""
         if backup.status not in ("completed", "partial"):
-            raise NotRestorable(f"Backup {backup_id} is {backup.status}: it has nothing to restore")
+            raise NotRestorable(f"Backup {backup.id} is {backup.status}: it has nothing to restore")
         domain = await self._domains.get(unit, principal, _target(backup, body))
         if body.destination_id not in (None, *(copy.destination_id for copy in backup.stored_copies)):
-            raise InvalidRequest(f"Backup {backup_id} has no copy there", field="destination_id")
+            raise InvalidRequest(f"Backup {backup.id} has no copy there", field="destination_id")
         good = {component.number for component in backup.components if component.status == "completed"}
         wanted = set(body.components) if body.components is not None else good
         if not wanted <= good:
             missing = ", ".join(str(number) for number in sorted(wanted - good))
-            raise InvalidRequest(f"Backup {backup_id} has no good component {missing}", field="components")
+            raise InvalidRequest(f"Backup {backup.id} has no good component {missing}", field="components")
         request = body.model_dump(exclude={"identity"}) | {"components": sorted(wanted)}
         if body.identity is not None:
-            parse_identity(body.identity)
-            request["identity"] = self._cipher.seal({"identity": body.identity})
-        total = sum(c.plain_size or 0 for c in backup.components if c.number in wanted)
+            request["identity"] = self.sealed_identity(body.identity)
+        return Operation(
+            type="restore",
+            user_id=domain.user_id,
+            domain_id=domain.id,
+            domain_uid=domain.uid,
+            backup_id=backup.id,
+            request=request,
+            bytes_total=sum(c.plain_size or 0 for c in backup.components if c.number in wanted) or None,
+        )
 
-        async def make() -> Operation:
-            return Operation(
-                type="restore",
-                user_id=domain.user_id,
-                domain_id=domain.id,
-                domain_uid=domain.uid,
-                backup_id=backup.id,
-                request=request,
-                bytes_total=total or None,
-            )
-
-        return await self._operations.start(unit, principal, idempotency, make)
+    def sealed_identity(self, identity: str) -> str | None:
+        """For an operation's request. Raises KeyMaterialInvalid."""
+        parse_identity(identity)
+        return self._cipher.seal({"identity": identity})
 
     async def verify(self, unit: Unit, principal: Principal, backup_id: int, idempotency: Idempotency) -> Operation:
         """Read every copy to its last byte. Raises NotFound, NotRestorable."""

@@ -30,6 +30,7 @@ class JobQueue(Protocol):
 _CANCEL: dict[str, Ability] = {
     "backup": "backups:create",
     "restore": "backups:restore",
+    "bulk_restore": "backups:restore",
     "verify": "backups:create",
     "cleanup": "backups:delete",
     "scan": "destinations:manage",

@@ -99,7 +99,7 @@ async def test_a_line_that_breaks_in_the_middle_of_a_put_is_resumed(place: Place
     async def breaking() -> AsyncGenerator[bytes, None]:
         for number in range(12):
             if number in (3, 7):
-                assert server.drop_connections() > 0
+                await server.drop_when_connected()
             yield block
 
     info = await driver.put("big", breaking())
@@ -115,7 +115,7 @@ async def test_a_line_that_breaks_in_the_middle_of_a_get_is_resumed(place: Place
     found = bytearray()
     async for chunk in driver.get("big", 5):
         if len(found) < 10_000_000 <= len(found) + len(chunk):
-            assert server.drop_connections() > 0
+            await server.drop_when_connected()
         found += chunk
     assert bytes(found) == content[5:]
 

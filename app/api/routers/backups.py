@@ -24,7 +24,7 @@ from app.api.dependencies import (
 from app.api.routers.resources import paged
 from app.db.session import Database
 from app.errors import NotFound, Unauthenticated
-from app.schemas.backups import BackupIn, BackupOut, BackupType, BackupUpdate, RestoreIn, Stats, Status
+from app.schemas.backups import BackupIn, BackupOut, BackupType, BackupUpdate, BulkRestoreIn, RestoreIn, Stats, Status
 from app.schemas.common import PageOf
 from app.schemas.operations import OperationOut, Ticket
 from app.services.operations import view
@@ -104,6 +104,14 @@ async def restore_backup(
 ) -> OperationOut:
     operation = await services.backups.restore(unit, caller, backup_id, body, idempotency)
     return OperationOut.model_validate(operation)
+
+
+@router.post("/backups/bulk-restore", status_code=202, tags=["backups"])
+async def bulk_restore(
+    body: BulkRestoreIn, unit: Transaction, caller: Caller, services: Services, idempotency: IdempotencyKey
+) -> OperationOut:
+    """Many backups in one operation, whose result is `{total, successful, failed, not_started[], details[]}`."""
+    return OperationOut.model_validate(await services.bulk_restores.start(unit, caller, body, idempotency))
 
 
 @router.post("/backups/{backup_id}/verify", status_code=202, tags=["backups"])

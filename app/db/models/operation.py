@@ -16,7 +16,8 @@ _ACTIVE_BACKUP = text("type = 'backup' AND status IN ('pending', 'running')")
 class Operation(Base):
     """`uid` is the engine's workflow id. `attempt` counts starts: whoever holds an older one has lost it.
 
-    `journal`: what a restart must know of a restore; `progress`: per component, for people.
+    `parent_id`: the operation that started this one. `journal`: what a restart must know of a restore.
+    `progress`: per component, for people.
     """
 
     __tablename__ = "operations"
@@ -31,11 +32,13 @@ class Operation(Base):
         ),
         Index(None, "user_id", "created_at"),
         Index(None, "status"),
+        Index(None, "parent_id"),
         NEVER_REUSED,
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     uid: Mapped[str] = mapped_column(String(36), unique=True, default=new_uid)
+    parent_id: Mapped[int | None]
     type: Mapped[str] = mapped_column(String(16))
     status: Mapped[str] = mapped_column(String(16), default="pending")
     user_id: Mapped[int | None]

@@ -18,6 +18,10 @@ class BackupRepository(Repository):
     async def get(self, backup_id: int) -> Backup | None:
         return await self._session.scalar(select(Backup).where(Backup.id == backup_id).options(*_WITH_ALL))
 
+    async def several(self, ids: list[int]) -> list[Backup]:
+        query = select(Backup).where(Backup.id.in_(ids)).options(*_WITH_ALL)
+        return list((await self._session.scalars(query)).all())
+
     async def page(
         self,
         request: PageRequest,

@@ -34,6 +34,10 @@ class OperationRepository(Repository):
         query = select(Operation).where(Operation.status.in_(ACTIVE)).order_by(Operation.id)
         return list((await self._session.scalars(query)).all())
 
+    async def children(self, parent_id: int) -> list[Operation]:
+        query = select(Operation).where(Operation.parent_id == parent_id).order_by(Operation.id)
+        return list((await self._session.scalars(query)).all())
+
     async def claim(self, uid: str) -> Operation | None:
         """Start an attempt: the one who gets the row owns the operation. None when it has ended."""
         query = (
