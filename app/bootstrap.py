@@ -24,6 +24,7 @@ from app.jobs.backup import BackupJob
 from app.jobs.bulk_restore import BulkRestoreJob
 from app.jobs.cleanup import CleanupJob
 from app.jobs.engine import JobEngine
+from app.jobs.imports import ImportJob
 from app.jobs.restore import RestoreJob
 from app.jobs.runner import Job, OperationRunner
 from app.jobs.scan import ScanJob
@@ -39,6 +40,7 @@ from app.services.deployments import DeploymentService
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.downloads import DownloadService
+from app.services.imports import ImportService, ImportSources
 from app.services.operations import OperationService
 from app.services.seeds import seeds
 from app.services.tokens import TokenService
@@ -110,9 +112,11 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server)
         engine = JobEngine(settings.engine_url, database, settings.jobs)
         restores = RestoreJob(database, components, destinations, keys)
+        sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
         leaves: dict[str, Job] = {
             "backup": BackupJob(database, components, destinations, keys, settings.jobs),
             "restore": restores,
+            "import": ImportJob(database, components, destinations, keys, sources, settings.imports, settings.jobs),
             "verify": VerifyJob(database, destinations),
             "cleanup": CleanupJob(database, destinations),
             "scan": ScanJob(database, destinations),
@@ -133,6 +137,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             backups=backups,
             bulk_restores=BulkRestoreService(backups, operations),
             downloads=DownloadService(backups, destinations, keys),
+            imports=ImportService(sources, destinations, operations, settings.imports),
             operations=operations,
             tokens=TokenService(),
         )

@@ -31,6 +31,13 @@ LiberuError
 │   ├── ArchiveDamaged        hash or length differs, or a stream ends early
 │   ├── DecryptionFailed      wrong or missing key
 │   └── MemberMismatch        what was extracted is not what was recorded
+├── ForeignArchiveError       another system's backup that cannot be imported
+│   ├── FormatUnknown         nothing in it tells what made it
+│   ├── FormatAmbiguous       more than one format fits: name one
+│   ├── FormatUnsupported     known, and not to be read (yet)
+│   ├── ArchiveEncrypted      it must be decrypted first
+│   ├── ArchiveInvalid        damaged, cut or malformed
+│   └── ImportLimitExceeded   larger or deeper than the settings allow
 ├── DeploymentError
 │   ├── CommandFailed         exit status and the last lines of stderr
 │   ├── ToolMissing
@@ -49,7 +56,8 @@ LiberuError
 │   └── LoadFailed            the database refused what was loaded; nothing was changed
 └── JobError
     ├── OwnershipLost         another attempt took the operation over
-    └── OperationCancelled
+    ├── OperationCancelled
+    └── ImportStopped         all or nothing was asked for, and another part failed
 """
 
 from __future__ import annotations
@@ -198,6 +206,34 @@ class MemberMismatch(ArchiveError):
     code = "member_mismatch"
 
 
+class ForeignArchiveError(LiberuError):
+    code = "foreign_archive_error"
+
+
+class FormatUnknown(ForeignArchiveError):
+    code = "format_unknown"
+
+
+class FormatAmbiguous(ForeignArchiveError):
+    code = "format_ambiguous"
+
+
+class FormatUnsupported(ForeignArchiveError):
+    code = "format_unsupported"
+
+
+class ArchiveEncrypted(ForeignArchiveError):
+    code = "archive_encrypted"
+
+
+class ArchiveInvalid(ForeignArchiveError):
+    code = "archive_invalid"
+
+
+class ImportLimitExceeded(ForeignArchiveError):
+    code = "import_limit_exceeded"
+
+
 class DeploymentError(LiberuError):
     code = "deployment_error"
 
@@ -286,3 +322,7 @@ class OwnershipLost(JobError):
 
 class OperationCancelled(JobError):
     code = "operation_cancelled"
+
+
+class ImportStopped(JobError):
+    code = "import_stopped"

@@ -64,6 +64,19 @@ class ArchiveSettings(BaseModel):
     level: int = Field(3, ge=1, le=19)
 
 
+class ImportSettings(BaseModel):
+    """`folder`: where foreign backups may lie; a user's own are in a folder below it that is called by their number.
+    The limits are of one import, over all that is nested in its archive."""
+
+    folder: Path | None = None
+    max_bytes: int = Field(1 << 40, ge=1 << 20)
+    max_members: int = Field(20_000_000, ge=1)
+    max_ratio: int = Field(400, ge=2)
+    max_depth: int = Field(3, ge=1)
+    max_hours: float = Field(48, gt=0)
+    upload_bytes: int = Field(100 << 30, ge=1 << 20)
+
+
 class StorageSettings(BaseModel):
     """`resume_seconds`: how long a broken line to a destination is tried again. `allow_link_local`: destinations
     may have link-local addresses, where clouds have their metadata services. `buffer_bytes`: what all transfers
@@ -85,6 +98,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     archives: ArchiveSettings = ArchiveSettings()
     storage: StorageSettings = StorageSettings()
+    imports: ImportSettings = ImportSettings()
 
     @property
     def database_url(self) -> str:

@@ -11,6 +11,7 @@ from app.services.deployments import DeploymentService
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.downloads import DownloadService
+from app.services.imports import ImportService
 from app.services.operations import OperationService
 from app.services.tokens import TokenService
 from app.services.upkeep import UpkeepService
@@ -26,5 +27,6 @@ class Container:
     backups: BackupService
     bulk_restores: BulkRestoreService
     downloads: DownloadService
+    imports: ImportService
     operations: OperationService
     tokens: TokenService

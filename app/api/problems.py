@@ -31,6 +31,7 @@ STATUS: dict[type[errors.LiberuError], int] = {
     errors.CertificateInvalid: 409,
     errors.NoSpace: 507,
     errors.ArchiveError: 409,
+    errors.ForeignArchiveError: 422,
     errors.DeploymentError: 502,
     errors.ComponentError: 502,
     errors.JobError: 409,

@@ -1,7 +1,7 @@
 """Reading tar headers from a stream: what an archive says it holds.
 
 Sources: POSIX.1-2017 pax interchange format; the GNU tar manual, "Storing Sparse Files" (PAX format 0.0-1.0)
-and "GNU tar format" (long names, types L and K).
+and "GNU tar format" (long names, types L and K; old sparse files, type S; directories of incremental dumps, type D).
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ _MAX_DIGITS = 20
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """`type` as in a directory listing (f d l p c b) or `h` for a hard link; `size` in bytes when expanded."""
+    """`type` as in a directory listing (f d l p c b) or `h` for a hard link; `size` in bytes when expanded.
+
+    `stored`: bytes of content that follow the header. `sparse`: how the holes of a sparse file are told: None: there
+    are none, "1.0": at the content's start, else offsets and lengths of what is stored, "offset,length,…".
+    """
 
     path: bytes
     type: str
@@ -30,9 +34,24 @@ class Member:
     uid: int
     gid: int
     link: bytes
+    mode: int = 0o644
+    mtime: float = 0.0
+    stored: int = 0
+    sparse: str | None = None
 
 
-_TYPES = {b"0": "f", b"\0": "f", b"7": "f", b"1": "h", b"2": "l", b"3": "c", b"4": "b", b"5": "d", b"6": "p"}
+_TYPES = {
+    b"0": "f",
+    b"\0": "f",
+    b"7": "f",
+    b"1": "h",
+    b"2": "l",
+    b"3": "c",
+    b"4": "b",
+    b"5": "d",
+    b"6": "p",
+    b"D": "d",
+}
 
 
 class TarScanner:
@@ -84,9 +103,16 @@ class TarScanner:
                 self._extend(kind, buffer[position + BLOCK : position + BLOCK + size])
                 position += needed
                 continue
-            member, stored = self._member(header, kind, size)
-            self._skip = _padded(stored)
-            position += BLOCK
+            if kind == b"V":  # the volume's label
+                self._skip = _padded(size)
+                position += BLOCK
+                continue
+            more = self._old_sparse(header, buffer[position + BLOCK :]) if kind == b"S" else 0
+            if more is None:
+                break
+            member = self._member(header, kind, size)
+            self._skip = _padded(member.stored)
+            position += BLOCK + more
             yield member
         self._buffer = buffer[position:]
 
@@ -98,7 +124,22 @@ class TarScanner:
         elif kind == b"x":
             self._extended.update(_pax_records(payload))
 
-    def _member(self, header: bytes, kind: bytes, size: int) -> tuple[Member, int]:
+    def _old_sparse(self, header: bytes, rest: bytes) -> int | None:
+        """Note the map of an old GNU sparse file; how long the headers are that go on with it, None: not all here."""
+        fields, at, going_on = header[386:482], 0, header[482]
+        while going_on:
+            block = rest[at : at + BLOCK]
+            if len(block) < BLOCK:
+                return None
+            fields, going_on, at = fields + block[:504], block[504], at + BLOCK
+            if at > _MAX_EXTENDED:
+                raise ArchiveDamaged("The tar archive holds a map of a sparse file larger than 16 MiB")
+        numbers = [_number(fields[start : start + 12]) for start in range(0, len(fields), 12) if fields[start]]
+        self._extended[b"GNU.sparse.map"] = ",".join(str(number) for number in numbers).encode()
+        self._extended[b"GNU.sparse.size"] = str(_number(header[483:495])).encode()
+        return at
+
+    def _member(self, header: bytes, kind: bytes, size: int) -> Member:
         pax, self._extended = self._extended, {}
         path = pax.get(b"GNU.sparse.name") or pax.get(b"path")
         if path is None:
@@ -109,13 +150,15 @@ class TarScanner:
         stored = _decimal(pax[b"size"]) if b"size" in pax else size
         real = pax.get(b"GNU.sparse.realsize", pax.get(b"GNU.sparse.size"))
         letter = _TYPES.get(kind, "f")
-        if letter not in "fh":
+        if letter not in "fh" and kind != b"D":  # D has names as its content
             stored = 0
         expanded = stored if real is None else _decimal(real)
         uid = _decimal(pax[b"uid"]) if b"uid" in pax else _number(header[108:116])
         gid = _decimal(pax[b"gid"]) if b"gid" in pax else _number(header[116:124])
         link = pax.get(b"linkpath") or header[157:257].partition(b"\0")[0]
-        return Member(normalised(path), letter, expanded, uid, gid, link), stored
+        mtime = _seconds(pax[b"mtime"]) if b"mtime" in pax else float(_number(header[136:148]))
+        mode = _number(header[100:108]) & 0o7777
+        return Member(normalised(path), letter, expanded, uid, gid, link, mode, mtime, stored, _sparse(pax))
 
 
 def normalised(path: bytes) -> bytes:
@@ -124,6 +167,26 @@ def normalised(path: bytes) -> bytes:
         path = path[2:].lstrip(b"/")
     path = path.rstrip(b"/")
     return b"" if path == b"." else path
+
+
+def _sparse(pax: dict[bytes, bytes]) -> str | None:
+    if pax.get(b"GNU.sparse.major") == b"1":
+        return "1.0"
+    if b"GNU.sparse.map" in pax:
+        return pax[b"GNU.sparse.map"].decode("ascii", "replace")
+    if b"GNU.sparse.numblocks" in pax:  # pax format 0.0, whose map repeats one key
+        raise ArchiveDamaged("The tar archive holds a sparse file in pax format 0.0, which is not supported")
+    return None
+
+
+def _seconds(value: bytes) -> float:
+    try:
+        seconds = float(value)
+    except ValueError as error:
+        raise ArchiveDamaged("The tar archive holds an extended header with a malformed time") from error
+    if not abs(seconds) < 1 << 40:
+        raise ArchiveDamaged("The tar archive holds an extended header with an impossible time")
+    return seconds
 
 
 def _padded(size: int) -> int:
@@ -236,3 +299,12 @@ def _difference(row: tuple[str, int] | None, type: str, size: int) -> str | None
     if type == "f" and size != expected_size:
         return f"holds {size} bytes instead of {expected_size}"
     return None
+
+
+def is_header(block: bytes) -> bool:
+    """Whether 512 bytes are a tar header: their checksum is right."""
+    try:
+        _check(block)
+    except ArchiveDamaged:
+        return False
+    return block != _ZERO

@@ -93,6 +93,11 @@ class FilesComponent(Component):
         self._deployment = deployment
         self._target = target
 
+    @property
+    def owner(self) -> User:
+        """To whom restored files belong."""
+        return self._target.owner
+
     async def dump(self) -> Dump:
         target = self._target
         return await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions)

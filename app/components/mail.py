@@ -49,6 +49,11 @@ class MailComponent(Component):
         self._deployment = deployment
         self._target = target
 
+    @property
+    def owner(self) -> User:
+        """To whom restored mail belongs."""
+        return self._target.owner
+
     async def dump(self) -> Dump:
         """Every maildir of the folder; a mailbox that is listed and not there is a warning."""
         dump = await dump_tree(self._deployment, self._target.folder, None, ())

@@ -103,6 +103,7 @@ class ScratchRestore:
 
     async def _load(self, source: ByteStream, script: MysqlScript) -> None:
         live = await take_inventory(self._admin)
+        script.mariadb = "MariaDB" in live.server
         host = identifier(await self._host(self._admin))
         password = secrets.token_hex(24)
         scratch, temporary = identifier(self._scratch), f"{identifier(self._user)}@{host}"
@@ -227,7 +228,13 @@ class InPlaceRestore:
         async with aclosing(source):
             if self._context.journal.get("phase") != "in_place":
                 await self._safeguard()
-                await self._context.confirm()
+                try:
+                    await self._context.confirm()
+                except OwnershipLost:
+                    raise
+                except LiberuError:
+                    await self._context.safety.discard()
+                    raise
                 await self._context.record({"phase": "in_place"})
             try:
                 await self._replace(source)
@@ -251,8 +258,10 @@ class InPlaceRestore:
                 ) from error
 
     async def _replace(self, source: ByteStream) -> None:
-        await self._owner.ask(_drops(await take_inventory(self._owner), self._name, tables=True))
+        live = await take_inventory(self._owner)
+        await self._owner.ask(_drops(live, self._name, tables=True))
         script = MysqlScript()
+        script.mariadb = "MariaDB" in live.server
         await self._owner.load(_tables_of(source, script))
         await self._owner.load(from_bytes(script.objects + script.events))
 

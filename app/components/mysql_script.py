@@ -23,19 +23,24 @@ _SETTING = re.compile(rb"^/\*!(50001|50003|50106) SET ")
 _DROP_VIEW = re.compile(rb"^/\*!50001 DROP (VIEW|TABLE) IF EXISTS ")
 _VIEW = re.compile(rb"^/\*!50001 CREATE (VIEW|ALGORITHM=)")
 _EVENT = b"/*!50106 "
+#: MySQL 8's collations, its default among them, after Unicode 9; the nearest that every MariaDB has is Unicode 5.2.
+_COLLATION = re.compile(rb"\butf8mb4_(?:[a-z]{2}_)?0900_[a-z_]+\b")
+_ROWS = (b"INSERT ", b"REPLACE ", b"(")
 _LINE_HEAD = 64 << 10
 _MAX_OBJECTS = 64 << 20
 
 
 class MysqlScript:
     """`feed` yields what makes tables and rows; `objects` and `events` gather the rest. No DEFINER is kept:
-    what is created belongs to the account that creates it. Raises LoadFailed.
+    what is created belongs to the account that creates it. `mariadb`: the server is one, and gets collations that it
+    knows in place of MySQL 8's. Raises LoadFailed.
     """
 
     def __init__(self) -> None:
         self.objects = b""
         self.events = b""
         self.complete = False
+        self.mariadb = False
         self._buffer = b""
         self._in_data = False  # inside a line too long to be anything but rows
         self._block: list[bytes] | None = None
@@ -55,6 +60,8 @@ class MysqlScript:
                     raise LoadFailed("The dump holds a routine or view larger than 64 MiB")
                 return
             line, self._buffer = self._buffer[:end], self._buffer[end:]
+            if self.mariadb and not line.startswith(_ROWS):
+                line = _COLLATION.sub(b"utf8mb4_unicode_520_ci", line)
             if self._line(line):
                 yield line
 

@@ -29,9 +29,9 @@ _PART = 1
 
 @dataclass(frozen=True, slots=True)
 class BackupSource:
-    """What is copied, and where to: the destination of the backup that is restored."""
+    """What is copied, before what, and where to: as a rule the destination of the backup that is restored."""
 
-    restored: int
+    before: str
     domain: Domain
     site: DomainSite
     destination: Destination
@@ -110,7 +110,7 @@ class SafetyBackup(SafetyCopy):
                 user_id=source.domain.user_id,
                 destination_id=source.destination.id,
                 type="database",
-                name=f"{source.name} before the restore of backup {source.restored}",
+                name=f"{source.name} before {source.before}",
                 status="running",
                 started_at=now(),
                 is_automated=True,

@@ -49,9 +49,15 @@ class DestinationService:
     @asynccontextmanager
     async def opened(self, destination: Destination) -> AsyncGenerator[BackupStore, None]:
         """The store at a destination; its connections are closed at the end."""
+        async with self.reading(destination) as driver:
+            yield BackupStore(driver, self._compressor, self._keys.signer)
+
+    @asynccontextmanager
+    async def reading(self, destination: Destination) -> AsyncGenerator[StorageDriver, None]:
+        """The destination's driver, for what is no backup of ours; its connections are closed at the end."""
         driver = self._driver(destination)
         try:
-            yield BackupStore(driver, self._compressor, self._keys.signer)
+            yield driver
         finally:
             await asyncio.shield(driver.close())
 

@@ -31,6 +31,7 @@ _CANCEL: dict[str, Ability] = {
     "backup": "backups:create",
     "restore": "backups:restore",
     "bulk_restore": "backups:restore",
+    "import": "backups:import",
     "verify": "backups:create",
     "cleanup": "backups:delete",
     "scan": "destinations:manage",

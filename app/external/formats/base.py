@@ -1,0 +1,39 @@
+"""The contract of every foreign format."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.external.inventory import Inventory
+from app.external.staged import Item, Staged
+
+#: Index what is in a nested archive below a folder.
+Expand = Callable[[Item, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """`marker`: by a simplified layout's marker only; it counts when no format is sure."""
+
+    reason: str
+    marker: bool = False
+
+
+class Format(ABC):
+    """Knows one panel's backups. Blocking; looks at the index and at small members, never at the file system."""
+
+    name: str
+
+    @abstractmethod
+    def sniff(self, staged: Staged, root: str) -> Match | None:
+        """Whether the archive is one of these, by what lies at its root level, and why."""
+
+    @abstractmethod
+    def read(self, staged: Staged, root: str, domain: str | None, expand: Expand) -> Inventory:
+        """What the archive holds. `domain`: the name for one that has no metadata. `root`: the folder in which
+        everything lies, "" or with a slash at its end.
+
+        Raises InvalidRequest when a domain is needed and not given, FormatUnsupported, ArchiveInvalid.
+        """

@@ -1,0 +1,62 @@
+"""What a foreign backup holds, in words of ours. No secret is in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+#: Of a mailbox: "maildir" is imported, the others are reported.
+MailFormat = Literal["maildir", "mdbox", "unknown"]
+
+
+@dataclass(slots=True)
+class ForeignDatabase:
+    """`source`: the archive's member. `format`: "sql" is plain, perhaps gzipped. `size` in bytes as stored."""
+
+    engine: Literal["mysql", "postgresql"]
+    name: str
+    source: str
+    format: Literal["sql", "pg_dump"]
+    size: int
+    users: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ForeignMailbox:
+    """`source`: the folder of its maildir; None: there is an account and no mail."""
+
+    address: str
+    source: str | None
+    format: MailFormat
+    messages: int = 0
+    bytes: int = 0
+    quota: int | None = None
+
+
+@dataclass(slots=True)
+class ForeignDomain:
+    """`kind`: main, addon, sub, parked or alias; the last two have no files of their own. `document_root`: the folder
+    in the archive, None: there is none. `excluded`: folders in it that are other domains' document roots."""
+
+    name: str
+    kind: Literal["main", "addon", "sub", "parked", "alias"]
+    document_root: str | None = None
+    files: int = 0
+    bytes: int = 0
+    parent: str | None = None
+    excluded: list[str] = field(default_factory=list)
+    databases: list[ForeignDatabase] = field(default_factory=list)
+    mailboxes: list[ForeignMailbox] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Inventory:
+    """`listed`: what is shown and not imported, by kind: aliases, cron, dns, certificates. `must_reset`: accounts
+    whose password cannot be carried over."""
+
+    format: str
+    reason: str
+    domains: list[ForeignDomain] = field(default_factory=list)
+    listed: dict[str, list[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    must_reset: list[str] = field(default_factory=list)

@@ -1,0 +1,31 @@
+"""Maildirs in a foreign archive."""
+
+from __future__ import annotations
+
+from app.external.inventory import ForeignMailbox, MailFormat
+from app.external.staged import Staged
+
+_MESSAGES = (b"cur", b"new")
+
+
+def mailbox(staged: Staged, address: str, folder: str, declared: str, own: set[str] | None = None) -> ForeignMailbox:
+    """What lies in a mailbox's folder. `declared`: the format that the archive names. `own`: the folder also holds
+    the mailboxes of these domains, which are others'."""
+    prefix = folder.encode("utf-8", "surrogateescape") + b"/"
+    others = {name.encode() for name in own or ()}
+    messages = size = 0
+    there = False
+    for item in staged.below(folder):
+        parts = item.path[len(prefix) :].split(b"/")
+        if parts[0] in others:
+            continue
+        there = True
+        if item.type in "fh" and len(parts) > 1 and parts[-2] in _MESSAGES:
+            messages += 1
+            size += staged.size(item)
+    kind: MailFormat = "maildir"
+    if declared == "mdbox" or staged.is_folder(f"{folder}/storage"):
+        kind = "mdbox"
+    elif declared not in ("maildir", ""):
+        kind = "unknown"
+    return ForeignMailbox(address, folder if there else None, kind, messages, size)

@@ -1,0 +1,281 @@
+"""A foreign archive's members on our disk: an index, and one file with their contents.
+
+Nothing of it is extracted under its own name, so no name in an archive means anything to our file system.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from app.archives.streams import CHUNK
+from app.archives.tar import Member
+from app.errors import ArchiveInvalid
+
+_MAX_PATH, _MAX_NAME, _MAX_DEPTH = 4096, 255, 128
+_NAMED = 100
+_MAP = re.compile(r"\d{1,19}(,\d{1,19})*")
+_COLUMNS = "path, type, size, mode, mtime, link, offset, stored, sparse"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS member (path BLOB PRIMARY KEY, type, size, mode, mtime, link, offset, stored, sparse);
+CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One member: `path` and `link` are bytes as they were archived; `size` in bytes, expanded."""
+
+    path: bytes
+    type: str
+    size: int
+    mode: int
+    mtime: float
+    link: bytes
+    offset: int
+    stored: int
+    sparse: str | None
+
+    @property
+    def name(self) -> str:
+        """As a key of the index; `shown` makes it fit for people."""
+        return self.path.decode("utf-8", "surrogateescape")
+
+
+class Staged:
+    """Use from one thread at a time. `warnings`: what was left out, at most 100, and how many there were."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._blob: IO[bytes] = (folder / "content").open("a+b")
+        self._database = sqlite3.connect(folder / "index", check_same_thread=False)
+        self._database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
+        self.warnings: list[str] = []
+        self.left_out = 0
+
+    def close(self) -> None:
+        self._database.commit()
+        self._database.close()
+        self._blob.close()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._database.executescript("DELETE FROM member; DELETE FROM fact;")
+        self._blob.truncate(0)
+
+    @property
+    def end(self) -> int:
+        """Where content goes that is written next."""
+        return self._blob.seek(0, 2)
+
+    def write(self, data: bytes) -> None:
+        self._blob.write(data)
+
+    def mark(self, name: str, value: str) -> None:
+        """Remember a fact durably, once everything before it is written."""
+        self._blob.flush()
+        self._database.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+        self._database.commit()
+
+    def fact(self, name: str) -> str | None:
+        row = self._database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def warn(self, text: str) -> None:
+        self.left_out += 1
+        if len(self.warnings) < _NAMED:
+            self.warnings.append(text)
+
+    def add(self, member: Member, prefix: bytes, offset: int) -> None:
+        """Index a member whose content begins at `offset`; one whose name cannot be used is left out, with a warning.
+        A later member of the same name replaces the earlier one, as tar does."""
+        path = usable(member.path)
+        if not member.path:
+            return
+        if path is None:
+            self.warn(f"{shown(member.path[:200])}: an absolute, escaping or too long name; left out")
+            return
+        link = member.link
+        if member.type == "h":
+            target = usable(_plain(link))
+            if target is None:
+                self.warn(f"{shown(path)}: a hard link to something outside; left out")
+                return
+            link = prefix + target
+        values = (prefix + path, member.type, member.size, member.mode, member.mtime, link, offset, member.stored)
+        self._database.execute(
+            f"INSERT OR REPLACE INTO member ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", (*values, member.sparse)
+        )
+
+    def get(self, path: str | bytes) -> Item | None:
+        row = self._database.execute(f"SELECT {_COLUMNS} FROM member WHERE path = ?", (_key(path),)).fetchone()
+        return None if row is None else Item(*row)
+
+    def below(self, folder: str | bytes) -> Iterator[Item]:
+        """Everything in a folder, at any depth, by name; "" is the whole archive."""
+        key = _key(folder)
+        query, values = f"SELECT {_COLUMNS} FROM member", tuple[bytes, ...]()
+        if key:
+            query, values = f"{query} WHERE path > ? AND path < ?", (key + b"/", key + b"0")
+        with closing(self._database.cursor()) as cursor:
+            for row in cursor.execute(f"{query} ORDER BY path", values):
+                yield Item(*row)
+
+    def names(self, folder: str | bytes = b"") -> list[bytes]:
+        """What lies directly in a folder, whether or not the archive has members for folders."""
+        prefix = _key(folder) + b"/" if folder else b""
+        found: dict[bytes, None] = {}
+        bound = prefix
+        while True:  # one look-up for each name: a folder may hold millions of members below
+            row = self._database.execute(
+                "SELECT path FROM member WHERE path >= ? ORDER BY path LIMIT 1", (bound,)
+            ).fetchone()
+            if row is None or not row[0].startswith(prefix):
+                return list(found)
+            name, inside, _ = row[0][len(prefix) :].partition(b"/")
+            found[name] = None
+            bound = prefix + name + (b"0" if inside else b"\0")  # "0" comes right after "/"
+
+    def files(self, folder: str | bytes) -> list[Item]:
+        """The plain files directly in a folder."""
+        key = _key(folder)
+        prefix = key + b"/" if key else b""
+        found = (self.get(prefix + name) for name in self.names(folder))
+        return [item for item in found if item is not None and item.type == "f"]
+
+    def is_folder(self, path: str | bytes) -> bool:
+        item = self.get(path)
+        return item.type == "d" if item is not None else next(self.below(path), None) is not None
+
+    def size(self, item: Item) -> int:
+        """In bytes, of what a hard link names too."""
+        target = self.get(item.link) if item.type == "h" else item
+        return 0 if target is None else target.size
+
+    def read(self, item: Item) -> Iterator[bytes]:
+        """A member's content in chunks, the holes of a sparse file as zeros. Raises ArchiveInvalid."""
+        if item.type == "h":
+            target = self.get(item.link)
+            if target is None or target.type != "f":
+                raise ArchiveInvalid(f"{shown(item.path)} is a hard link to something that is not in the archive")
+            item = target
+        if item.sparse is None:
+            yield from self._range(item.offset, item.size)
+            return
+        at = 0
+        for hole, offset, length in _segments(self, item):
+            yield from _zeros(hole)
+            yield from self._range(offset, length)
+            at += hole + length
+        yield from _zeros(item.size - at)
+
+    def text(self, item: Item, limit: int = CHUNK) -> str:
+        """A small member's content. Raises ArchiveInvalid when it is not small."""
+        if item.size > limit:
+            raise ArchiveInvalid(f"{shown(item.path)} holds {item.size} bytes where a small file is expected")
+        return b"".join(self.read(item)).decode("utf-8", "replace")
+
+    def _range(self, offset: int, length: int) -> Iterator[bytes]:
+        with (self.folder / "content").open("rb") as file:
+            file.seek(offset)
+            while length > 0:
+                data = file.read(min(length, CHUNK))
+                if not data:
+                    raise ArchiveInvalid("The staged content is shorter than its index says")
+                length -= len(data)
+                yield data
+
+    def raw(self, item: Item) -> Reader:
+        """A member's stored bytes, to be read as an archive of its own."""
+        self._blob.flush()
+        return Reader(self.folder / "content", item.offset, item.stored)
+
+
+class Reader:
+    """A part of the content file."""
+
+    def __init__(self, path: Path, offset: int, length: int) -> None:
+        self._file = path.open("rb")
+        self._file.seek(offset)
+        self._left = length
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        return data
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _segments(staged: Staged, item: Item) -> Iterator[tuple[int, int, int]]:
+    """Of a sparse file: the hole before, where the data is, and its length. Raises ArchiveInvalid."""
+    numbers, offset = _map(staged, item)
+    at = 0
+    for start, length in zip(numbers[::2], numbers[1::2], strict=False):
+        if start < at or start + length > item.size or offset + length > item.offset + item.stored:
+            raise ArchiveInvalid(f"{shown(item.path)}: the map of this sparse file is not valid")
+        if length:
+            yield start - at, offset, length
+            at, offset = start + length, offset + length
+
+
+def _map(staged: Staged, item: Item) -> tuple[list[int], int]:
+    """Offsets and lengths, and where the data begins."""
+    if item.sparse != "1.0":
+        if not _MAP.fullmatch(item.sparse or "") and item.sparse:
+            raise ArchiveInvalid(f"{shown(item.path)}: the map of this sparse file is not valid")
+        return [int(number) for number in (item.sparse or "").split(",") if number], item.offset
+    lines, used = list[bytes](), 0
+    text = b""
+    for chunk in staged._range(item.offset, item.stored):
+        text += chunk
+        lines = text.split(b"\n")
+        if lines[0].isdigit() and len(lines) > 1 + 2 * int(lines[0][:12]):
+            count = 2 * int(lines[0][:12])
+            used = sum(len(line) + 1 for line in lines[: 1 + count])
+            if all(line.isdigit() and len(line) < 20 for line in lines[1 : 1 + count]):
+                return [int(line) for line in lines[1 : 1 + count]], item.offset + -(-used // 512) * 512
+        if len(text) > 16 << 20:
+            break
+    raise ArchiveInvalid(f"{shown(item.path)}: the map of this sparse file is not valid")
+
+
+def _zeros(count: int) -> Iterator[bytes]:
+    while count > 0:
+        step = min(count, CHUNK)
+        yield bytes(step)
+        count -= step
+
+
+def usable(path: bytes) -> bytes | None:
+    """A member's name when it can be used."""
+    parts = path.split(b"/")
+    if path.startswith(b"/") or b"" in parts or b".." in parts or b"." in parts or b"\0" in path:
+        return None
+    if len(path) > _MAX_PATH or len(parts) > _MAX_DEPTH or any(len(part) > _MAX_NAME for part in parts):
+        return None
+    return path
+
+
+def _plain(link: bytes) -> bytes:
+    while link.startswith(b"./"):
+        link = link[2:]
+    return link
+
+
+def _key(path: str | bytes) -> bytes:
+    return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
+
+
+def shown(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")

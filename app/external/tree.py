@@ -1,0 +1,159 @@
+"""A folder of a foreign archive as a tar stream of ours. Blocking generators, for a thread."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from app.archives.tar import BLOCK
+from app.deployments.base import STAGING_PREFIX, User
+from app.errors import ArchiveInvalid
+from app.external.containers import Expanded, Peeked
+from app.external.inventory import ForeignMailbox
+from app.external.limits import Budget, Limits
+from app.external.staged import Item, Staged, shown
+
+_TYPES = {"f": tarfile.REGTYPE, "d": tarfile.DIRTYPE, "l": tarfile.SYMTYPE, "h": tarfile.REGTYPE}
+_MAX_MESSAGE = 256 << 20
+_GZIP = b"\x1f\x8b"
+_MAILDIR = (b"cur", b"new", b"tmp")
+Keep = Callable[[bytes], bool]
+
+
+@dataclass(slots=True)
+class TreeTar:
+    """Writes members that all belong to `owner`; what could reach outside the tree or is no file, folder or link is
+    left out and named in `warnings`."""
+
+    staged: Staged
+    owner: User
+    warnings: list[str] = field(default_factory=list)
+    _folders: set[bytes] = field(default_factory=set)
+    _links: set[bytes] = field(default_factory=set)
+
+    def files(self, folder: str, excluded: Iterable[str] = ()) -> Iterator[bytes]:
+        others = [name.encode("utf-8", "surrogateescape")[len(folder.encode("utf-8", "surrogateescape")) + 1 :]
+                  for name in excluded]  # fmt: skip
+
+        def keep(path: bytes) -> bool:
+            hidden = any(path == other or path.startswith(other + b"/") for other in others)
+            return not hidden and not path.startswith(STAGING_PREFIX.encode())
+
+        yield from self._folder(b".", 0o755)
+        yield from self._tree(folder, b"", keep)
+        yield self._end()
+
+    def mail(self, mailboxes: Iterable[ForeignMailbox]) -> Iterator[bytes]:
+        """One maildir for each address, named by it; messages that were compressed are plain."""
+        yield from self._folder(b".", 0o700)
+        for box in mailboxes:
+            if box.source is None:
+                continue
+            address = box.address.encode("utf-8", "surrogateescape")
+            for name in (b"", b"/cur", b"/new", b"/tmp"):
+                yield from self._folder(address + name, 0o700)
+            yield from self._tree(box.source, address + b"/", _of_maildir, messages=True)
+        yield self._end()
+
+    @staticmethod
+    def _end() -> bytes:
+        return bytes(2 * BLOCK)
+
+    def _tree(self, folder: str, prefix: bytes, keep: Keep, *, messages: bool = False) -> Iterator[bytes]:
+        skip = len(folder.encode("utf-8", "surrogateescape")) + 1
+        for item in self.staged.below(folder):
+            inside = item.path[skip:]
+            if not keep(inside):
+                continue
+            path = prefix + inside
+            parts = path.split(b"/")
+            above = [b"/".join(parts[:depth]) for depth in range(1, len(parts))]
+            if any(name in self._links for name in above):
+                self.warnings.append(f"{shown(path)}: lies behind a symbolic link; left out")
+                continue
+            if item.type not in _TYPES:
+                self.warnings.append(f"{shown(path)}: a device or named pipe; left out")
+                continue
+            for name in above:
+                yield from self._folder(name, 0o755)
+            yield from self._member(item, path, messages=messages)
+
+    def _folder(self, path: bytes, mode: int) -> Iterator[bytes]:
+        if path not in self._folders:
+            self._folders.add(path)
+            yield self._header(path, tarfile.DIRTYPE, mode, 0.0)
+
+    def _member(self, item: Item, path: bytes, *, messages: bool) -> Iterator[bytes]:
+        if item.type == "d":
+            if path not in self._folders:
+                self._folders.add(path)
+                yield self._header(path, tarfile.DIRTYPE, item.mode, item.mtime)
+            return
+        if item.type == "l":
+            self._links.add(path)
+            yield self._header(path, tarfile.SYMTYPE, 0o777, item.mtime, link=item.link)
+            return
+        content = self._content(item, messages=messages)
+        if content is None:
+            self.warnings.append(f"{shown(path)}: a hard link to something that is not in the archive; left out")
+            return
+        size, chunks = content
+        yield self._header(path, tarfile.REGTYPE, item.mode, item.mtime, size=size)
+        written = 0
+        for chunk in chunks:
+            written += len(chunk)
+            yield chunk
+        if written != size:
+            raise ArchiveInvalid(f"{shown(path)} holds {written} bytes instead of {size}")
+        yield bytes(-size % BLOCK)
+
+    def _content(self, item: Item, *, messages: bool) -> tuple[int, Iterator[bytes]] | None:
+        """Size and chunks. Hard links become files of their own: their other names may lie elsewhere."""
+        if item.type == "h":
+            target = self.staged.get(item.link)
+            if target is None or target.type != "f":
+                return None
+            item = target
+        if messages and item.path.rsplit(b"/", 2)[-2:-1] in ([b"cur"], [b"new"]) and item.size < _MAX_MESSAGE:
+            first = next(self.staged.read(item), b"")
+            if first.startswith(_GZIP):
+                return sum(len(chunk) for chunk in _plain(self.staged, item)), _plain(self.staged, item)
+        return item.size, self.staged.read(item)
+
+    def _header(
+        self, path: bytes, kind: bytes, mode: int, mtime: float, *, size: int = 0, link: bytes = b""
+    ) -> bytes:
+        name = path.decode("utf-8", "surrogateescape")
+        info = tarfile.TarInfo(name if name == "." else f"./{name}")
+        info.type, info.mode, info.mtime, info.size = kind, mode & 0o777, max(int(mtime), 0), size
+        info.linkname = link.decode("utf-8", "surrogateescape")
+        info.uid, info.gid = self.owner.uid, self.owner.gid
+        return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def _of_maildir(path: bytes) -> bool:
+    """Messages and the folders of messages; a mail server's own files are made anew."""
+    parts = path.split(b"/")
+    if parts[0] in _MAILDIR:
+        return True
+    return parts[0].startswith(b".") and (len(parts) == 1 or parts[1] in (*_MAILDIR, b"maildirfolder"))
+
+
+def _plain(staged: Staged, item: Item) -> Iterator[bytes]:
+    with staged.raw(item) as stored:
+        expanded = Expanded(Peeked(stored), "gzip", Budget(Limits(bytes=_MAX_MESSAGE)))
+        while data := expanded.read(1 << 20):
+            yield data
+
+
+def plain_sql(staged: Staged, item: Item, budget: Budget) -> Iterator[bytes]:
+    """A dump, decompressed when it is gzipped. Raises ArchiveInvalid, ImportLimitExceeded."""
+    with staged.raw(item) as stored:
+        source = Peeked(stored)
+        if not source.peek().startswith(_GZIP):
+            yield from staged.read(item)
+            return
+        expanded = Expanded(source, "gzip", budget)
+        while data := expanded.read(1 << 20):
+            yield data

@@ -1,0 +1,333 @@
+"""The import job: read the archive whole, find out what is in it, then put each part in its place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.archives.store import BackupStore
+from app.archives.streams import ByteStream, Sink, produce
+from app.components.base import Component, RestoreContext
+from app.components.files import FilesComponent
+from app.components.mail import MailComponent
+from app.db.models import Destination, Domain, DomainMailbox, Operation
+from app.db.repositories.destinations import DestinationRepository
+from app.db.repositories.domains import DomainRepository
+from app.db.session import Database
+from app.errors import InvalidRequest, LiberuError, NotFound
+from app.external.limits import Budget, Limits
+from app.external.parser import ExternalBackupParser, as_json
+from app.external.staged import Staged
+from app.external.tree import TreeTar, plain_sql
+from app.jobs.context import JobContext, Result
+from app.jobs.gate import Gate
+from app.jobs.import_plan import ImportItem, plan, targets
+from app.jobs.outcome import Apply, Outcome
+from app.jobs.runner import Job
+from app.jobs.safety import BackupSource, SafetyBackup, safety_ended
+from app.jobs.writer import BackupWriter
+from app.security.keys import KeyRing
+from app.services.components import ComponentFactory, DomainSite, facts_of
+from app.services.destinations import DestinationService
+from app.services.imports import ImportSources, remove_staging
+from app.settings import ImportSettings, JobSettings
+
+_ARCHIVE = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    operation: Operation
+    parser: ExternalBackupParser
+    sites: dict[int, DomainSite]
+    destination: Destination
+    store: BackupStore
+    gate: Gate
+    places: asyncio.Semaphore
+
+
+class ImportJob(Job):
+    """Parts are restored as those of our own backups are: staged, compared, swapped; a restart goes on with them."""
+
+    def __init__(
+        self,
+        database: Database,
+        components: ComponentFactory,
+        destinations: DestinationService,
+        keys: KeyRing,
+        sources: ImportSources,
+        settings: ImportSettings,
+        jobs: JobSettings,
+    ) -> None:
+        self._database = database
+        self._components = components
+        self._destinations = destinations
+        self._keys = keys
+        self._sources = sources
+        self._limits = Limits(
+            settings.max_bytes,
+            settings.max_members,
+            settings.max_ratio,
+            settings.max_depth,
+            settings.max_hours * 3600,
+        )
+        self._parallel = jobs.components
+        self._writer = BackupWriter()
+
+    async def run(self, operation: Operation, context: JobContext) -> Outcome:
+        async with self._parsed(operation, context) as parser:
+            request = operation.request
+            inventory = await asyncio.to_thread(parser.read, request["format"], request["domain_name"])
+            domains = await self._domains(list(targets(inventory, request).values()), request["user_id"])
+            items = plan(inventory, request, domains)
+            found = as_json(inventory)
+            context.track(_ARCHIVE, "archive", "completed")
+            if request["dry_run"]:
+                return Outcome(
+                    "completed", {"dry_run": True, "inventory": found, "items": [_planned(i) for i in items]}
+                )
+            for item in items:
+                context.track(item.number, f"{item.kind} {item.source}", "failed" if item.problem else "pending")
+            results = await self._all(operation, parser, items, context)
+            return _outcome(items, results, {"inventory": found, "must_reset": found["must_reset"]})
+
+    async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
+        return Outcome(status, {}, message, safety_ended(operation.journal))
+
+    async def tidy(self, operation: Operation) -> None:
+        """Staging, the upload, and what was replaced are kept until the operation has ended."""
+        await asyncio.to_thread(remove_staging, self._sources.staging / operation.uid)
+        if not operation.request["dry_run"]:
+            self._sources.forget(operation.request["source"], operation.request["folder_of"])
+        for journal in operation.journal.values():
+            if "plan" not in journal:
+                continue
+            async with self._database.transaction() as session:
+                domain = await DomainRepository(session).get(journal["domain_id"])
+            if domain is None:
+                raise NotFound(f"A domain of operation {operation.uid} is gone: what it replaced is still there")
+            async with self._components.opened(domain) as site:
+                component = await site.build(journal["kind"], journal["name"])
+                await component.tidy(journal)
+
+    @asynccontextmanager
+    async def _parsed(self, operation: Operation, context: JobContext) -> AsyncGenerator[ExternalBackupParser, None]:
+        """The archive, read to its last byte, once."""
+        parser = ExternalBackupParser(self._sources.staging / operation.uid, self._limits)
+        try:
+            context.track(_ARCHIVE, "archive", "running")
+            if not parser.ready:
+                source = self._sources.open(operation.request["source"], operation.request["folder_of"])
+                await parser.stage(context.metered(_ARCHIVE, source))
+            yield parser
+        finally:
+            parser.close()
+
+    async def _domains(self, names: list[str], user_id: int | None) -> dict[str, Domain]:
+        """Those that exist and belong to the user: another tenant's are not there."""
+        async with self._database.transaction() as session:
+            repository = DomainRepository(session)
+            found = [await repository.by_name(name) for name in dict.fromkeys(names)]
+        return {item.domain_name: item for item in found if item is not None and user_id in (None, item.user_id)}
+
+    async def _all(
+        self, operation: Operation, parser: ExternalBackupParser, items: list[ImportItem], context: JobContext
+    ) -> list[Result]:
+        """The result of each item, in their order."""
+        together = not operation.request["continue_on_error"]
+        unfit = [item for item in items if item.problem is not None]
+        if not items:
+            raise InvalidRequest("The archive holds nothing of what was asked for", field="components")
+        if together and unfit:
+            return [_failed(item, *item.problem) if item.problem else _not_done(item) for item in items]
+        good = [item for item in items if item.problem is None]
+        async with AsyncExitStack() as stack:
+            run = await self._opened(stack, operation, parser, good, together=together)
+            async with asyncio.TaskGroup() as group:
+                tasks = {item.number: group.create_task(self._step(run, item, context)) for item in good}
+        done = {number: task.result() for number, task in tasks.items()}
+        return [_failed(item, *item.problem) if item.problem else done[item.number] for item in items]
+
+    async def _opened(
+        self,
+        stack: AsyncExitStack,
+        operation: Operation,
+        parser: ExternalBackupParser,
+        items: Sequence[ImportItem],
+        *,
+        together: bool,
+    ) -> _Run:
+        async with self._database.transaction() as session:
+            destination = await DestinationRepository(session).default()
+        if destination is None:
+            raise InvalidRequest("There is no default destination, where safety copies could be kept")
+        sites = {}
+        for item in items:
+            assert item.domain is not None
+            if item.domain.id not in sites:
+                sites[item.domain.id] = await stack.enter_async_context(self._components.opened(item.domain))
+        store = await stack.enter_async_context(self._destinations.opened(destination))
+        gate = Gate([item.number for item in items] if together else [])
+        return _Run(operation, parser, sites, destination, store, gate, asyncio.Semaphore(self._parallel))
+
+    async def _step(self, run: _Run, item: ImportItem, context: JobContext) -> Result:
+        async def work() -> Result:
+            async with run.places:
+                context.track(item.number, f"{item.kind} {item.source}", "running")
+                try:
+                    result = await self._restore(run, item, context)
+                except LiberuError as error:
+                    run.gate.fail(item.number)
+                    result = _failed(item, error.code, error.message)
+            context.track(item.number, f"{item.kind} {item.source}", result["status"])
+            return result
+
+        result = await context.step(f"import-{item.number}", work)
+        if result["status"] == "completed":  # by an earlier attempt, perhaps
+            run.gate.arrive(item.number)
+        else:
+            run.gate.fail(item.number)
+        return result
+
+    async def _restore(self, run: _Run, item: ImportItem, context: JobContext) -> Result:
+        assert item.domain is not None
+        component = await run.sites[item.domain.id].build(item.component, item.name)
+        restoring = self._context(run, item, context)
+        await component.preflight(restoring, item.bytes)
+        warnings: list[str] = []
+        source = self._stream(run, item, component, warnings)
+        report = await component.restore(context.metered(item.number, source), restoring, item.bytes)
+        facts = facts_of(report)
+        facts["warnings"] += [{"code": "left_out", "message": text, "subject": None} for text in warnings]
+        return {**item.as_json(), "status": "completed", **facts}
+
+    def _stream(self, run: _Run, item: ImportItem, component: Component, warnings: list[str]) -> ByteStream:
+        """The part as our own backups have it."""
+        if isinstance(component, FilesComponent) and item.files is not None:
+            foreign, owner = item.files, component.owner
+            root = foreign.document_root or ""
+            return self._tree(run, lambda staged: TreeTar(staged, owner, warnings).files(root, foreign.excluded))
+        if isinstance(component, MailComponent):
+            boxes, owner = _renamed(item), component.owner
+            return self._tree(run, lambda staged: TreeTar(staged, owner, warnings).mail(boxes))
+        database = item.database
+        assert database is not None
+
+        def dump(staged: Staged) -> Iterator[bytes]:
+            member = staged.get(database.source)
+            if member is None:
+                raise NotFound(f"{database.source} is not in the archive")
+            yield from plain_sql(staged, member, Budget(self._limits))
+
+        return self._tree(run, dump)
+
+    @staticmethod
+    def _tree(run: _Run, make: Callable[[Staged], Iterator[bytes]]) -> ByteStream:
+        """In a thread, with an index of its own."""
+        folder = run.parser.staged.folder
+
+        def work(sink: Sink) -> None:
+            staged = Staged(folder)
+            try:
+                for chunk in make(staged):
+                    sink.write(chunk)
+            finally:
+                staged.close()
+
+        return produce(work, "import part")
+
+    def _context(self, run: _Run, item: ImportItem, context: JobContext) -> RestoreContext:
+        operation, domain = run.operation, item.domain
+        assert domain is not None
+        about = {"kind": item.component, "name": item.name, "domain_id": domain.id}
+        journal: dict[str, Any] = operation.journal.setdefault(str(item.number), about)
+
+        async def record(entry: dict[str, Any]) -> None:
+            journal.update(entry)
+            await context.record(journal=operation.journal)
+
+        async def confirm() -> None:
+            await context.beat()
+            if run.gate.holds(item.number):
+                run.places.release()  # others need it to get as far
+                try:
+                    await run.gate.wait(item.number)
+                finally:
+                    await run.places.acquire()
+                await context.beat()
+
+        source = BackupSource(
+            f"import {operation.id}",
+            domain,
+            run.sites[domain.id],
+            run.destination,
+            run.store,
+            item.component,
+            item.name,
+        )
+        safety = SafetyBackup(self._database, self._writer, self._keys, source, context, journal, record)
+        return RestoreContext(
+            operation=f"{operation.uid}-{item.number}",
+            clear_existing=operation.request["clear_existing"],
+            allow_in_place=operation.request["allow_in_place"],
+            confirm=confirm,
+            journal=journal,
+            record=record,
+            safety=safety,
+            allow_without_safety_copy=operation.request["allow_without_safety_copy"],
+        )
+
+
+def _renamed(item: ImportItem) -> list[Any]:
+    """Mailboxes under the name of the domain that they are imported into."""
+    return [replace(box, address=f"{box.address.rpartition('@')[0]}@{item.target}") for box in item.mail]
+
+
+def _planned(item: ImportItem) -> dict[str, Any]:
+    """What a dry run says of it."""
+    if item.problem is not None:
+        return {**item.as_json(), "status": "impossible", "code": item.problem[0], "message": item.problem[1]}
+    return {**item.as_json(), "status": "ready", "overwrites": item.kind != "mail"}
+
+
+def _failed(item: ImportItem, code: str, message: str) -> Result:
+    status = "not_imported" if code == "import_stopped" else "failed"
+    return {**item.as_json(), "status": status, "code": code, "message": message}
+
+
+def _not_done(item: ImportItem) -> Result:
+    return _failed(item, "import_stopped", "Nothing was changed: another part cannot be imported")
+
+
+def _outcome(items: list[ImportItem], results: list[Result], facts: dict[str, Any]) -> Outcome:
+    good = [result for result in results if result["status"] == "completed"]
+    bad = [result for result in results if result["status"] == "failed"]
+    lacking = any(result["incomplete"] for result in good)
+    status = "completed" if len(good) == len(results) and not lacking else "partial" if good else "failed"
+    message = "; ".join(f"{r['kind']} {r['source']}: {r['message']}" for r in bad[:20]) or None
+    code = bad[0]["code"] if bad else None
+    mail = [
+        item for item, result in zip(items, results, strict=True) if item.mail and result["status"] == "completed"
+    ]
+    return Outcome(status, {**facts, "dry_run": False, "items": results}, message, _mailboxes(mail), code)
+
+
+def _mailboxes(items: list[ImportItem]) -> Apply:
+    """Mailboxes that were imported belong to their domain from now on: its backups name them."""
+
+    async def apply(session: AsyncSession) -> None:
+        for item in items:
+            domain = await DomainRepository(session).get(item.domain.id if item.domain else 0)
+            if domain is None:
+                continue
+            known = {box.email_address for box in domain.mailboxes}
+            for box in _renamed(item):
+                if box.address not in known:
+                    domain.mailboxes.append(DomainMailbox(email_address=box.address, quota=box.quota))
+
+    return apply

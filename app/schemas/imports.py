@@ -1,0 +1,86 @@
+"""Imports of foreign backups as the API takes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Discriminator, Field
+
+from app.schemas.common import Model
+from app.schemas.domains import DomainName, PlainName
+
+
+def _relative(value: str) -> str:
+    parts = value.split("/")
+    if not value or "\0" in value or value.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        raise ValueError("must be a relative path without '.' and '..'")
+    return value
+
+
+class FileSource(Model):
+    """A file in the configured import folder; users name files in their own folder there."""
+
+    type: Literal["file"]
+    path: Annotated[str, Field(max_length=4096), AfterValidator(_relative)]
+
+
+class DestinationSource(Model):
+    """An object at a destination, by its key there."""
+
+    type: Literal["destination"]
+    destination_id: int
+    key: Annotated[str, Field(max_length=1024), AfterValidator(_relative)]
+
+
+class UploadSource(Model):
+    """What POST /api/backups/uploads has taken."""
+
+    type: Literal["upload"]
+    upload_id: str = Field(pattern=r"^[0-9a-f-]{36}$")
+
+
+Source = Annotated[FileSource | DestinationSource | UploadSource, Discriminator("type")]
+
+
+class DomainMapping(Model):
+    """`source`: a domain in the archive; `target`: the domain here that it becomes."""
+
+    source: str = Field(max_length=253)
+    target: DomainName
+
+
+class DatabaseMapping(Model):
+    """`source`: a database in the archive; `target`: the database of the target domain that it is loaded into."""
+
+    source: str = Field(max_length=255)
+    target: PlainName
+
+
+class ImportIn(Model):
+    """`format`: null = found out by the content. `domain_name`: the domain here that the archive's main domain
+    becomes; needed when the archive names none. `user_id`: whose domains may be written. `components`: null = all.
+    Domains and databases go to those of the same name unless they are mapped; what has none here is reported.
+
+    `continue_on_error` false: all or nothing, nothing is changed unless everything could be prepared. `dry_run`: only
+    the inventory and what would be written where. The rest as for a restore."""
+
+    source: Source
+    format: Literal["cpanel", "virtualmin", "plesk"] | None = None
+    domain_name: DomainName | None = None
+    user_id: int | None = Field(None, ge=1)
+    components: list[Literal["files", "database", "mail"]] | None = Field(None, min_length=1)
+    domains: list[DomainMapping] = Field([], max_length=10_000)
+    databases: list[DatabaseMapping] = Field([], max_length=10_000)
+    continue_on_error: bool = True
+    clear_existing: bool = True
+    allow_in_place: bool = False
+    allow_without_safety_copy: bool = False
+    dry_run: bool = False
+
+
+class UploadOut(Model):
+    """Kept for a day. `size` in bytes."""
+
+    upload_id: str
+    size: int
+    sha256: str

@@ -1,0 +1,203 @@
+"""ImportService: takes foreign backups in, and starts their import."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from app.archives.streams import CHUNK, ByteStream, Digest, Sink, produce
+from app.db.base import new_uid
+from app.db.models import Operation
+from app.db.repositories.destinations import DestinationRepository
+from app.db.repositories.domains import DomainRepository
+from app.db.session import Database
+from app.errors import InvalidRequest, NotFound
+from app.schemas.imports import DestinationSource, FileSource, ImportIn, UploadOut, UploadSource
+from app.security.tokens import Principal
+from app.services.destinations import DestinationService
+from app.services.operations import Idempotency, OperationService
+from app.services.unit import Unit
+from app.settings import ImportSettings
+
+_UPLOADS, _KEPT_SECONDS = "uploads", 24 * 3600
+
+
+class ImportSources:
+    """Where archives come from. `staging`: the service's own folder for imports."""
+
+    def __init__(
+        self, database: Database, destinations: DestinationService, settings: ImportSettings, staging: Path
+    ) -> None:
+        self._database = database
+        self._destinations = destinations
+        self._settings = settings
+        self.staging = staging
+
+    def path(self, source: dict[str, Any], user_id: int | None) -> Path:
+        """Of a file or an upload. Raises NotFound, InvalidRequest."""
+        if source["type"] == "upload":
+            return self.uploads(user_id) / str(source["upload_id"])
+        if self._settings.folder is None:
+            raise InvalidRequest("No import folder is configured (LIBERU_IMPORTS__FOLDER)", field="source")
+        folder = self._settings.folder if user_id is None else self._settings.folder / str(user_id)
+        return folder / str(source["path"])
+
+    def uploads(self, user_id: int | None) -> Path:
+        return self.staging / _UPLOADS / ("operator" if user_id is None else str(user_id))
+
+    def size(self, path: Path) -> int:
+        """Of a plain file that is reached through no link. Raises NotFound."""
+        with os.fdopen(self._opened(path), "rb") as file:
+            return os.fstat(file.fileno()).st_size
+
+    def _opened(self, path: Path) -> int:
+        """Below the import folder or our uploads, with no link followed. Raises NotFound."""
+        base = self._settings.folder if self._settings.folder in path.parents else self.staging
+        assert base is not None
+        descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+        parts = path.relative_to(base).parts
+        try:
+            for number, part in enumerate(parts, 1):
+                last = number == len(parts)
+                flags = os.O_NOFOLLOW | os.O_NONBLOCK | (0 if last else os.O_DIRECTORY)
+                found = os.open(part, os.O_RDONLY | flags, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = found
+            if not _is_file(descriptor):
+                raise OSError("not a plain file")
+        except OSError as error:
+            os.close(descriptor)
+            raise NotFound(f"There is no file {path.name} to import") from error
+        return descriptor
+
+    async def open(self, source: dict[str, Any], user_id: int | None) -> ByteStream:
+        """The archive's bytes. `user_id`: whose folder. Raises NotFound, StorageError."""
+        if source["type"] == "destination":
+            async with self._database.transaction() as session:
+                destination = await DestinationRepository(session).get(source["destination_id"])
+            if destination is None:
+                raise NotFound(f"There is no destination {source['destination_id']}")
+            async with self._destinations.reading(destination) as driver:
+                async for chunk in driver.get(source["key"]):
+                    yield chunk
+            return
+        descriptor = self._opened(self.path(source, user_id))
+
+        def work(sink: Sink) -> None:
+            with os.fdopen(descriptor, "rb") as file:
+                while data := file.read(CHUNK):
+                    sink.write(data)
+
+        async for chunk in produce(work, "import source"):
+            yield chunk
+
+    def forget(self, source: dict[str, Any], user_id: int | None) -> None:
+        """Remove an upload that has been imported."""
+        if source["type"] == "upload":
+            self.path(source, user_id).unlink(missing_ok=True)
+
+
+class ImportService:
+    def __init__(
+        self,
+        sources: ImportSources,
+        destinations: DestinationService,
+        operations: OperationService,
+        settings: ImportSettings,
+    ) -> None:
+        self._sources = sources
+        self._destinations = destinations
+        self._operations = operations
+        self._settings = settings
+
+    async def start(self, unit: Unit, principal: Principal, body: ImportIn, idempotency: Idempotency) -> Operation:
+        """Raises NotFound, InvalidRequest, Forbidden."""
+        principal.require("backups:import")
+        if not principal.operator and body.user_id not in (None, principal.user_id):
+            principal.require_operator("user_id")
+        size = await self._check(unit, principal, body)
+        target = await self._target(unit, principal, body)
+        request = body.model_dump(mode="json") | {
+            "user_id": body.user_id if principal.operator else principal.user_id,
+            "folder_of": principal.user_id,
+        }
+
+        async def make() -> Operation:
+            return Operation(
+                type="import",
+                user_id=request["user_id"],
+                domain_id=target[0],
+                domain_uid=target[1],
+                request=request,
+                bytes_total=size,
+            )
+
+        return await self._operations.start(unit, principal, idempotency, make)
+
+    async def _check(self, unit: Unit, principal: Principal, body: ImportIn) -> int | None:
+        """That the source is there and the caller's; its size in bytes when it is known."""
+        source = body.source
+        if isinstance(source, DestinationSource):
+            found = await self._destinations.get(unit, principal, source.destination_id)
+            if not principal.operator and found.user_id != principal.user_id:
+                raise NotFound(f"There is no destination {source.destination_id} of yours")
+            return None
+        assert isinstance(source, FileSource | UploadSource)
+        path = self._sources.path(source.model_dump(), principal.user_id)
+        return await asyncio.to_thread(self._sources.size, path)
+
+    @staticmethod
+    async def _target(unit: Unit, principal: Principal, body: ImportIn) -> tuple[int | None, str]:
+        """The domain whose turn the import waits for: the one that is named, else only itself."""
+        if body.domain_name is not None:
+            domain = await DomainRepository(unit.session).by_name(body.domain_name)
+            if domain is not None and (principal.operator or domain.user_id == principal.user_id):
+                return domain.id, domain.uid
+        return None, f"import-{secrets.token_hex(12)}"
+
+    async def upload(self, principal: Principal, body: AsyncIterator[bytes]) -> UploadOut:
+        """Take an archive in, to its last byte or not at all. Raises InvalidRequest when it is too large."""
+        principal.require("backups:import")
+        folder, name = self._sources.uploads(principal.user_id), new_uid()
+        await asyncio.to_thread(self._prepare, folder)
+        partial = folder / f"{name}.part"
+        digest = Digest()
+        try:
+            with partial.open("xb") as file:
+                partial.chmod(0o600)
+                async for chunk in body:
+                    digest.update(chunk)
+                    if digest.size > self._settings.upload_bytes:
+                        raise InvalidRequest(
+                            f"Uploads of more than {self._settings.upload_bytes} bytes are refused: use the "
+                            "import folder or a destination"
+                        )
+                    await asyncio.to_thread(file.write, chunk)
+            partial.rename(folder / name)
+        finally:
+            partial.unlink(missing_ok=True)
+        return UploadOut(upload_id=name, size=digest.size, sha256=digest.sha256)
+
+    @staticmethod
+    def _prepare(folder: Path) -> None:
+        """Make the folder, and forget what nobody has imported within a day."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if time.time() - path.stat().st_mtime > _KEPT_SECONDS:
+                path.unlink(missing_ok=True)
+
+
+def remove_staging(folder: Path) -> None:
+    """Idempotent."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_file(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)

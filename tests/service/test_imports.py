@@ -1,0 +1,319 @@
+"""A foreign backup through the API: looked at, imported, all or nothing, gone on with after a crash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.sample_databases import PASSWORD
+from demo.servers import MariadbServer, PostgresqlServer, mariadb_server, postgresql_server
+from demo.service import Service
+from tests.external.cpanel_account import MAIN, USER, make_account, nest_home, pack
+from tests.service.conftest import SITE_UID
+
+BLOG = f"blog.{MAIN}"
+
+
+@pytest.fixture(scope="module")
+def mariadb() -> Iterator[MariadbServer]:
+    with mariadb_server() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgresqlServer]:
+    with postgresql_server() as started:
+        yield started
+
+
+@pytest.fixture
+def importing(folder: Path) -> Iterator[Service]:
+    (folder / "import").mkdir()
+    made = Service(folder, LIBERU_IMPORTS__FOLDER=str(folder / "import"))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def account(folder: Path) -> Path:
+    return make_account(folder / "account")
+
+
+def owned(path: Path) -> Path:
+    path.mkdir(parents=True)
+    for each in (path, *path.parents[:1]):
+        if os.geteuid() == 0:
+            shutil.chown(each, SITE_UID, SITE_UID)
+    return path
+
+
+@pytest.fixture
+def database(mariadb: MariadbServer) -> Iterator[dict[str, Any]]:
+    """`shopuser_shop`, empty, with an account of its own."""
+    name = f"{USER}_shop"
+    mariadb.run(
+        f"CREATE DATABASE {name} CHARACTER SET utf8mb4; CREATE USER web@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'"
+    )
+    mariadb.run(f"GRANT ALL ON {name}.* TO web@'127.0.0.1'")
+    yield {
+        "engine": "mariadb", "name": name, "username": "web", "password": PASSWORD, "host": "127.0.0.1",
+        "port": mariadb.port, "admin_username": "admin", "admin_password": mariadb.admin_password,
+    }  # fmt: skip
+    mariadb.run(f"DROP DATABASE {name}; DROP USER web@'127.0.0.1'")
+
+
+class Place:
+    """The domains that the account goes into."""
+
+    def __init__(self, service: Service, databases: list[dict[str, Any]], *names: str) -> None:
+        self.service = service
+        self.site = service.folder / "site"
+        self.domains = {}
+        for name in names or (MAIN, BLOG, "addon.example.org"):
+            body: dict[str, Any] = {
+                "domain_name": name, "user_id": 7, "deployment": {"type": "standalone"},
+                "document_root": str(owned(self.site / name / "public_html")),
+            }  # fmt: skip
+            if name == MAIN:
+                body |= {"mail_path": str(owned(self.site / name / "mail")), "databases": databases}
+            self.domains[name] = service.call("POST", "/api/domains", 201, json=body)
+
+    def give(self, archive: Path) -> dict[str, Any]:
+        shutil.copy(archive, self.service.folder / "import" / archive.name)
+        return {"type": "file", "path": archive.name}
+
+    def run(self, source: dict[str, Any], **body: Any) -> dict[str, Any]:
+        started = self.service.call(
+            "POST", "/api/backups/import-external", 202, json={"source": source, "user_id": 7, **body}
+        )
+        ended = self.service.wait(started)
+        staging = [path for path in (self.service.folder / "data/imports").glob("*") if path.name != "uploads"]
+        self.service.until(lambda: [path for path in staging if path.exists()], lambda left: not left)
+        return ended
+
+    def root(self, name: str) -> Path:
+        return self.site / name / "public_html"
+
+    def files(self, name: str) -> dict[str, str]:
+        return hashes(self.root(name))
+
+    def mail(self) -> set[str]:
+        box = self.site / MAIN / "mail"
+        return {str(path.relative_to(box)) for path in box.rglob("*") if path.is_file()}
+
+
+def hashes(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def by_target(ended: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(item["kind"], item["target"] + ":" + item["name"]): item for item in ended["result"]["items"]}
+
+
+def test_an_account_is_looked_at_and_imported(
+    importing: Service, account: Path, database: dict[str, Any], mariadb: MariadbServer
+) -> None:
+    place = Place(importing, [database])
+    (place.root(MAIN) / "old.php").write_text("old")
+    source = place.give(pack(account, "gz"))
+    looked = place.run(source, dry_run=True)
+    assert looked["status"] == "completed"
+    inventory = looked["result"]["inventory"]
+    assert (inventory["format"], inventory["reason"]) == ("cpanel", f"userdata/main and cp/{USER}")
+    assert [item["status"] for item in looked["result"]["items"]] == ["ready"] * 5
+    assert place.files(MAIN).keys() == {"old.php"}, "a dry run writes nothing"
+
+    ended = place.run(source)
+    assert ended["status"] == "completed", ended
+    home = account / "homedir"
+    expected = hashes(home / "public_html")
+    assert place.files(MAIN) == {name: found for name, found in expected.items() if not name.startswith("addon/")}
+    assert place.files("addon.example.org") == hashes(home / "public_html/addon")
+    assert place.files(BLOG) == hashes(home / "blog_root")
+    assert (place.root(MAIN) / "current").readlink() == Path("img/1.bin")
+    if os.geteuid() == 0:
+        assert (place.root(MAIN) / "index.php").stat().st_uid == SITE_UID
+    assert mariadb.run("SELECT COUNT(*), MAX(note) FROM orders", f"{USER}_shop").split() == ["3", "x"]
+    assert mariadb.run("SELECT note FROM orders WHERE id = 1", f"{USER}_shop") == "utf8mb4_0900_ai_ci", "data stays"
+    mail = place.mail()
+    assert f"info@{MAIN}/new/90.host,S=9" in mail
+    assert f"{USER}@{MAIN}/cur/7.own:2,S" in mail
+    assert len(mail) == 8
+    assert ended["result"]["must_reset"] == [f"empty@{MAIN}"]
+    boxes = importing.call("GET", f"/api/domains/{place.domains[MAIN]['id']}")["mailboxes"]
+    assert {"email_address": f"info@{MAIN}", "quota": 1048576} in boxes, "backed up from now on"
+    assert importing.backup(place.domains[MAIN], "full")["status"] == "completed"
+    assert "0123456789ABCDEF" not in str(ended), "no password hash leaves the archive"
+    again = place.run(source, components=["mail"])
+    assert again["result"]["items"][0]["facts"]["added"] == 0, "mail is merged"
+
+
+def test_a_nested_home_from_a_destination_and_from_an_upload(importing: Service, account: Path) -> None:
+    place = Place(importing, [])
+    nest_home(account)
+    archive = pack(account, "zst")
+    (importing.folder / "data/backups").mkdir(exist_ok=True)
+    shutil.copy(archive, importing.folder / "data/backups/foreign.tar.zst")
+    destination = importing.call("GET", "/api/backup-destinations")["data"][0]["id"]
+    source = {"type": "destination", "destination_id": destination, "key": "foreign.tar.zst"}
+    ended = place.run(source, components=["files"])
+    assert ended["status"] == "completed", ended
+    assert place.files(BLOG).keys() == {"index.php"}
+    shutil.rmtree(place.root(BLOG))
+    owned(place.root(BLOG).parent / "x").rename(place.root(BLOG))
+    taken = importing.call("POST", "/api/backups/uploads", 201, content=archive.read_bytes())
+    assert taken["sha256"] == hashlib.sha256(archive.read_bytes()).hexdigest()
+    ended = place.run({"type": "upload", "upload_id": taken["upload_id"]}, components=["files"])
+    assert ended["status"] == "completed", ended
+    assert place.files(BLOG).keys() == {"index.php"}
+    body = {"source": {"type": "upload", "upload_id": taken["upload_id"]}, "user_id": 7}
+    importing.call("POST", "/api/backups/import-external", 404, json=body)
+
+
+def test_postgresql_from_pg_dumps_tar(
+    importing: Service, account: Path, postgresql: PostgresqlServer, folder: Path
+) -> None:
+    postgresql.run(f"CREATE ROLE crm LOGIN PASSWORD '{PASSWORD}'")
+    for name in ("origin", f"{USER}_crm"):
+        postgresql.run(f"CREATE DATABASE {name} OWNER crm")
+    sql = "CREATE TABLE notes AS SELECT g AS id, 'note ' || g AS text FROM generate_series(1, 500) g"
+    postgresql.run(sql, "origin", "crm", PASSWORD)
+    (account / "psql").mkdir()
+    env = {**os.environ, "PGPASSWORD": PASSWORD}
+    target = account / f"psql/{USER}_crm.tar"
+    where = ["-h", "127.0.0.1", "-p", str(postgresql.port), "-U", "crm"]
+    subprocess.run(["pg_dump", "-Ft", *where, "-f", str(target), "origin"], env=env, check=True)
+    (account / "psql_grants.sql").write_text("DROP DATABASE origin; ALTER ROLE crm SUPERUSER;")
+    row = {
+        "engine": "postgresql", "name": f"{USER}_crm", "username": "crm", "password": PASSWORD, "host": "127.0.0.1",
+        "port": postgresql.port,
+    }  # fmt: skip
+    place = Place(importing, [row], MAIN)
+    ended = place.run(place.give(pack(account, "gz")), components=["database"])
+    results = by_target(ended)
+    assert results["database", f"{MAIN}:{USER}_crm"]["status"] == "completed", ended
+    assert results["database", f"{MAIN}:{USER}_shop"]["code"] == "not_found"
+    assert ended["status"] == "partial"
+    assert postgresql.run("SELECT count(*), max(id) FROM notes", f"{USER}_crm", "crm", PASSWORD) == "500|500"
+
+
+def test_what_cannot_be_placed_is_named_and_the_rest_is_done(
+    importing: Service, account: Path, database: dict[str, Any], mariadb: MariadbServer
+) -> None:
+    place = Place(importing, [database], MAIN, "elsewhere.example.com")
+    importing.call(
+        "POST", "/api/domains", 201,
+        json={"domain_name": BLOG, "user_id": 8, "document_root": str(owned(place.site / "theirs"))},
+    )  # fmt: skip
+    (account / f"mysql/{USER}_shop.sql").write_text("CREATE TABLE broken (;\n-- Dump completed\n")
+    source = place.give(pack(account, "gz"))
+    mapping = [{"source": "addon.example.org", "target": "elsewhere.example.com"}]
+    ended = place.run(source, domains=mapping)
+    results = {key: item.get("code", item["status"]) for key, item in by_target(ended).items()}
+    assert results == {
+        ("files", f"{MAIN}:files"): "completed", ("database", f"{MAIN}:{USER}_shop"): "load_failed",
+        ("mail", f"{MAIN}:mail"): "completed", ("files", "elsewhere.example.com:files"): "completed",
+        ("files", f"{BLOG}:files"): "not_found",
+    }  # fmt: skip
+    assert ended["status"] == "partial"
+    assert list((place.site / "theirs").iterdir()) == [], "another tenant's domain is not there"
+    assert mariadb.run("SHOW TABLES", f"{USER}_shop") == ""
+
+
+def test_all_or_nothing(importing: Service, account: Path, database: dict[str, Any], mariadb: MariadbServer) -> None:
+    place = Place(importing, [database])
+    for name in place.domains:
+        (place.root(name) / "old.php").write_text("old")
+    (account / f"mysql/{USER}_shop.sql").write_text("CREATE TABLE broken (;\n-- Dump completed\n")
+    ended = place.run(place.give(pack(account, "gz")), continue_on_error=False)
+    assert ended["status"] == "failed"
+    statuses = sorted(item["status"] for item in ended["result"]["items"])
+    assert statuses == ["failed", *["not_imported"] * 4]
+    for name in place.domains:
+        assert place.files(name).keys() == {"old.php"}
+    assert place.mail() == set()
+    left = [path for path in place.site.rglob("*") if ".liberu-restore" in path.name]
+    assert left == []
+    assert "liberu-new" not in mariadb.run("SHOW DATABASES")
+
+
+def test_a_kill_in_the_middle_is_gone_on_from(
+    importing: Service, folder: Path, database: dict[str, Any], mariadb: MariadbServer
+) -> None:
+    place = Place(importing, [database])
+    account = make_account(folder / "large", documents=400)
+    (account / "homedir/public_html/large.bin").write_bytes(os.urandom(150 << 20))
+    source = place.give(pack(account, "tar"))
+    body = {"source": source, "user_id": 7}
+    started = importing.call("POST", "/api/backups/import-external", 202, json=body)
+    importing.until(
+        lambda: importing.call("GET", f"/api/operations/{started['id']}"),
+        lambda found: found["progress"].get("1", {}).get("bytes", 0) > 1 << 20,
+    )
+    importing.kill()
+    importing.start()
+    ended = importing.wait(started)
+    assert (ended["status"], ended["attempt"]) == ("completed", 2), ended
+    found = place.files(MAIN)
+    assert found.pop("large.bin")
+    assert len(found) == 401
+    importing.until(lambda: list((folder / "data/imports").glob("0*")), lambda left: not left)
+
+
+def test_who_may_import_what(importing: Service, account: Path, folder: Path) -> None:
+    Place(importing, [], MAIN)
+    archive = pack(account, "gz")
+    (folder / "import/7").mkdir()
+    shutil.copy(archive, folder / "import/7/mine.tar.gz")
+    shutil.copy(archive, folder / "import/operators.tar.gz")
+    (folder / "import/7/link.tar.gz").symlink_to(folder / "import/operators.tar.gz")
+    body = {"name": "tenant", "abilities": ["backups:import", "backups:read"], "user_id": 7}
+    tenant = importing.call("POST", "/api/tokens", 201, json=body)["token"]
+    body = {"name": "reader", "abilities": ["backups:read"], "user_id": 7}
+    reader = importing.call("POST", "/api/tokens", 201, json=body)["token"]
+
+    def start(expect: int, path: str, token: str, **more: Any) -> Any:
+        body = {"source": {"type": "file", "path": path}, "dry_run": True, **more}
+        return importing.call("POST", "/api/backups/import-external", expect, token, json=body)
+
+    assert importing.wait(start(202, "mine.tar.gz", tenant))["status"] == "completed"
+    start(404, "operators.tar.gz", tenant)
+    start(404, "link.tar.gz", tenant)
+    start(422, "../operators.tar.gz", tenant)
+    start(422, "/etc/passwd", tenant)
+    start(403, "mine.tar.gz", reader)
+    start(403, "mine.tar.gz", tenant, user_id=8)
+    importing.call("POST", "/api/backups/uploads", 403, reader, content=b"x")
+    shared = {"type": "destination", "destination_id": 1, "key": "anything"}
+    importing.call("POST", "/api/backups/import-external", 404, tenant, json={"source": shared})
+    start(404, "nothing.tar.gz", importing.token)
+
+
+def test_other_panels_and_no_panel_are_told_apart(importing: Service, folder: Path) -> None:
+    place = Place(importing, [], MAIN)
+    wanted = {
+        "virtualmin": (".backup/x.com_virtualmin", "dom=x.com\n", "format_unsupported"),
+        "plesk": ("backup_info_2601.xml", "<?xml version='1.0'?><migration-dump/>", "format_unsupported"),
+        "nothing": ("index.html", "<html>", "format_unknown"),
+    }
+    for name, (path, text, code) in wanted.items():
+        top = folder / name
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / path).write_text(text)
+        ended = place.run(place.give(pack(top, "gz", wrapped=False)))
+        assert (ended["status"], ended["error_code"]) == ("failed", code)
+    (folder / "import/x.gpg").write_bytes(b"-----BEGIN PGP MESSAGE-----\n\n")
+    ended = place.run({"type": "file", "path": "x.gpg"})
+    assert ended["error_code"] == "archive_encrypted"
