@@ -23,13 +23,15 @@ class ForeignDatabase:
 
 @dataclass(slots=True)
 class ForeignMailbox:
-    """`source`: the folder of its maildir; None: there is an account and no mail."""
+    """`source`: the folder of its maildir; None: there is an account and no mail. `left_out`: messages in folders
+    that are none of a maildir."""
 
     address: str
     source: str | None
     format: MailFormat
     messages: int = 0
     bytes: int = 0
+    left_out: int = 0
     quota: int | None = None
 
 

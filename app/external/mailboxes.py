@@ -1,4 +1,7 @@
-"""Maildirs in a foreign archive."""
+"""Maildirs in a foreign archive.
+
+Source: maildir(5); the folders of Maildir++ ("Directory Structure") begin with a dot.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,18 @@ from app.external.inventory import ForeignMailbox, MailFormat
 from app.external.staged import Staged
 
 _MESSAGES = (b"cur", b"new")
+_MAILDIR = (*_MESSAGES, b"tmp")
+
+
+def of_maildir(parts: list[bytes]) -> bool:
+    """Messages and the folders of messages; a mail server's own files are made anew."""
+    if parts[0] in _MAILDIR:
+        return True
+    return parts[0].startswith(b".") and (len(parts) == 1 or parts[1] in (*_MAILDIR, b"maildirfolder"))
+
+
+def is_message(parts: list[bytes]) -> bool:
+    return len(parts) > 1 and parts[-2] in _MESSAGES
 
 
 def mailbox(staged: Staged, address: str, folder: str, declared: str, own: set[str] | None = None) -> ForeignMailbox:
@@ -13,19 +28,22 @@ def mailbox(staged: Staged, address: str, folder: str, declared: str, own: set[s
     the mailboxes of these domains, which are others'."""
     prefix = folder.encode("utf-8", "surrogateescape") + b"/"
     others = {name.encode() for name in own or ()}
-    messages = size = 0
+    messages = size = left_out = 0
     there = False
     for item in staged.below(folder):
         parts = item.path[len(prefix) :].split(b"/")
         if parts[0] in others:
             continue
         there = True
-        if item.type in "fh" and len(parts) > 1 and parts[-2] in _MESSAGES:
-            messages += 1
-            size += staged.size(item)
+        if item.type in "fh" and is_message(parts):
+            if of_maildir(parts):
+                messages += 1
+                size += staged.size(item)
+            else:
+                left_out += 1
     kind: MailFormat = "maildir"
     if declared == "mdbox" or staged.is_folder(f"{folder}/storage"):
         kind = "mdbox"
     elif declared not in ("maildir", ""):
         kind = "unknown"
-    return ForeignMailbox(address, folder if there else None, kind, messages, size)
+    return ForeignMailbox(address, folder if there else None, kind, messages, size, left_out)

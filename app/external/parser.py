@@ -57,6 +57,7 @@ class ExternalBackupParser:
         name, reason = (format, "named in the request") if format is not None else detect(self.staged, root)
         unpacker = Unpacker(self.staged, self._budget)
         found = FORMATS[name].read(self.staged, root, domain, unpacker.expand)
+        self.staged.commit()  # parts are read over connections of their own
         found.reason = reason
         found.warnings += self.staged.warnings
         if self.staged.left_out > len(self.staged.warnings):

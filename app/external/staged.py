@@ -79,8 +79,12 @@ class Staged:
 
     def mark(self, name: str, value: str) -> None:
         """Remember a fact durably, once everything before it is written."""
-        self._blob.flush()
         self._database.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
+        self.commit()
+
+    def commit(self) -> None:
+        """Let others see what was added."""
+        self._blob.flush()
         self._database.commit()
 
     def fact(self, name: str) -> str | None:

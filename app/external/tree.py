@@ -10,38 +10,41 @@ from app.archives.tar import BLOCK
 from app.deployments.base import STAGING_PREFIX, User
 from app.errors import ArchiveInvalid
 from app.external.containers import Expanded, Peeked
-from app.external.inventory import ForeignMailbox
+from app.external.inventory import ForeignDomain, ForeignMailbox
 from app.external.limits import Budget, Limits
+from app.external.mailboxes import is_message, of_maildir
 from app.external.staged import Item, Staged, shown
 
 _TYPES = {"f": tarfile.REGTYPE, "d": tarfile.DIRTYPE, "l": tarfile.SYMTYPE, "h": tarfile.REGTYPE}
 _MAX_MESSAGE = 256 << 20
 _GZIP = b"\x1f\x8b"
-_MAILDIR = (b"cur", b"new", b"tmp")
 Keep = Callable[[bytes], bool]
 
 
 @dataclass(slots=True)
 class TreeTar:
     """Writes members that all belong to `owner`; what could reach outside the tree or is no file, folder or link is
-    left out and named in `warnings`."""
+    left out and named in `warnings`. `count`: of the files or messages that were met."""
 
     staged: Staged
     owner: User
     warnings: list[str] = field(default_factory=list)
+    count: int = 0
     _folders: set[bytes] = field(default_factory=set)
     _links: set[bytes] = field(default_factory=set)
 
-    def files(self, folder: str, excluded: Iterable[str] = ()) -> Iterator[bytes]:
-        others = [name.encode("utf-8", "surrogateescape")[len(folder.encode("utf-8", "surrogateescape")) + 1 :]
-                  for name in excluded]  # fmt: skip
+    def files(self, domain: ForeignDomain) -> Iterator[bytes]:
+        """A domain's document root. Raises ArchiveInvalid when it is not what the inventory says."""
+        folder = domain.document_root or ""
+        skip = len(folder.encode("utf-8", "surrogateescape")) + 1
+        others = [name.encode("utf-8", "surrogateescape")[skip:] for name in domain.excluded]
 
         def keep(path: bytes) -> bool:
-            hidden = any(path == other or path.startswith(other + b"/") for other in others)
-            return not hidden and not path.startswith(STAGING_PREFIX.encode())
+            return not any(path == other or path.startswith(other + b"/") for other in others)
 
         yield from self._folder(b".", 0o755)
         yield from self._tree(folder, b"", keep)
+        self._check(domain.files, folder)
         yield self._end()
 
     def mail(self, mailboxes: Iterable[ForeignMailbox]) -> Iterator[bytes]:
@@ -53,8 +56,14 @@ class TreeTar:
             address = box.address.encode("utf-8", "surrogateescape")
             for name in (b"", b"/cur", b"/new", b"/tmp"):
                 yield from self._folder(address + name, 0o700)
-            yield from self._tree(box.source, address + b"/", _of_maildir, messages=True)
+            self.count = 0
+            yield from self._tree(box.source, address + b"/", _in_maildir, messages=True)
+            self._check(box.messages, box.address)
         yield self._end()
+
+    def _check(self, expected: int, what: str) -> None:
+        if self.count != expected:
+            raise ArchiveInvalid(f"{what} has {self.count} files where {expected} were found before")
 
     @staticmethod
     def _end() -> bytes:
@@ -69,6 +78,11 @@ class TreeTar:
             path = prefix + inside
             parts = path.split(b"/")
             above = [b"/".join(parts[:depth]) for depth in range(1, len(parts))]
+            if item.type in "fh" and (not messages or is_message(parts)):
+                self.count += 1
+            if inside.startswith(STAGING_PREFIX.encode()):
+                self.warnings.append(f"{shown(path)}: has a name that restores use for themselves; left out")
+                continue
             if any(name in self._links for name in above):
                 self.warnings.append(f"{shown(path)}: lies behind a symbolic link; left out")
                 continue
@@ -132,12 +146,8 @@ class TreeTar:
         return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 
 
-def _of_maildir(path: bytes) -> bool:
-    """Messages and the folders of messages; a mail server's own files are made anew."""
-    parts = path.split(b"/")
-    if parts[0] in _MAILDIR:
-        return True
-    return parts[0].startswith(b".") and (len(parts) == 1 or parts[1] in (*_MAILDIR, b"maildirfolder"))
+def _in_maildir(path: bytes) -> bool:
+    return of_maildir(path.split(b"/"))
 
 
 def _plain(staged: Staged, item: Item) -> Iterator[bytes]:

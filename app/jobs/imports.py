@@ -210,8 +210,7 @@ class ImportJob(Job):
         """The part as our own backups have it."""
         if isinstance(component, FilesComponent) and item.files is not None:
             foreign, owner = item.files, component.owner
-            root = foreign.document_root or ""
-            return self._tree(run, lambda staged: TreeTar(staged, owner, warnings).files(root, foreign.excluded))
+            return self._tree(run, lambda staged: TreeTar(staged, owner, warnings).files(foreign))
         if isinstance(component, MailComponent):
             boxes, owner = _renamed(item), component.owner
             return self._tree(run, lambda staged: TreeTar(staged, owner, warnings).mail(boxes))

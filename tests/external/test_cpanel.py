@@ -90,7 +90,7 @@ async def test_files_and_mail_come_out_as_they_were(tmp_path: Path) -> None:
             main = inventory.domains[0]
             assert main.document_root is not None
             tree = TreeTar(parser.staged, User(33, 33))
-            files = b"".join(tree.files(main.document_root, main.excluded))
+            files = b"".join(tree.files(main))
             mail = b"".join(TreeTar(parser.staged, User(33, 33)).mail(main.mailboxes))
         out = tmp_path / f"out{arguments[1]}"
         out.mkdir()

@@ -171,6 +171,7 @@ def test_a_nested_home_from_a_destination_and_from_an_upload(importing: Service,
     ended = place.run(source, components=["files"])
     assert ended["status"] == "completed", ended
     assert place.files(BLOG).keys() == {"index.php"}
+    assert len(place.files(MAIN)) == 21
     shutil.rmtree(place.root(BLOG))
     owned(place.root(BLOG).parent / "x").rename(place.root(BLOG))
     taken = importing.call("POST", "/api/backups/uploads", 201, content=archive.read_bytes())

@@ -176,6 +176,10 @@ class _Account:
                 box = mailbox(self._staged, f"{user}@{name}", f"{mail}/{name}/{user}", declared)
                 box.quota = quotas.get(user)
                 found.mailboxes.append(box)
+                if box.left_out:
+                    inventory.warnings.append(
+                        f"{box.address}: {box.left_out} messages are in folders that are none of a maildir; left out"
+                    )
                 if f"{user}:" not in self._etc(name, "shadow"):
                     inventory.must_reset.append(box.address)
         for user in self._folders(mail):  # archives made by hand: mail/USER@DOMAIN
