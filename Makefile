@@ -4,7 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 RUN := env -u PYTHONPATH $(PY)
 
-.PHONY: setup run demo test test-large check bench lock format clean
+.PHONY: setup run demo test test-large check bench fuzz lock format clean
 
 setup: $(VENV)/.ready
 
@@ -44,6 +44,11 @@ test: check
 # objects of 5 GiB through every driver; needs about 12 GB of disk
 test-large: setup
 	$(RUN) -m pytest -m large tests/storage/test_large.py
+
+# the readers of foreign archives against changed ones; SECONDS for each kind of archive
+SECONDS ?= 300
+fuzz: setup
+	env -u PYTHONPATH FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$$RANDOM $(PY) -m pytest -n $(WORKERS) tests/external/test_fuzz.py
 
 # make bench NAME=pipeline
 bench: setup

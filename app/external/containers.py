@@ -95,14 +95,17 @@ class Expanded(io.RawIOBase):
         self._decoder: Any = _DECODERS[kind]()
         self._input = b""
         self._output = b""
+        self._at = 0
         self._ended = False
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:
             raise ValueError("a bounded read is needed")
-        while not self._output and not self._ended:
+        while self._at >= len(self._output) and not self._ended:
+            self._output, self._at = b"", 0
             self._more()
-        data, self._output = self._output[:size], self._output[size:]
+        data = self._output[self._at : self._at + size]
+        self._at += len(data)
         return data
 
     def _more(self) -> None:

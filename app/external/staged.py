@@ -10,12 +10,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import IO
 
 from app.archives.streams import CHUNK
 from app.archives.tar import Member
-from app.errors import ArchiveInvalid
+from app.errors import ArchiveInvalid, NoSpace
 
 _MAX_PATH, _MAX_NAME, _MAX_DEPTH = 4096, 255, 128
 _NAMED = 100
@@ -75,7 +76,18 @@ class Staged:
         return self._blob.seek(0, 2)
 
     def write(self, data: bytes) -> None:
-        self._blob.write(data)
+        """Raises NoSpace."""
+        try:
+            self._blob.write(data)
+        except OSError as error:
+            raise self._full(error) from error
+
+    def _full(self, error: Exception) -> Exception:
+        if isinstance(error, sqlite3.OperationalError) or getattr(error, "errno", None) in (ENOSPC, EDQUOT):
+            return NoSpace(
+                f"No space left to stage the archive in {self.folder.parent}: {error}; it needs its whole size"
+            )
+        return error
 
     def mark(self, name: str, value: str) -> None:
         """Remember a fact durably, once everything before it is written."""
@@ -113,9 +125,12 @@ class Staged:
                 return
             link = prefix + target
         values = (prefix + path, member.type, member.size, member.mode, member.mtime, link, offset, member.stored)
-        self._database.execute(
-            f"INSERT OR REPLACE INTO member ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", (*values, member.sparse)
-        )
+        try:
+            self._database.execute(
+                f"INSERT OR REPLACE INTO member ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)", (*values, member.sparse)
+            )
+        except sqlite3.OperationalError as error:
+            raise self._full(error) from error
 
     def get(self, path: str | bytes) -> Item | None:
         row = self._database.execute(f"SELECT {_COLUMNS} FROM member WHERE path = ?", (_key(path),)).fetchone()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
+import zlib
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -13,6 +16,11 @@ from app.external.containers import Expanded, Peeked, Readable, sniff
 from app.external.limits import Budget
 from app.external.staged import Item, Staged, shown, usable
 
+#: What zipfile and its decompressors raise for archives that are not sound.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, EOFError, ValueError, OverflowError,
+    OSError, KeyError, IndexError,
+)  # fmt: skip
 _UNIX = 3
 _ENCRYPTED = 1
 _LINK, _FOLDER = 0o120000, 0o040000
@@ -47,6 +55,8 @@ class Unpacker:
         elif kind == "zip":
             self._zip(source, prefix)
         elif kind == "data":
+            while source.read(CHUNK):  # damage would be the better answer
+                pass
             raise FormatUnknown("This is no archive: neither tar nor zip, gzip, bzip2, xz or zstd")
         else:
             self._any(Peeked(Expanded(source, kind, self._budget)), prefix, depth + 1)
@@ -94,7 +104,7 @@ class Unpacker:
                 file.write(data)
             try:
                 self._zip_file(file, prefix)
-            except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OSError) as error:
+            except _ZIP_ERRORS as error:
                 raise ArchiveInvalid(f"The zip archive is damaged or of an unknown kind: {error}") from error
         path.unlink()
 
