@@ -47,7 +47,7 @@ class DeploymentSettings(BaseModel):
 
 
 class JobSettings(BaseModel):
-    """`concurrency`: operations at once; `parents`: bulk restores and imports at once, which start operations;
+    """`concurrency`: operations at once; `parents`: bulk restores at once, which start operations;
     `components`: parts of one backup at once. `reserve_bytes`: a backup
     does not start when less than this would be left at its destination."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import deployments, destinations, memory, pipeline
+from benchmarks import deployments, destinations, imports, memory, pipeline
 
 BENCHMARKS = {
     "pipeline": pipeline.main, "memory": memory.main, "destinations": destinations.main,
-    "deployments": deployments.main,
+    "deployments": deployments.main, "import": imports.main,
 }  # fmt: skip
 
 

@@ -56,17 +56,18 @@ def _numbered(item: ImportItem, number: int) -> ImportItem:
 
 def _items(inventory: Inventory, request: dict[str, Any], domains: dict[str, Domain]) -> Iterator[ImportItem]:
     names = targets(inventory, request)
+    stored = request["as_backup"]  # needs no place to be restored to
     wanted = set(request["components"] or ("files", "database", "mail"))
     for foreign in inventory.domains:
         target = names[foreign.name]
         domain = domains.get(target)
         if "files" in wanted and foreign.document_root is not None:
-            yield _files(foreign, target, domain)
+            yield _files(foreign, target, domain, stored=stored)
         if "database" in wanted:
             for database in foreign.databases:
                 yield _database(database, target, domain, request)
         if "mail" in wanted and foreign.mailboxes:
-            yield from _mail(foreign, target, domain)
+            yield from _mail(foreign, target, domain, stored=stored)
 
 
 def _missing(target: str) -> tuple[str, str]:
@@ -76,18 +77,18 @@ def _missing(target: str) -> tuple[str, str]:
     )
 
 
-def _files(foreign: ForeignDomain, target: str, domain: Domain | None) -> ImportItem:
+def _files(foreign: ForeignDomain, target: str, domain: Domain | None, *, stored: bool) -> ImportItem:
     item = ImportItem(
         0, "files", foreign.document_root or "", target, foreign.bytes, "files", "files", domain, foreign
     )
     if domain is None:
         item.problem = _missing(target)
-    elif domain.document_root is None:
+    elif domain.document_root is None and not stored:
         item.problem = ("invalid_request", f"{target} has no document root here: set it")
     return item
 
 
-def _mail(foreign: ForeignDomain, target: str, domain: Domain | None) -> Iterator[ImportItem]:
+def _mail(foreign: ForeignDomain, target: str, domain: Domain | None, *, stored: bool) -> Iterator[ImportItem]:
     good = [box for box in foreign.mailboxes if box.format == "maildir"]
     for box in foreign.mailboxes:
         if box.format != "maildir":
@@ -100,7 +101,7 @@ def _mail(foreign: ForeignDomain, target: str, domain: Domain | None) -> Iterato
         item = ImportItem(0, "mail", foreign.name, target, size, "mail", "mail", domain, mail=good)
         if domain is None:
             item.problem = _missing(target)
-        elif domain.mail_path is None:
+        elif domain.mail_path is None and not stored:
             item.problem = ("invalid_request", f"{target} has no mail folder here: set it")
         yield item
 
@@ -116,6 +117,9 @@ def _database(database: ForeignDatabase, target: str, domain: Domain | None, req
         if known.name == name and known.engine in _ENGINES[database.engine]:
             item.component = known.engine
             return item
+    if request["as_backup"]:
+        item.component = database.engine
+        return item
     item.problem = (
         "not_found",
         f"{target} has no {database.engine} database {name} here: add it, or map {database.name} to another one",

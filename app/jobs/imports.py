@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream, Sink, produce
-from app.components.base import Component, RestoreContext
+from app.components.base import RestoreContext
 from app.components.files import FilesComponent
 from app.components.mail import MailComponent
 from app.db.models import Destination, Domain, DomainMailbox, Operation
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
+from app.deployments.base import User
 from app.errors import InvalidRequest, LiberuError, NotFound
 from app.external.limits import Budget, Limits
 from app.external.parser import ExternalBackupParser, as_json
@@ -26,6 +27,7 @@ from app.external.staged import Staged
 from app.external.tree import TreeTar, plain_sql
 from app.jobs.context import JobContext, Result
 from app.jobs.gate import Gate
+from app.jobs.import_backups import ImportBackups, abandoned
 from app.jobs.import_plan import ImportItem, plan, targets
 from app.jobs.outcome import Apply, Outcome
 from app.jobs.runner import Job
@@ -93,11 +95,20 @@ class ImportJob(Job):
                 )
             for item in items:
                 context.track(item.number, f"{item.kind} {item.source}", "failed" if item.problem else "pending")
-            results = await self._all(operation, parser, items, context)
+            if request["as_backup"]:
+                results = await self._stored(operation, parser, items, context)
+            else:
+                results = await self._all(operation, parser, items, context)
             return _outcome(items, results, {"inventory": found, "must_reset": found["must_reset"]})
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
-        return Outcome(status, {}, message, safety_ended(operation.journal))
+        copies, backups = safety_ended(operation.journal), abandoned(operation, status, message)
+
+        async def apply(session: AsyncSession) -> None:
+            await copies(session)
+            await backups(session)
+
+        return Outcome(status, {}, message, apply)
 
     async def tidy(self, operation: Operation) -> None:
         """Staging, the upload, and what was replaced are kept until the operation has ended."""
@@ -153,6 +164,31 @@ class ImportJob(Job):
         done = {number: task.result() for number, task in tasks.items()}
         return [_failed(item, *item.problem) if item.problem else done[item.number] for item in items]
 
+    async def _stored(
+        self, operation: Operation, parser: ExternalBackupParser, items: list[ImportItem], context: JobContext
+    ) -> list[Result]:
+        """As backups of ours, one for each domain."""
+        good = [item for item in items if item.problem is None]
+        done: dict[int, Result] = {}
+        async with AsyncExitStack() as stack:
+            run = await self._opened(stack, operation, parser, good, together=False)
+            recipients = self._destinations.recipients(run.destination)
+            made = ImportBackups(
+                self._database, self._keys, run.destination, run.store, recipients, operation, context
+            )
+            for number, site in run.sites.items():
+                mine = [item for item in good if item.domain is not None and item.domain.id == number]
+                owners = {item.number: await _owner(site, item) for item in mine}
+
+                def streamed(item: ImportItem, warnings: list[str], owners: dict[int, User] = owners) -> ByteStream:
+                    return self._stream(run, item, owners[item.number], warnings)
+
+                domain = mine[0].domain
+                assert domain is not None
+                results = await made.store_domain(domain, site, mine, streamed)
+                done |= {item.number: result for item, result in zip(mine, results, strict=True)}
+        return [_failed(item, *item.problem) if item.problem else done[item.number] for item in items]
+
     async def _opened(
         self,
         stack: AsyncExitStack,
@@ -163,9 +199,9 @@ class ImportJob(Job):
         together: bool,
     ) -> _Run:
         async with self._database.transaction() as session:
-            destination = await DestinationRepository(session).default()
+            destination = await DestinationRepository(session).get(operation.destination_id or 0)
         if destination is None:
-            raise InvalidRequest("There is no default destination, where safety copies could be kept")
+            raise NotFound("The destination for what the import keeps was deleted before it began")
         sites = {}
         for item in items:
             assert item.domain is not None
@@ -200,19 +236,19 @@ class ImportJob(Job):
         restoring = self._context(run, item, context)
         await component.preflight(restoring, item.bytes)
         warnings: list[str] = []
-        source = self._stream(run, item, component, warnings)
+        owner = component.owner if isinstance(component, FilesComponent | MailComponent) else User(0, 0)
+        source = self._stream(run, item, owner, warnings)
         report = await component.restore(context.metered(item.number, source), restoring, item.bytes)
         facts = facts_of(report)
         facts["warnings"] += [{"code": "left_out", "message": text, "subject": None} for text in warnings]
         return {**item.as_json(), "status": "completed", **facts}
 
-    def _stream(self, run: _Run, item: ImportItem, component: Component, warnings: list[str]) -> ByteStream:
+    def _stream(self, run: _Run, item: ImportItem, owner: User, warnings: list[str]) -> ByteStream:
         """The part as our own backups have it."""
-        if isinstance(component, FilesComponent) and item.files is not None:
-            foreign, owner = item.files, component.owner
+        if (foreign := item.files) is not None:
             return self._tree(run, lambda staged: TreeTar(staged, owner, warnings).files(foreign))
-        if isinstance(component, MailComponent):
-            boxes, owner = _renamed(item), component.owner
+        if item.mail:
+            boxes = _renamed(item)
             return self._tree(run, lambda staged: TreeTar(staged, owner, warnings).mail(boxes))
         database = item.database
         assert database is not None
@@ -282,6 +318,16 @@ class ImportJob(Job):
         )
 
 
+async def _owner(site: DomainSite, item: ImportItem) -> User:
+    """Whom the domain's files or mail belong to here; root where it has no place yet, as a restore changes it."""
+    if item.kind in ("files", "mail"):
+        with suppress(LiberuError):
+            component = await site.build(item.component, item.name)
+            if isinstance(component, FilesComponent | MailComponent):
+                return component.owner
+    return User(0, 0)
+
+
 def _renamed(item: ImportItem) -> list[Any]:
     """Mailboxes under the name of the domain that they are imported into."""
     return [replace(box, address=f"{box.address.rpartition('@')[0]}@{item.target}") for box in item.mail]
@@ -306,13 +352,12 @@ def _not_done(item: ImportItem) -> Result:
 def _outcome(items: list[ImportItem], results: list[Result], facts: dict[str, Any]) -> Outcome:
     good = [result for result in results if result["status"] == "completed"]
     bad = [result for result in results if result["status"] == "failed"]
-    lacking = any(result["incomplete"] for result in good)
+    lacking = any(result.get("incomplete") for result in good)
     status = "completed" if len(good) == len(results) and not lacking else "partial" if good else "failed"
     message = "; ".join(f"{r['kind']} {r['source']}: {r['message']}" for r in bad[:20]) or None
     code = bad[0]["code"] if bad else None
-    mail = [
-        item for item, result in zip(items, results, strict=True) if item.mail and result["status"] == "completed"
-    ]
+    placed = zip(items, results, strict=True)
+    mail = [item for item, done in placed if item.mail and done["status"] == "completed" and "backup_id" not in done]
     return Outcome(status, {**facts, "dry_run": False, "items": results}, message, _mailboxes(mail), code)
 
 

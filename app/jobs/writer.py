@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.archives.layout import BackupFolder
 from app.archives.manifest import ComponentDetails, Details, Manifest, ManifestComponent, StoredObject, Warning_
 from app.archives.mirror import MirroredStore
+from app.components.base import Dump
 from app.db.base import now
 from app.db.models import Backup, BackupComponent, BackupCopy, Domain
 from app.db.repositories.backups import BackupRepository
@@ -54,9 +55,21 @@ class BackupWriter:
         progress: int | None = None,
     ) -> Result:
         """Store one component. `opened` is set when its snapshot is; `progress`: where its bytes are counted."""
-        started = now()
         component = await run.site.build(item.kind, item.name)
-        dump = await component.dump()
+        return await self.store(run, item, await component.dump(), context, opened, progress=progress)
+
+    async def store(
+        self,
+        run: BackupRun,
+        item: Planned,
+        dump: Dump,
+        context: JobContext,
+        opened: asyncio.Event | None = None,
+        *,
+        progress: int | None = None,
+    ) -> Result:
+        """As `dump`, of one that has begun."""
+        started = now()
         key = run.folder.component_key(item.number, item.kind, item.name, encrypted=bool(run.recipients))
         source = context.metered(item.number if progress is None else progress, _announced(dump.stream, opened))
         archive, stored_at = await run.store.put_component(key, source, run.recipients, before_publish=dump.verify)

@@ -62,7 +62,8 @@ class ImportIn(Model):
     Domains and databases go to those of the same name unless they are mapped; what has none here is reported.
 
     `continue_on_error` false: all or nothing, nothing is changed unless everything could be prepared. `dry_run`: only
-    the inventory and what would be written where. The rest as for a restore."""
+    the inventory and what would be written where. `as_backup`: store what is in the archive as a backup of each
+    domain at `destination_id` (null = the default one), and restore nothing. The rest as for a restore."""
 
     source: Source
     format: Literal["cpanel", "virtualmin", "plesk"] | None = None
@@ -76,6 +77,8 @@ class ImportIn(Model):
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
     dry_run: bool = False
+    as_backup: bool = False
+    destination_id: int | None = None
 
 
 class UploadOut(Model):

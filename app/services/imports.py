@@ -124,6 +124,7 @@ class ImportService:
             principal.require_operator("user_id")
         size = await self._check(unit, principal, body)
         target = await self._target(unit, principal, body)
+        destination = await self._destinations.choose(unit, principal, body.destination_id)
         request = body.model_dump(mode="json") | {
             "user_id": body.user_id if principal.operator else principal.user_id,
             "folder_of": principal.user_id,
@@ -135,6 +136,7 @@ class ImportService:
                 user_id=request["user_id"],
                 domain_id=target[0],
                 domain_uid=target[1],
+                destination_id=destination.id,
                 request=request,
                 bytes_total=size,
             )

@@ -318,3 +318,56 @@ def test_other_panels_and_no_panel_are_told_apart(importing: Service, folder: Pa
     (folder / "import/x.gpg").write_bytes(b"-----BEGIN PGP MESSAGE-----\n\n")
     ended = place.run({"type": "file", "path": "x.gpg"})
     assert ended["error_code"] == "archive_encrypted"
+
+
+def test_an_account_becomes_backups_of_ours(
+    importing: Service, account: Path, database: dict[str, Any], mariadb: MariadbServer
+) -> None:
+    place = Place(importing, [database])
+    ended = place.run(place.give(pack(account, "gz")), as_backup=True)
+    assert ended["status"] == "completed", ended
+    assert place.files(MAIN) == {}, "nothing is restored"
+    made = {item["target"]: item["backup_id"] for item in ended["result"]["items"]}
+    assert len(set(made.values())) == 3
+    backup = importing.call("GET", f"/api/backups/{made[MAIN]}")
+    assert (backup["status"], [part["kind"] for part in backup["components"]]) == (
+        "completed", ["files", "mariadb", "mail"],
+    )  # fmt: skip
+    assert importing.wait(importing.call("POST", f"/api/backups/{backup['id']}/verify", 202))["status"] == "completed"
+    bulk = importing.call("POST", "/api/backups/bulk-restore", 202, json={"backup_ids": sorted(set(made.values()))})
+    ended = importing.wait(bulk)
+    assert ended["status"] == "completed", ended
+    assert place.files(BLOG) == hashes(account / "homedir/blog_root")
+    assert len(place.files(MAIN)) == 21
+    assert len(place.mail()) == 8
+    assert mariadb.run("SELECT COUNT(*) FROM orders", f"{USER}_shop") == "3"
+
+
+HOSTILE_SQL = [
+    "\\! touch {canary}\n", "system touch {canary}\n", "SELECT 1 INTO OUTFILE '{canary}';\n",
+    "LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE orders;\n", "USE mysql;\nDELETE FROM global_priv;\n",
+    "CREATE USER intruder@'%';\n", "GRANT ALL ON *.* TO web@'127.0.0.1';\n", "DROP DATABASE precious;\n",
+    "CREATE DATABASE intruder;\n", "SET GLOBAL general_log_file = '{canary}';\n",
+    "INSERT INTO precious.kept VALUES (2);\n",
+]  # fmt: skip
+
+
+def test_hostile_sql_reaches_nothing_else(
+    importing: Service, account: Path, database: dict[str, Any], mariadb: MariadbServer
+) -> None:
+    place = Place(importing, [database], MAIN)
+    canary = importing.folder / "canary"
+    mariadb.run("CREATE DATABASE IF NOT EXISTS precious; CREATE OR REPLACE TABLE precious.kept AS SELECT 1 AS id")
+    mariadb.run("CREATE TABLE orders AS SELECT 42 AS id", f"{USER}_shop")
+    accounts = mariadb.run("SELECT user, host FROM mysql.user")
+    dump = account / f"mysql/{USER}_shop.sql"
+    sound = dump.read_text()
+    for sql in HOSTILE_SQL:
+        dump.write_text(sql.format(canary=canary) + sound)
+        ended = place.run(place.give(pack(account, "gz")), components=["database"])
+        assert (ended["status"], ended["result"]["items"][0]["code"]) == ("failed", "load_failed"), (sql, ended)
+        assert mariadb.run("SELECT * FROM precious.kept") == "1", sql
+        assert mariadb.run("SELECT * FROM orders", f"{USER}_shop") == "42", "the live database is as it was"
+        assert mariadb.run("SELECT user, host FROM mysql.user") == accounts, sql
+        assert "intruder" not in mariadb.run("SHOW DATABASES")
+        assert not canary.exists(), sql
