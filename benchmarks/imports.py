@@ -25,7 +25,7 @@ MESSAGES = 5000
 
 
 def make_account(folder: Path, mariadb: MariadbServer) -> Path:
-    """The tree of the other benchmark, 5,000 messages, and a dump of a million rows; packed with tar -czf."""
+    """The tree of the other benchmark, 5,000 messages, and a dump of 200,000 rows; packed with tar -czf."""
     top = folder / f"cpmove-{USER}"
     home = top / "homedir"
     make_tree(home / "public_html")
@@ -44,7 +44,7 @@ def make_account(folder: Path, mariadb: MariadbServer) -> Path:
     mariadb.run("CREATE DATABASE origin")
     mariadb.run(
         "CREATE TABLE orders (id int PRIMARY KEY, note varchar(200), KEY (note));"
-        "INSERT INTO orders SELECT seq, SHA2(seq, 512) FROM mysql.seq_1_to_1000000",
+        "INSERT INTO orders SELECT seq, SHA2(seq, 512) FROM mysql.seq_1_to_200000",
         "origin",
     )
     (top / "mysql").mkdir()
