@@ -75,6 +75,66 @@ async def test_the_simplified_layout(tmp_path: Path, read: Reading) -> None:
     assert [(box.address, box.messages) for box in domain.mailboxes] == [(f"info@{MAIN}", 7)]
 
 
+async def test_the_lists_of_older_archives(tmp_path: Path, read: Reading) -> None:
+    top = make_account(tmp_path)
+    shutil.rmtree(top / "userdata")
+    (top / "addons").write_text(f"addon.example.org=addon_{MAIN}\n")
+    (top / "pds").write_text("parked.example.net\n*.bad\n")
+    (top / "sds").write_text(f"addon_{MAIN}\nblog_{MAIN}\n")
+    (top / "sds2").write_text(f"addon_{MAIN}=public_html/addon\nblog_{MAIN}=blog_root\nevil_{MAIN}=../../etc\n")
+    found = facts(await read(pack(top, "gz")))
+    golden = json.loads(GOLDEN.read_text())
+    assert found.pop("reason") == "homedir and version"
+    evil = found["domains"].pop(3)  # type: ignore[attr-defined]
+    assert (evil["name"], evil["document_root"]) == (f"evil.{MAIN}", None)
+    golden.pop("reason")
+    assert found == golden
+
+
+async def test_document_roots_from_the_cache(tmp_path: Path, read: Reading) -> None:
+    top = make_account(tmp_path)
+    cache = {}
+    for name, folder in (
+        (MAIN, "public_html"),
+        ("addon.example.org", "public_html/addon"),
+        (f"blog.{MAIN}", "blog_root"),
+    ):
+        cache[name] = [USER, "root", "main", MAIN, f"/home/{USER}/{folder}"]
+    for path in (top / "userdata").iterdir():
+        if path.name != "main":
+            path.unlink()
+    (top / "userdata/cache.json").write_text(json.dumps(cache))
+    assert facts(await read(pack(top, "gz"))) == json.loads(GOLDEN.read_text())
+    (top / "userdata/cache.json").write_text("[" * 100_000)
+    shutil.rmtree(tmp_path / f"staging-cpmove-{USER}.tar.gz")
+    broken = await read(pack(top, "gz"))
+    assert any("cache.json cannot be read" in warning for warning in broken.warnings)
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+async def test_a_home_alone(tmp_path: Path, read: Reading, wrapped: bool) -> None:
+    home = make_account(tmp_path) / "homedir"
+    (home / ".cpanel/datastore").mkdir()
+    (home / ".cpanel/datastore/x").write_text("x")
+    found = await read(pack(home, "gz", wrapped=wrapped), domain=MAIN)
+    assert (found.format, found.reason) == ("cpanel", "a home alone, with .cpanel/datastore")
+    [domain] = found.domains
+    assert domain.document_root is not None
+    assert (domain.document_root.removeprefix("homedir/"), domain.files) == ("public_html", 22)
+    assert [(box.address, box.messages) for box in domain.mailboxes] == [(f"info@{MAIN}", 7), (f"empty@{MAIN}", 0)]
+
+
+async def test_zipped_and_gzipped_dumps_and_mdbox(tmp_path: Path, read: Reading) -> None:
+    top = make_account(tmp_path)
+    subprocess.run(["zip", "-qj", f"{USER}_shop.sql.zip", f"{USER}_shop.sql"], cwd=top / "mysql", check=True)
+    (top / f"mysql/{USER}_shop.sql").rename(top / f"mysql/{USER}_blog.sql")
+    subprocess.run(["gzip", f"{USER}_blog.sql"], cwd=top / "mysql", check=True)
+    (top / "homedir/mail/mailbox_format.cpanel").write_text("mdbox\n")
+    found = await read(pack(top, "gz"))
+    assert [database.name for database in found.domains[0].databases] == [f"{USER}_blog", f"{USER}_shop"]
+    assert {box.format for box in found.domains[0].mailboxes} == {"mdbox"}
+
+
 async def test_files_and_mail_come_out_as_they_were(tmp_path: Path) -> None:
     top = make_account(tmp_path)
     with (top / "homedir/public_html/sparse").open("wb") as file:

@@ -1,0 +1,191 @@
+"""The domains of a cPanel account, and where their files are in its archive.
+
+Source: userdata/main, userdata/NAME and userdata/cache.json as cPanel writes them; addons, pds, sds and sds2, the
+lists of older archives (NAME=BACKING, NAME, SUB_DOMAIN, SUB_DOMAIN=PATH).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from app.errors import ArchiveInvalid, InvalidRequest
+from app.external.inventory import ForeignDomain
+from app.external.staged import Item, Staged
+
+_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z][a-z0-9-]{1,62}")
+_MAX_DOMAINS = 10_000
+_MAX_CACHE = 16 << 20
+
+
+class CpanelDomains:
+    """`home`: the folder of the account's home, with a slash at its end, or "" when the archive is the home."""
+
+    def __init__(self, staged: Staged, root: str, home: str, user: str, settings: dict[str, str]) -> None:
+        self._staged = staged
+        self._root = root
+        self._home = home
+        self._user = user
+        self._settings = settings
+        self._cached: dict[str, str] | None = None
+        self.warnings: list[str] = []
+
+    def read(self, given: str | None) -> list[ForeignDomain]:
+        """The main domain first. Raises InvalidRequest when nothing names it."""
+        main = self._yaml("userdata/main")
+        name = domain_name(main.get("main_domain")) or domain_name(self._settings.get("DNS")) or given
+        if name is None:
+            raise InvalidRequest("The archive does not name its domain: name it in the request", field="domain_name")
+        found = [ForeignDomain(name, "main", self._root_of(name) or self._default_root())]
+        if main:
+            found += self._listed(main, name)
+        else:
+            found += self._older(name)
+        self._measure(found)
+        return found
+
+    def _listed(self, main: dict[str, Any], name: str) -> Iterator[ForeignDomain]:
+        addons = {domain_name(key): str(value) for key, value in _mapping(main.get("addon_domains")).items()}
+        for addon, backing in addons.items():
+            if addon is not None:
+                yield ForeignDomain(addon, "addon", self._root_of(backing, addon), parent=name)
+        for item in _sequence(main.get("sub_domains")):
+            sub = domain_name(item)
+            if sub is not None and sub not in addons.values():
+                yield ForeignDomain(sub, "sub", self._root_of(sub), parent=name)
+        for item in _sequence(main.get("parked_domains")):
+            if (parked := domain_name(item)) is not None:
+                yield ForeignDomain(parked, "parked", parent=name)
+
+    def _older(self, name: str) -> Iterator[ForeignDomain]:
+        roots = {key.replace("_", ".", 1): self._inside(path) for key, path in pairs(self._text("sds2"))}
+        addons = dict(pairs(self._text("addons")))
+        backing = {value.replace("_", ".", 1) for value in addons.values()}
+        for key, value in list(addons.items())[:_MAX_DOMAINS]:
+            if (addon := domain_name(key)) is not None:
+                folder = roots.get(value.replace("_", ".", 1)) or self._root_of(value, addon)
+                yield ForeignDomain(addon, "addon", folder, parent=name)
+        subs = [line.replace("_", ".", 1) for line in self._text("sds").split()]
+        for text in list(dict.fromkeys([*roots, *subs]))[:_MAX_DOMAINS]:
+            sub = domain_name(text)
+            if sub is not None and sub not in backing:
+                yield ForeignDomain(sub, "sub", roots.get(sub) or self._root_of(sub), parent=name)
+        for text in self._text("pds").split()[:_MAX_DOMAINS]:
+            if (parked := domain_name(text)) is not None:
+                yield ForeignDomain(parked, "parked", parent=name)
+
+    def _default_root(self) -> str | None:
+        for folder in (f"{self._home}public_html", self._home.rstrip("/")):
+            if folder and there(self._staged, folder):
+                return folder
+        return None
+
+    def _root_of(self, name: str, alias: str | None = None) -> str | None:
+        """A domain's folder in the archive: its document root without the home's path. `alias`: an addon's name."""
+        if "/" in name:
+            return None
+        root = self._yaml(f"userdata/{name}").get("documentroot") or self._cache().get(alias or name)
+        if not isinstance(root, str):
+            return None
+        for home in self._homes():
+            below = root == home or root.startswith(f"{home}/")
+            if below and (folder := self._inside(root[len(home) :])) is not None:
+                return folder
+        self.warnings.append(f"{name}: its document root {root[:200]!r} is not in the archive")
+        return None
+
+    def _inside(self, path: str) -> str | None:
+        """A folder of the home, when it is there."""
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        folder = f"{self._home}{'/'.join(parts)}".rstrip("/")
+        return folder if folder and ".." not in parts and there(self._staged, folder) else None
+
+    def _homes(self) -> list[str]:
+        homes = [line.rstrip("/") for line in self._text("homedir_paths").split() if line.startswith("/")]
+        homes += [f"/home{number}/{self._user}" for number in ("", *range(1, 10))] if self._user else []
+        return sorted(dict.fromkeys(homes), key=len, reverse=True)
+
+    def _measure(self, domains: list[ForeignDomain]) -> None:
+        roots = {found.document_root for found in domains if found.document_root}
+        for found in domains:
+            if found.document_root is None:
+                continue
+            inside = sorted(root for root in roots if root.startswith(f"{found.document_root}/"))
+            found.excluded = [root for root in inside if not any(root.startswith(f"{other}/") for other in inside)]
+            for item in self._staged.below(found.document_root):
+                if item.type in "fh" and not any(item.name.startswith(f"{folder}/") for folder in found.excluded):
+                    found.files += 1
+                    found.bytes += self._staged.size(item)
+
+    def _text(self, path: str) -> str:
+        item = self._staged.get(f"{self._root}{path}")
+        return self._staged.text(item) if item is not None and item.type == "f" else ""
+
+    def _cache(self) -> dict[str, str]:
+        """Document roots by domain, of the file that lists them all: the first absolute path of each entry."""
+        if self._cached is None:
+            self._cached = {}
+            item = self._staged.get(f"{self._root}userdata/cache.json")
+            try:
+                text = self._staged.text(item, _MAX_CACHE) if item is not None and item.type == "f" else "{}"
+                entries = json.loads(text)
+            except (ValueError, RecursionError, ArchiveInvalid) as error:
+                self.warnings.append(f"userdata/cache.json cannot be read: {str(error)[:200]}")
+                return self._cached
+            for key, value in _mapping(entries).items():
+                paths = [entry for entry in _sequence(value) if isinstance(entry, str) and entry.startswith("/")]
+                if paths:
+                    self._cached[str(key)] = paths[0]
+        return self._cached
+
+    def _yaml(self, path: str) -> dict[str, Any]:
+        """What cannot be read is a warning, never an order."""
+        try:
+            found = yaml.load(self._text(path), _Plain)  # noqa: S506  a SafeLoader without aliases
+        except (yaml.YAMLError, ArchiveInvalid, ValueError, RecursionError) as error:
+            self.warnings.append(f"{path} cannot be read: {str(error)[:200]}")
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+class _Plain(yaml.SafeLoader):
+    """Knows neither tags of its own nor aliases, by which a few bytes become billions."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
+def there(staged: Staged, path: str) -> bool:
+    return staged.get(path) is not None or staged.is_folder(path)
+
+
+def last(item: Item) -> str:
+    """The name of a member without its folder."""
+    return item.path.rpartition(b"/")[2].decode("utf-8", "surrogateescape")
+
+
+def pairs(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if equals:
+            yield key.strip(), value.strip()
+
+
+def domain_name(value: Any) -> str | None:
+    """A name that a domain of ours may have; not one that cPanel made for itself, and no wildcard."""
+    name = str(value).lower() if isinstance(value, str) else ""
+    return name if len(name) <= 253 and _NAME.fullmatch(name) and not name.endswith(".cpanel.site") else None
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    return dict(list(value.items())[:_MAX_DOMAINS]) if isinstance(value, dict) else {}
+
+
+def _sequence(value: Any) -> list[Any]:
+    return value[:_MAX_DOMAINS] if isinstance(value, list) else []
