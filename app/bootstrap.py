@@ -112,11 +112,14 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server)
         engine = JobEngine(settings.engine_url, database, settings.jobs)
         restores = RestoreJob(database, components, destinations, keys)
+        domains = DomainService(keys.cipher, settings.sites)
         sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
         leaves: dict[str, Job] = {
             "backup": BackupJob(database, components, destinations, keys, settings.jobs),
             "restore": restores,
-            "import": ImportJob(database, components, destinations, keys, sources, settings.imports, settings.jobs),
+            "import": ImportJob(
+                database, components, destinations, keys, domains, sources, settings.imports, settings.jobs
+            ),
             "verify": VerifyJob(database, destinations),
             "cleanup": CleanupJob(database, destinations),
             "scan": ScanJob(database, destinations),
@@ -126,7 +129,6 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         }
         runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts)
         operations = OperationService(engine)
-        domains = DomainService(keys.cipher, settings.sites)
         backups = BackupService(domains, destinations, operations, keys.cipher)
         container = Container(
             database=database,

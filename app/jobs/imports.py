@@ -21,6 +21,7 @@ from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
 from app.deployments.base import User
 from app.errors import InvalidRequest, LiberuError, NotFound
+from app.external.inventory import Inventory
 from app.external.limits import Budget, Limits
 from app.external.parser import ExternalBackupParser, as_json
 from app.external.staged import Staged
@@ -33,13 +34,18 @@ from app.jobs.outcome import Apply, Outcome
 from app.jobs.runner import Job
 from app.jobs.safety import BackupSource, SafetyBackup, safety_ended
 from app.jobs.writer import BackupWriter
+from app.schemas.domains import DomainIn, StandaloneDeployment
 from app.security.keys import KeyRing
+from app.security.tokens import Principal
 from app.services.components import ComponentFactory, DomainSite, facts_of
 from app.services.destinations import DestinationService
+from app.services.domains import DomainService
 from app.services.imports import ImportSources, remove_staging
+from app.services.unit import Unit
 from app.settings import ImportSettings, JobSettings
 
 _ARCHIVE = 0
+_OPERATOR = Principal(0, None, frozenset({"*"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class ImportJob(Job):
         components: ComponentFactory,
         destinations: DestinationService,
         keys: KeyRing,
+        domains: DomainService,
         sources: ImportSources,
         settings: ImportSettings,
         jobs: JobSettings,
@@ -70,6 +77,7 @@ class ImportJob(Job):
         self._components = components
         self._destinations = destinations
         self._keys = keys
+        self._new_domains = domains
         self._sources = sources
         self._limits = Limits(
             settings.max_bytes,
@@ -86,6 +94,8 @@ class ImportJob(Job):
             request = operation.request
             inventory = await asyncio.to_thread(parser.read, request["format"], request["domain_name"])
             domains = await self._domains(list(targets(inventory, request).values()), request["user_id"])
+            made = await self._created(inventory, operation, context)
+            domains = made | domains
             items = plan(inventory, request, domains)
             found = as_json(inventory)
             context.track(_ARCHIVE, "archive", "completed")
@@ -99,7 +109,9 @@ class ImportJob(Job):
                 results = await self._stored(operation, parser, items, context)
             else:
                 results = await self._all(operation, parser, items, context)
-            return _outcome(items, results, {"inventory": found, "must_reset": found["must_reset"]})
+            return _outcome(items, results, {
+                "inventory": found, "must_reset": found["must_reset"], "created_domains": sorted(made),
+            })  # fmt: skip
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         copies, backups = safety_ended(operation.journal), abandoned(operation, status, message)
@@ -145,6 +157,32 @@ class ImportJob(Job):
             repository = DomainRepository(session)
             found = [await repository.by_name(name) for name in dict.fromkeys(names)]
         return {item.domain_name: item for item in found if item is not None and user_id in (None, item.user_id)}
+
+    async def _created(self, inventory: Inventory, operation: Operation, context: JobContext) -> dict[str, Domain]:
+        """Domains that nobody has here, made where the request says; for a dry run only in thought."""
+        request, names = operation.request, targets(inventory, operation.request)
+        if request["create"] is None:
+            return {}
+        parts = [found for found in inventory.domains if found.document_root or found.databases or found.mailboxes]
+        wanted = dict.fromkeys(names[found.name] for found in parts)
+        if request["dry_run"]:
+            taken = await self._domains(list(wanted), None)
+            return {name: _imagined(_body(name, request)) for name in wanted if name not in taken}
+
+        async def work() -> Result:
+            made = []
+            for name in wanted:
+                async with self._database.transaction() as session:
+                    if await DomainRepository(session).by_name(name) is None:
+                        await self._new_domains.create(Unit(session), _OPERATOR, _body(name, request))
+                        made.append(name)
+            return {"names": made}
+
+        made = await self._domains((await context.step("create-domains", work))["names"], request["user_id"])
+        for domain in made.values():
+            async with self._components.opened(domain) as site:
+                await site.make_folders()
+        return made
 
     async def _all(
         self, operation: Operation, parser: ExternalBackupParser, items: list[ImportItem], context: JobContext
@@ -333,11 +371,28 @@ def _renamed(item: ImportItem) -> list[Any]:
     return [replace(box, address=f"{box.address.rpartition('@')[0]}@{item.target}") for box in item.mail]
 
 
+def _body(name: str, request: dict[str, Any]) -> DomainIn:
+    """Raises InvalidRequest for a name that no domain may have here."""
+    wanted = {key: value and value.replace("{domain}", name) for key, value in request["create"].items()}
+    try:
+        return DomainIn(
+            domain_name=name, user_id=request["user_id"], deployment=StandaloneDeployment(type="standalone"), **wanted
+        )
+    except ValueError as error:
+        raise InvalidRequest(f"{name} cannot be made a domain here: {error}", field="create") from error
+
+
+def _imagined(body: DomainIn) -> Domain:
+    paths = {"document_root": body.document_root, "mail_path": body.mail_path}
+    return Domain(domain_name=body.domain_name, databases=[], mailboxes=[], **paths)
+
+
 def _planned(item: ImportItem) -> dict[str, Any]:
     """What a dry run says of it."""
     if item.problem is not None:
         return {**item.as_json(), "status": "impossible", "code": item.problem[0], "message": item.problem[1]}
-    return {**item.as_json(), "status": "ready", "overwrites": item.kind != "mail"}
+    new = item.domain is not None and item.domain.id is None
+    return {**item.as_json(), "status": "ready", "creates_domain": new, "overwrites": item.kind != "mail" and not new}
 
 
 def _failed(item: ImportItem, code: str, message: str) -> Result:

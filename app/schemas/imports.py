@@ -56,10 +56,29 @@ class DatabaseMapping(Model):
     target: PlainName
 
 
+def _template(value: str) -> str:
+    if "{domain}" not in value or value.replace("{domain}", "").count("{"):
+        raise ValueError("must hold {domain} and no other braces")
+    return value
+
+
+Template = Annotated[str, Field(max_length=1024), AfterValidator(_template)]
+
+
+class NewDomains(Model):
+    """Where on this machine domains that are not here yet get their place, as `/srv/sites/{domain}/public_html`.
+    Folders that are not there are made, and belong to `system_user`."""
+
+    document_root: Template
+    mail_path: Template | None = None
+    system_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}$")]
+
+
 class ImportIn(Model):
     """`format`: null = found out by the content. `domain_name`: the domain here that the archive's main domain
     becomes; needed when the archive names none. `user_id`: whose domains may be written. `components`: null = all.
     Domains and databases go to those of the same name unless they are mapped; what has none here is reported.
+    `create`: domains that nobody has here are made for `user_id` (an operator's token only); databases never are.
 
     `continue_on_error` false: all or nothing, nothing is changed unless everything could be prepared. `dry_run`: only
     the inventory and what would be written where. `as_backup`: store what is in the archive as a backup of each
@@ -72,6 +91,7 @@ class ImportIn(Model):
     components: list[Literal["files", "database", "mail"]] | None = Field(None, min_length=1)
     domains: list[DomainMapping] = Field([], max_length=10_000)
     databases: list[DatabaseMapping] = Field([], max_length=10_000)
+    create: NewDomains | None = None
     continue_on_error: bool = True
     clear_existing: bool = True
     allow_in_place: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,9 +19,9 @@ from app.db.models import Domain, DomainDatabase
 from app.deployments.base import Deployment, User
 from app.deployments.detector import Detection
 from app.deployments.registry import DeploymentRegistry
-from app.deployments.site import DatabaseAccount, DomainPlace, Site
+from app.deployments.site import DatabaseAccount, DomainPlace, Role, Site
 from app.deployments.standalone import StandaloneDeployment
-from app.errors import ComponentError, InvalidRequest
+from app.errors import ComponentError, InvalidRequest, TargetMissing
 from app.security.keys import CredentialCipher
 from app.settings import SitesSettings
 
@@ -112,6 +112,30 @@ class DomainSite:
     def facts(self) -> dict[str, str]:
         """Where, and why there: for the manifest."""
         return {"type": self._site.kind, "reason": self._site.reason}
+
+    async def make_folders(self) -> None:
+        """Where the domain's document root and mail folder are not there, make them, for its system user.
+
+        Raises InvalidRequest for a system account, TargetMissing when a link stands in the way, DeploymentError.
+        """
+        domain = self._domain
+        places: list[tuple[Role, str | None]] = [("files", domain.document_root), ("mail", domain.mail_path)]
+        for role, path in places:
+            if path is None:
+                continue
+            deployment = await self._site.at(role)
+            with suppress(TargetMissing):
+                await deployment.tree.status(path)
+                continue
+            wanted = (self._sites.mail_user if role == "mail" else None) or domain.system_user
+            if wanted is None:
+                raise InvalidRequest(f"{domain.domain_name} needs a system user to own {path}", field="system_user")
+            user = self._checked(deployment, domain, await deployment.resolve_user(wanted))
+            await deployment.run(["sh", "-c", 'umask 022 && mkdir -p -- "$1"', "sh", path], timeout=60)
+            await deployment.tree.status(path)  # which follows no link: only then it is given away
+            parent, _, name = path.rpartition("/")
+            if deployment.privileged:
+                await deployment.tree.set_owners(parent or "/", [(name.encode(), user.uid, user.gid)])
 
     async def build(self, kind: str, name: str) -> Component:
         """Raises InvalidRequest, TargetMissing, ComponentError for an unknown kind, DeploymentError."""

@@ -122,6 +122,8 @@ class ImportService:
         principal.require("backups:import")
         if not principal.operator and body.user_id not in (None, principal.user_id):
             principal.require_operator("user_id")
+        if body.create is not None:
+            principal.require_operator("create")
         size = await self._check(unit, principal, body)
         target = await self._target(unit, principal, body)
         destination = await self._destinations.choose(unit, principal, body.destination_id)

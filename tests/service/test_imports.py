@@ -371,3 +371,33 @@ def test_hostile_sql_reaches_nothing_else(
         assert mariadb.run("SELECT user, host FROM mysql.user") == accounts, sql
         assert "intruder" not in mariadb.run("SHOW DATABASES")
         assert not canary.exists(), sql
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives folders to another user")
+def test_domains_are_made_where_the_operator_says(importing: Service, account: Path) -> None:
+    place = Place(importing, [], "unrelated.example.com")
+    theirs = {"domain_name": BLOG, "user_id": 8, "document_root": str(owned(place.site / "theirs"))}
+    importing.call("POST", "/api/domains", 201, json=theirs)
+    new = {
+        "document_root": f"{place.site}/new/{{domain}}/public_html", "mail_path": f"{place.site}/new/{{domain}}/mail",
+        "system_user": f"{SITE_UID}:{SITE_UID}",
+    }  # fmt: skip
+    source = place.give(pack(account, "gz"))
+    looked = place.run(source, dry_run=True, create=new, components=["files", "mail"])
+    assert {(i["target"], i["status"], i.get("creates_domain")) for i in looked["result"]["items"]} == {
+        (MAIN, "ready", True), ("addon.example.org", "ready", True), (BLOG, "impossible", None),
+    }  # fmt: skip
+    assert importing.call("GET", "/api/domains")["total"] == 2
+    ended = place.run(source, create=new, components=["files", "mail"])
+    assert (ended["status"], ended["result"]["created_domains"]) == ("partial", ["addon.example.org", MAIN])
+    root = place.site / "new" / MAIN / "public_html"
+    assert len(hashes(root)) == 21
+    assert (root.stat().st_uid, (root / "index.php").stat().st_uid) == (SITE_UID, SITE_UID)
+    assert (place.site / "new" / MAIN / f"mail/info@{MAIN}/cur").is_dir()
+    found = importing.call("GET", f"/api/domains?search={MAIN}")["data"]
+    assert {item["domain_name"]: item["user_id"] for item in found} == {MAIN: 7, BLOG: 8}
+    assert list((place.site / "theirs").iterdir()) == []
+    body = {"name": "tenant", "abilities": ["backups:import"], "user_id": 7}
+    tenant = importing.call("POST", "/api/tokens", 201, json=body)["token"]
+    refused = {"source": source, "create": new}
+    importing.call("POST", "/api/backups/import-external", 403, tenant, json=refused)
