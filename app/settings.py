@@ -66,8 +66,10 @@ class ArchiveSettings(BaseModel):
 
 class ImportSettings(BaseModel):
     """`folder`: where foreign backups may lie; a user's own are in a folder below it that is called by their number.
-    The limits are of one import, over all that is nested in its archive."""
+    The limits are of one import, over all that is nested in its archive. `password_hashes`: an import's result may
+    hold the mailboxes' crypt hashes when its caller asks for them; they stay in the operation."""
 
+    password_hashes: bool = False
     folder: Path | None = None
     max_bytes: int = Field(1 << 40, ge=1 << 20)
     max_members: int = Field(20_000_000, ge=1)

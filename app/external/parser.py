@@ -64,6 +64,10 @@ class ExternalBackupParser:
             found.warnings.append(f"{self.staged.left_out} members in all were left out")
         return found
 
+    def password_hashes(self, inventory: Inventory) -> dict[str, str]:
+        """Of mailboxes, by address. Blocking."""
+        return FORMATS[inventory.format].password_hashes(self.staged, root_of(self.staged), inventory)
+
 
 def root_of(staged: Staged) -> str:
     """The one folder in which everything lies, with a slash; "" when there are several names at the top."""

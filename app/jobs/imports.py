@@ -109,9 +109,10 @@ class ImportJob(Job):
                 results = await self._stored(operation, parser, items, context)
             else:
                 results = await self._all(operation, parser, items, context)
-            return _outcome(items, results, {
-                "inventory": found, "must_reset": found["must_reset"], "created_domains": sorted(made),
-            })  # fmt: skip
+            facts = {"inventory": found, "must_reset": found["must_reset"], "created_domains": sorted(made)}
+            if request["password_hashes"]:
+                facts["password_hashes"] = await asyncio.to_thread(parser.password_hashes, inventory)
+            return _outcome(items, results, facts)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         copies, backups = safety_ended(operation.journal), abandoned(operation, status, message)

@@ -82,7 +82,8 @@ class ImportIn(Model):
 
     `continue_on_error` false: all or nothing, nothing is changed unless everything could be prepared. `dry_run`: only
     the inventory and what would be written where. `as_backup`: store what is in the archive as a backup of each
-    domain at `destination_id` (null = the default one), and restore nothing. The rest as for a restore."""
+    domain at `destination_id` (null = the default one), and restore nothing. `password_hashes`: the result holds the
+    mailboxes' crypt hashes, where the settings permit it. The rest as for a restore."""
 
     source: Source
     format: Literal["cpanel", "virtualmin", "plesk"] | None = None
@@ -98,6 +99,7 @@ class ImportIn(Model):
     allow_without_safety_copy: bool = False
     dry_run: bool = False
     as_backup: bool = False
+    password_hashes: bool = False
     destination_id: int | None = None
 
 

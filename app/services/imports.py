@@ -18,7 +18,7 @@ from app.db.models import Operation
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import InvalidRequest, NotFound
+from app.errors import Forbidden, InvalidRequest, NotFound
 from app.schemas.imports import DestinationSource, FileSource, ImportIn, UploadOut, UploadSource
 from app.security.tokens import Principal
 from app.services.destinations import DestinationService
@@ -124,6 +124,8 @@ class ImportService:
             principal.require_operator("user_id")
         if body.create is not None:
             principal.require_operator("create")
+        if body.password_hashes and not self._settings.password_hashes:
+            raise Forbidden("Password hashes are not handed out here (LIBERU_IMPORTS__PASSWORD_HASHES)")
         size = await self._check(unit, principal, body)
         target = await self._target(unit, principal, body)
         destination = await self._destinations.choose(unit, principal, body.destination_id)

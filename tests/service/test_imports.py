@@ -183,6 +183,75 @@ def test_a_nested_home_from_a_destination_and_from_an_upload(importing: Service,
     importing.call("POST", "/api/backups/import-external", 404, json=body)
 
 
+def simplified(account: Path, home: Path) -> tuple[Path, dict[str, Any]]:
+    """Made by hand: homedir.tar, mysql and mail, and nothing that names the domain."""
+    top = account.parent / "simple"
+    (top / "mysql").mkdir(parents=True)
+    subprocess.run(["tar", "-cf", str(top / "homedir.tar"), "-C", str(home), "public_html"], check=True)
+    shutil.copy(account / f"mysql/{USER}_shop.sql", top / "mysql")
+    shutil.copytree(home / f"mail/{MAIN}", top / f"mail/{MAIN}")
+    return top, {"domain_name": MAIN}
+
+
+LAYOUTS = ["wrapped gz", "flat zip", "nested bz2", "older xz", "simplified tar", "home zst"]
+
+
+def test_every_layout_brings_files_rows_and_messages(
+    importing: Service, account: Path, database: dict[str, Any], mariadb: MariadbServer
+) -> None:
+    place = Place(importing, [database])
+    home = account / "homedir"
+    expected = hashes(home / "public_html")
+    main = {name: found for name, found in expected.items() if not name.startswith("addon/")}
+    for layout in LAYOUTS:
+        name, kind = layout.split()
+        body: dict[str, Any] = {}
+        top = account
+        if name == "simplified":
+            top, body = simplified(account, home)
+        elif name == "home":
+            (home / ".cpanel/datastore").mkdir()
+            (home / ".cpanel/datastore/x").write_text("x")
+            top, body = home, {"domain_name": MAIN}
+        elif name in ("nested", "older"):
+            top = Path(shutil.copytree(account, account.parent / name / account.name, symlinks=True))
+            if name == "nested":
+                nest_home(top)
+            else:
+                shutil.rmtree(top / "userdata")
+                (top / "addons").write_text(f"addon.example.org=addon_{MAIN}\n")
+                (top / "sds2").write_text(f"addon_{MAIN}=public_html/addon\nblog_{MAIN}=blog_root\n")
+        ended = place.run(place.give(pack(top, kind, wrapped=name != "flat" and name != "simplified")), **body)
+        assert ended["status"] == "completed", (layout, ended)
+        alone = name in ("simplified", "home")  # one domain, whose folder holds the addon's
+        assert place.files(MAIN) == (expected if alone else main), layout
+        if not alone:
+            assert place.files("addon.example.org") == hashes(home / "public_html/addon"), layout
+            assert place.files(BLOG) == hashes(home / "blog_root"), layout
+        if name != "home":
+            assert mariadb.run("SELECT COUNT(*) FROM orders", f"{USER}_shop") == "3", layout
+            mariadb.run("DROP TABLE orders", f"{USER}_shop")
+        assert len([path for path in place.mail() if path.startswith("info@")]) == 7, layout
+        for site in place.domains:
+            shutil.rmtree(place.root(site))
+            owned(place.root(site))
+        shutil.rmtree(place.site / MAIN / "mail")
+        owned(place.site / MAIN / "mail")
+
+
+def test_password_hashes_only_when_asked_and_permitted(importing: Service, account: Path, folder: Path) -> None:
+    place = Place(importing, [], MAIN)
+    source = place.give(pack(account, "gz"))
+    body = {"source": source, "password_hashes": True}
+    importing.call("POST", "/api/backups/import-external", 403, json=body)
+    assert "$6$abc$def" not in str(place.run(source, components=["mail"]))
+    importing.stop()
+    importing.env["LIBERU_IMPORTS__PASSWORD_HASHES"] = "true"
+    importing.start()
+    ended = place.run(source, components=["mail"], password_hashes=True)
+    assert ended["result"]["password_hashes"] == {f"info@{MAIN}": "$6$abc$def"}
+
+
 def test_postgresql_from_pg_dumps_tar(
     importing: Service, account: Path, postgresql: PostgresqlServer, folder: Path
 ) -> None:

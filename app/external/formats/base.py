@@ -37,3 +37,7 @@ class Format(ABC):
 
         Raises InvalidRequest when a domain is needed and not given, FormatUnsupported, ArchiveInvalid.
         """
+
+    def password_hashes(self, staged: Staged, root: str, inventory: Inventory) -> dict[str, str]:
+        """By mailbox, as crypt(3) makes them; asked for when the caller may have them, and kept nowhere else."""
+        return {}

@@ -49,6 +49,19 @@ class CpanelFormat(Format):
         found.warnings += account.domains.warnings
         return found
 
+    def password_hashes(self, staged: Staged, root: str, inventory: Inventory) -> dict[str, str]:
+        account = _Account(staged, root, lambda item, into: None)
+        found = {}
+        for domain in inventory.domains:
+            hashes = dict(
+                line.split(":")[:2] for line in account.etc(domain.name, "shadow").splitlines() if ":" in line
+            )
+            for box in domain.mailboxes:
+                secret = hashes.get(box.address.rpartition("@")[0], "")
+                if secret.startswith("$"):  # not "*" or "!", which stand for none
+                    found[box.address] = secret
+        return found
+
 
 class _Account:
     def __init__(self, staged: Staged, root: str, expand: Expand) -> None:
@@ -122,7 +135,7 @@ class _Account:
                     inventory.warnings.append(
                         f"{box.address}: {box.left_out} messages are in folders that are none of a maildir; left out"
                     )
-                if f"{user}:" not in self._etc(name, "shadow"):
+                if f"{user}:" not in self.etc(name, "shadow"):
                     inventory.must_reset.append(box.address)
         for user in self._folders(mail):  # archives made by hand: mail/USER@DOMAIN
             local, at, name = user.rpartition("@")
@@ -143,16 +156,16 @@ class _Account:
         names = (name.decode("utf-8", "surrogateescape") for name in self._staged.names(folder))
         return [name for name in names if not name.startswith(".") and self._staged.is_folder(f"{folder}/{name}")]
 
-    def _etc(self, domain: str, name: str) -> str:
+    def etc(self, domain: str, name: str) -> str:
         item = self._staged.get(f"{self._home}etc/{domain}/{name}")
         return self._staged.text(item) if item is not None and item.type == "f" else ""
 
     def _accounts(self, domain: str) -> list[str]:
-        names = (line.partition(":")[0] for line in self._etc(domain, "passwd").splitlines())
+        names = (line.partition(":")[0] for line in self.etc(domain, "passwd").splitlines())
         return [name for name in names if name and "/" not in name and not name.startswith((".", "-"))]
 
     def _quotas(self, domain: str) -> dict[str, int]:
-        pairs = (line.split(":")[:2] for line in self._etc(domain, "quota").splitlines() if ":" in line)
+        pairs = (line.split(":")[:2] for line in self.etc(domain, "quota").splitlines() if ":" in line)
         return {name: int(size) for name, size in pairs if size.isdecimal() and len(size) < 19}
 
     def listed(self, inventory: Inventory) -> None:
