@@ -67,7 +67,8 @@ class ArchiveSettings(BaseModel):
 class ImportSettings(BaseModel):
     """`folder`: where foreign backups may lie; a user's own are in a folder below it that is called by their number.
     The limits are of one import, over all that is nested in its archive. `password_hashes`: an import's result may
-    hold the mailboxes' crypt hashes when its caller asks for them; they stay in the operation."""
+    hold the mailboxes' crypt hashes when its caller asks for them; they stay in the operation. `reserve_bytes`: stay
+    free in the data folder."""
 
     password_hashes: bool = False
     folder: Path | None = None
@@ -77,6 +78,7 @@ class ImportSettings(BaseModel):
     max_depth: int = Field(3, ge=1)
     max_hours: float = Field(48, gt=0)
     upload_bytes: int = Field(100 << 30, ge=1 << 20)
+    reserve_bytes: int = Field(1 << 30, ge=0)
 
 
 class StorageSettings(BaseModel):

@@ -13,13 +13,15 @@ _RATIO_FROM = 64 << 20
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`bytes`: of all content when expanded, holes of sparse files included. `ratio`: expanded to compressed, once
-    64 MiB have been read. `depth`: archives within archives. `seconds`: to read it all."""
+    64 MiB have been read. `depth`: archives within archives. `seconds`: to read it all. `reserve`: bytes that stay
+    free where it is staged."""
 
     bytes: int = 1 << 40
     members: int = 20_000_000
     ratio: int = 400
     depth: int = 3
     seconds: float = 48 * 3600.0
+    reserve: int = 0
 
 
 class Budget:

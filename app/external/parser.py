@@ -25,7 +25,7 @@ class ExternalBackupParser:
     """Reads one archive into `folder`, which the caller removes; what an attempt has read whole is used again."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        self.staged = Staged(folder)
+        self.staged = Staged(folder, limits.reserve)
         self._budget = Budget(limits)
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from typing import IO
 from app.archives.streams import CHUNK
 from app.archives.tar import Member
 from app.errors import ArchiveInvalid, NoSpace
+from app.external.room import Room
 
 _MAX_PATH, _MAX_NAME, _MAX_DEPTH = 4096, 255, 128
 _NAMED = 100
@@ -49,11 +50,13 @@ class Item:
 
 
 class Staged:
-    """Use from one thread at a time. `warnings`: what was left out, at most 100, and how many there were."""
+    """Use from one thread at a time. `reserve`: bytes that stay free on the disk.
+    `warnings`: what was left out, at most 100, and how many there were."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reserve: int = 0) -> None:
         self.folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._room = Room(folder, reserve)
         self._blob: IO[bytes] = (folder / "content").open("a+b")
         self._database = sqlite3.connect(folder / "index", check_same_thread=False)
         self._database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
@@ -77,6 +80,7 @@ class Staged:
 
     def write(self, data: bytes) -> None:
         """Raises NoSpace."""
+        self._room.need(len(data))
         try:
             self._blob.write(data)
         except OSError as error:

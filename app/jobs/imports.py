@@ -85,6 +85,7 @@ class ImportJob(Job):
             settings.max_ratio,
             settings.max_depth,
             settings.max_hours * 3600,
+            settings.reserve_bytes,
         )
         self._parallel = jobs.components
         self._writer = BackupWriter()

@@ -10,7 +10,7 @@ from app.db.base import now
 from app.db.models import AuditEvent, Operation
 from app.db.repositories.operations import OperationRepository
 from app.db.session import Database
-from app.errors import LiberuError
+from app.errors import LiberuError, OperationCancelled
 from app.jobs.context import JobContext, StepRunner, heartbeat
 from app.jobs.outcome import Outcome
 
@@ -70,7 +70,10 @@ class OperationRunner:
         body = asyncio.create_task(job.run(operation, context))
         beat = asyncio.create_task(heartbeat(context, body))
         try:
-            return await body
+            outcome = await body
+            if context.cancelled and outcome.code == OperationCancelled.code:  # a part was the first to learn of it
+                outcome.status = "cancelled"
+            return outcome
         except asyncio.CancelledError:
             if context.cancelled:
                 return await job.abandon(operation, "cancelled", None)

@@ -19,6 +19,7 @@ from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
 from app.errors import Forbidden, InvalidRequest, NotFound
+from app.external.room import Room
 from app.schemas.imports import DestinationSource, FileSource, ImportIn, UploadOut, UploadSource
 from app.security.tokens import Principal
 from app.services.destinations import DestinationService
@@ -168,13 +169,14 @@ class ImportService:
                 return domain.id, domain.uid
         return None, f"import-{secrets.token_hex(12)}"
 
-    async def upload(self, principal: Principal, body: AsyncIterator[bytes]) -> UploadOut:
-        """Take an archive in, to its last byte or not at all. Raises InvalidRequest when it is too large."""
+    async def upload(self, unit: Unit, principal: Principal, body: AsyncIterator[bytes]) -> UploadOut:
+        """Take an archive in, to its last byte or not at all. Raises InvalidRequest when it is too large, NoSpace."""
         principal.require("backups:import")
+        await unit.release()
         folder, name = self._sources.uploads(principal.user_id), new_uid()
         await asyncio.to_thread(self._prepare, folder)
         partial = folder / f"{name}.part"
-        digest = Digest()
+        digest, room = Digest(), Room(folder, self._settings.reserve_bytes)
         try:
             with partial.open("xb") as file:
                 partial.chmod(0o600)
@@ -185,6 +187,7 @@ class ImportService:
                             f"Uploads of more than {self._settings.upload_bytes} bytes are refused: use the "
                             "import folder or a destination"
                         )
+                    room.need(len(chunk))
                     await asyncio.to_thread(file.write, chunk)
             partial.rename(folder / name)
         finally:

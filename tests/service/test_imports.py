@@ -470,3 +470,47 @@ def test_domains_are_made_where_the_operator_says(importing: Service, account: P
     tenant = importing.call("POST", "/api/tokens", 201, json=body)["token"]
     refused = {"source": source, "create": new}
     importing.call("POST", "/api/backups/import-external", 403, tenant, json=refused)
+
+
+def test_the_service_goes_on_while_an_archive_is_uploaded(importing: Service) -> None:
+    """A slow upload holds no transaction: others write meanwhile."""
+
+    def slow() -> Iterator[bytes]:
+        yield b"first"
+        for number in range(3):
+            body = {"domain_name": f"meanwhile{number}.example.com", "user_id": 7}
+            importing.call("POST", "/api/domains", 201, json=body)
+            yield b"more"
+
+    with importing.client() as client:
+        taken = client.post("/api/backups/uploads", content=slow())
+    assert (taken.status_code, taken.json()["size"]) == (201, 17)
+
+
+def test_cancelling_leaves_nothing_behind(importing: Service, folder: Path) -> None:
+    place = Place(importing, [], MAIN)
+    account = make_account(folder / "large")
+    (account / "homedir/public_html/large.bin").write_bytes(os.urandom(100 << 20))
+    body = {"source": place.give(pack(account, "tar")), "user_id": 7}
+    started = importing.call("POST", "/api/backups/import-external", 202, json=body)
+    importing.until(
+        lambda: importing.call("GET", f"/api/operations/{started['id']}"),
+        lambda found: found["progress"].get("0", {}).get("bytes", 0) > 1 << 20,
+    )
+    importing.call("POST", f"/api/operations/{started['id']}/cancel")
+    ended = importing.wait(started)
+    assert ended["status"] == "cancelled", ended["error_message"]
+    importing.until(lambda: list((folder / "data/imports").glob("0*")), lambda left: not left)
+    assert place.files(MAIN) == {}
+    assert [path for path in place.site.rglob("*") if ".liberu" in path.name] == []
+
+
+def test_a_disk_that_fills_up_ends_the_import_and_not_the_service(importing: Service, account: Path) -> None:
+    place = Place(importing, [], MAIN)
+    importing.stop()
+    importing.env["LIBERU_IMPORTS__RESERVE_BYTES"] = str(1 << 60)
+    importing.start()
+    ended = place.run(place.give(pack(account, "gz")))
+    assert (ended["status"], ended["error_code"]) == ("failed", "no_space")
+    importing.call("POST", "/api/backups/uploads", 507, content=b"x" * 1000)
+    assert list((importing.folder / "data/imports/uploads/operator").iterdir()) == []

@@ -25,6 +25,6 @@ async def import_external(
 
 
 @router.post("/backups/uploads", status_code=201, tags=["imports"], openapi_extra=_BODY)
-async def upload(request: Request, caller: Caller, services: Services) -> UploadOut:
+async def upload(request: Request, unit: Transaction, caller: Caller, services: Services) -> UploadOut:
     """An archive to import, as the request's body; kept for a day."""
-    return await services.imports.upload(caller, request.stream())
+    return await services.imports.upload(unit, caller, request.stream())
