@@ -303,8 +303,10 @@ def _difference(row: tuple[str, int] | None, type: str, size: int) -> str | None
 
 def is_header(block: bytes) -> bool:
     """Whether 512 bytes are a tar header: their checksum is right."""
+    if len(block) != BLOCK or block == _ZERO:
+        return False
     try:
         _check(block)
     except ArchiveDamaged:
         return False
-    return block != _ZERO
+    return True

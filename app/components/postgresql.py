@@ -1,4 +1,4 @@
-"""A PostgreSQL database: pg_dump's custom format, restored in one transaction of ours."""
+"""A PostgreSQL database: pg_dump's custom format, restored in one transaction of ours; its tar and plain ones too."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
+from app.archives.tar import BLOCK, is_header
 from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.psql_script import ScriptFilter
 from app.deployments.base import CommandResult, Deployment
@@ -111,6 +112,13 @@ class PostgresqlTarget:
         }
         optional = {"PGPASSWORD": self.password, "PGHOST": self.host, "PGPORT": self.port}
         return env | {key: str(value) for key, value in optional.items() if value is not None}
+
+
+async def _again(first: bytes, rest: ByteStream) -> ByteStream:
+    async with aclosing(rest):
+        yield first
+        async for chunk in rest:
+            yield chunk
 
 
 def _major(version: str) -> int:
@@ -243,24 +251,27 @@ class PostgresqlComponent(Component):
         return report
 
     async def _script(self, tool: str, source: ByteStream, context: RestoreContext) -> ByteStream:
-        script = ScriptFilter()
+        first = await anext(source, b"")
+        plain = not (first.startswith(b"PGDMP") or is_header(first[:BLOCK]))
+        script = ScriptFilter(plain=plain)
 
         def filtered(reader: SourceReader, sink: Sink) -> None:
             for chunk in reader.chunks():
                 for passed in script.feed(chunk):
                     sink.write(passed)
-            if not script.between_statements:
-                raise LoadFailed("The dump ends in the middle of a statement")
+            if not (script.between_statements and script.whole):
+                raise LoadFailed("The dump ends in the middle, or before its end marker")
 
+        whole = _again(first, source)
         argv = [tool, "--no-owner", "--no-acl", "--file=-"]
-        sql = transform(self._deployment.stream(argv, input=source), filtered, "psql filter")
+        sql = transform(whole if plain else self._deployment.stream(argv, input=whole), filtered, "psql filter")
         async with aclosing(sql):
             yield b"BEGIN;\nCREATE TEMP TABLE liberu_guard (id int) ON COMMIT DROP;\n" + _DROP_OWNED.encode()
-            first = True
+            beginning = True
             async for chunk in sql:
-                if first and script.restricted:  # this psql knows restrict: it refuses commands as well
+                if beginning and script.restricted:  # this psql knows restrict: it refuses commands as well
                     yield f"\\restrict {secrets.token_hex(16)}\n".encode()
-                first = False
+                beginning = False
                 yield chunk
         await context.confirm()
         # Fails when the script has ended our transaction by itself.

@@ -16,6 +16,12 @@ _COPY = re.compile(rb"^\s*COPY\s.*\sFROM\s+stdin$", re.DOTALL | re.IGNORECASE)
 _OWN = re.compile(rb"^\\(un)?restrict [A-Za-z0-9]+\n$")
 #: pg_restore wraps large objects in transactions of their own; inside ours they must not end it.
 _TRANSACTION = (b"BEGIN;\n", b"COMMIT;\n")
+#: What one line of a plain dump says of accounts that are not here.
+_OWNERS = re.compile(
+    rb"^(?:ALTER [A-Z ]+ .* OWNER TO .*|GRANT .*|REVOKE .*|ALTER DEFAULT PRIVILEGES .*|SET SESSION AUTHORIZATION .*);"
+    rb"\n$"
+)
+_COMPLETE = b"-- PostgreSQL database dump complete"
 _CONTROL = re.compile(
     rb"\s*(BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE\s+TRANSACTION)\b", re.IGNORECASE
 )
@@ -30,10 +36,13 @@ class ScriptFilter:
     """Fed with SQL as pg_restore prints it; yields what psql may read. Raises LoadFailed for anything else.
 
     Drops the dump's own restrict lines (the caller sets a key of its own), the transactions pg_restore puts around
-    large objects, and comments on extensions, which only their owner may make.
+    large objects, and comments on extensions, which only their owner may make. `plain`: a script that pg_dump wrote:
+    owners and grants, which pg_restore leaves out, are dropped, and it must end as pg_dump ends it (`whole`).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, plain: bool = False) -> None:
+        self._plain_script = plain
+        self.whole = not plain
         self._buffer = b""
         self._copying = False
         self._closing = b""  # what ends the quote or comment we are in; empty outside
@@ -90,6 +99,13 @@ class ScriptFilter:
             return b"\n"
         if fresh and line.startswith(b"COMMENT ON EXTENSION ") and line.endswith(b";\n"):
             return b"\n"
+        if self._plain_script:
+            if fresh and line.rstrip() == _COMPLETE:
+                self.whole = True
+            elif line.strip() and not line.startswith((b"--", b"\\unrestrict")):
+                self.whole = False
+            if fresh and _OWNERS.match(line):
+                return b"\n"
         self._scan(line)
         return line
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,3 +155,44 @@ async def test_a_client_older_than_the_server_is_passed_over(target: PostgresqlT
     await component.restore(from_bytes(content), context.context, len(content))
     with pytest.raises(ToolMissing, match=r"too old for the PostgreSQL 99 of .*install the client programs"):
         await component._find("pg_dump", 99)
+
+
+def dumped(server: PostgresqlServer, form: str) -> bytes:
+    """As whoever administers another server would: with owners and grants."""
+    server.run("GRANT SELECT ON crm.customer TO PUBLIC; ALTER TABLE public.orders OWNER TO admin", "cr m=x")
+    env = {"PATH": SEARCH_PATH, "PGPASSWORD": server.admin_password, "PGDATABASE": "cr m=x"}
+    argv = ["pg_dump", f"--format={form}", "-h", "127.0.0.1", "-p", str(server.port), "-U", "admin"]
+    found = subprocess.run(argv, env=env, capture_output=True, check=True).stdout
+    server.run("ALTER TABLE public.orders OWNER TO owner", "cr m=x")
+    return found
+
+
+@pytest.mark.parametrize("form", ["plain", "tar", "custom"])
+async def test_dumps_of_every_form_are_restored(
+    server: PostgresqlServer, target: PostgresqlTarget, form: str
+) -> None:
+    before = checksum(server)
+    content = dumped(server, form)
+    assert form != "plain" or (b"OWNER TO admin" in content and b"GRANT SELECT" in content)
+    server.run("UPDATE crm.customer SET name = 'gone'; DROP TABLE public.orders", "cr m=x", "owner", "owner-pw")
+    context = Context()
+    await component(target).restore(from_bytes(content), context.context, len(content))
+    assert checksum(server) == before
+
+
+async def test_a_plain_dump_without_its_end_changes_nothing(
+    server: PostgresqlServer, target: PostgresqlTarget
+) -> None:
+    before = checksum(server)
+    content = dumped(server, "plain")
+    end = content.rindex(b"-- PostgreSQL database dump complete")
+    lines = content[:end].splitlines(keepends=True)
+    cuts = [b"", *(b"".join(lines[: len(lines) * part // 8]) for part in range(1, 9))]
+    for cut in [
+        *cuts,
+        content + b"DROP TABLE crm.customer;\n",
+        content[:end] + b"\\\\! touch /tmp/x\n" + content[end:],
+    ]:
+        with pytest.raises(LoadFailed):
+            await component(target).restore(from_bytes(cut), Context().context, len(cut))
+    assert checksum(server) == before

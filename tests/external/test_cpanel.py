@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.deployments.base import User
-from app.errors import FormatUnknown, InvalidRequest
+from app.errors import FormatAmbiguous, FormatUnknown, InvalidRequest
 from app.external.inventory import Inventory
 from app.external.parser import as_json
 from app.external.tree import TreeTar
@@ -180,3 +180,15 @@ async def test_other_things_are_told_apart(tmp_path: Path, read: Reading) -> Non
             (top / name).write_text("x")
         with pytest.raises(FormatUnknown, match="name the format in the request"):
             await read(pack(top, "gz", wrapped=False))
+
+
+async def test_a_format_that_is_named_decides(tmp_path: Path, read: Reading) -> None:
+    top = make_account(tmp_path)
+    (top / ".backup").mkdir()
+    (top / f".backup/{MAIN}_virtualmin").write_text("dom=x\n")
+    archive = pack(top, "gz")
+    with pytest.raises(FormatAmbiguous, match="cpanel .*virtualmin .*Name the format"):
+        await read(archive)
+    shutil.rmtree(tmp_path / f"staging-{archive.name}")
+    found = await read(archive, format="cpanel")
+    assert (found.reason, found.domains[0].files) == ("named in the request", 21)

@@ -92,6 +92,9 @@ class _Account:
                 if name.endswith(".tar"):
                     stem = name.removesuffix(".tar")
                     main.databases.append(ForeignDatabase("postgresql", stem, item.name, "pg_dump", item.size))
+                elif name.endswith((".sql", ".sql.gz")):
+                    stem = name.removesuffix(".gz").removesuffix(".sql")
+                    main.databases.append(ForeignDatabase("postgresql", stem, item.name, "sql", item.size))
 
     def _dumps(self) -> Iterator[Item]:
         """Those in a zip archive of their own too."""
