@@ -187,7 +187,7 @@ async def test_a_format_that_is_named_decides(tmp_path: Path, read: Reading) -> 
     (top / ".backup").mkdir()
     (top / f".backup/{MAIN}_virtualmin").write_text("dom=x\n")
     archive = pack(top, "gz")
-    with pytest.raises(FormatAmbiguous, match="cpanel .*virtualmin .*Name the format"):
+    with pytest.raises(FormatAmbiguous, match=r"cpanel .*virtualmin .*Name the format"):
         await read(archive)
     shutil.rmtree(tmp_path / f"staging-{archive.name}")
     found = await read(archive, format="cpanel")
