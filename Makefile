@@ -36,8 +36,8 @@ ifeq ($(origin KUBECONFIG),command line)
 unexport KUBECONFIG
 CLUSTER := LIBERU_TEST_KUBECONFIG=$(abspath $(KUBECONFIG))
 endif
-# Files are shared out to workers that wait for servers more than they compute.
-WORKERS ?= 3
+# Files are shared out to two workers.
+WORKERS ?= 2
 test: check
 	env -u PYTHONPATH $(CLUSTER) $(PY) -m pytest -n $(WORKERS) --dist loadfile
 

@@ -124,7 +124,7 @@ def mariadb_server() -> Iterator[MariadbServer]:
     data = folder / "data"
     subprocess.run(
         ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
-         "--skip-test-db", "--skip-name-resolve"],
+         "--skip-test-db", "--skip-name-resolve", "--innodb-use-native-aio=0"],
         user=user, check=True, capture_output=True, cwd=folder,
     )  # fmt: skip
     start = folder / "start.sql"
@@ -138,6 +138,7 @@ def mariadb_server() -> Iterator[MariadbServer]:
     process = subprocess.Popen(
         [mariadbd, "--no-defaults", f"--datadir={data}", f"--socket={server.socket}", f"--port={server.port}",
          "--bind-address=127.0.0.1", f"--init-file={start}", "--skip-name-resolve", "--skip-log-bin",
+         "--innodb-use-native-aio=0",  # the kernel has few slots, and tests start many servers
          "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", "--event-scheduler=OFF"],
         user=user, stdout=subprocess.DEVNULL, stderr=log, cwd=folder,
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pwd
 import secrets
@@ -61,12 +60,6 @@ class StorageServer:
         sessions = self._sessions()
         _kill(sessions)
         return len(sessions)
-
-    async def drop_when_connected(self) -> None:
-        """As `drop_connections`, once there is one: after an earlier break it may just be coming back."""
-        async with asyncio.timeout(20):
-            while not self.drop_connections():
-                await asyncio.sleep(0.02)
 
     def _sessions(self) -> list[int]:
         return [number for child in _children(self.pid) for number in (*_children(child), child)]

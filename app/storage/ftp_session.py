@@ -216,11 +216,17 @@ class _Data:
             return await self.reader.read(count)
 
     async def write(self, content: bytes) -> None:
-        if self.reader.at_eof():  # asyncio swallows what is written to TLS while it says good-bye
-            raise ConnectionResetError("the server closed the data connection")
+        self._check()
         async with asyncio.timeout(self._timeout):
             self.writer.write(content)
             await self.writer.drain()
+            await asyncio.sleep(0)  # drain gives nobody else a turn while there is room
+        self._check()
+
+    def _check(self) -> None:
+        """asyncio swallows what is written to a connection that ends: without an error, as much as one likes."""
+        if self.reader.at_eof() or self.writer.transport.is_closing() or _good_bye(self.writer.transport):
+            raise ConnectionResetError("the server closed the data connection")
 
     async def close(self) -> None:
         async with asyncio.timeout(self._timeout):
@@ -229,6 +235,12 @@ class _Data:
                 await self.writer.wait_closed()
             except ssl.SSLError:  # a server that does not say good-bye; SIZE tells whether all came
                 _drop(self.writer)
+
+
+def _good_bye(transport: asyncio.BaseTransport) -> bool:
+    """Whether the other end of a TLS connection has gone without saying so, as when its process is killed: asyncio
+    then waits for its good-bye, and tells nobody."""
+    return bool(getattr(getattr(transport, "_ssl_protocol", None), "_eof_received", False))
 
 
 def _drop(writer: asyncio.StreamWriter) -> None:
