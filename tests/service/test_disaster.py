@@ -133,7 +133,7 @@ def test_a_stranger_and_an_edited_manifest_are_refused_by_name(service: Service,
     root = service.folder / "data/backups"
     edited = root / first["file_path"]
     edited.write_text(edited.read_text().replace('"completed"', '"partial"'))
-    foreign = root / second["file_path"].replace(second["uid"], first["uid"])
+    foreign = root / second["file_path"].replace(second["uid"], f"{second['uid'][:-4]}0000")
     foreign.parent.mkdir(exist_ok=True)
     shutil.copy(root / second["file_path"], foreign)
     service.stop()
