@@ -114,16 +114,12 @@ class BulkRestoreJob(Job):
     async def _start(self, operation: Operation, plan: Plan, context: JobContext) -> None:
         """Recorded before it is queued; what was recorded and not queued when the service died, the engine queues."""
         await context.beat()  # while this attempt owns the operation
-        # Shielded: a write that is cancelled half-way leaves SQLite locked for everybody.
-        uid = await asyncio.shield(self._recorded(operation, plan))
-        await self._queue.enqueue(uid, "restore", plan["domain_uid"])
-
-    async def _recorded(self, operation: Operation, plan: Plan) -> str:
         async with self._database.transaction() as session:
             child = self._child(operation, plan)
             session.add(child)
             await session.flush()
-            return child.uid
+            uid = child.uid
+        await self._queue.enqueue(uid, "restore", plan["domain_uid"])
 
 
 def _ready(waiting: Sequence[Plan], known: dict[int, Operation], active: set[str]) -> list[Plan]:

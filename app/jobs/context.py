@@ -56,7 +56,8 @@ class JobContext:
 
     async def beat(self) -> None:
         """Write the progress; learn whether to stop. Raises OwnershipLost, OperationCancelled."""
-        asked = await asyncio.shield(self._beat())
+        async with self.database.transaction() as session:
+            asked = await OperationRepository(session).beat(self.uid, self.attempt, self.progress, self.bytes_done)
         if asked is None:
             self.lost = True
             raise OwnershipLost("Another attempt has taken this operation over")
@@ -64,21 +65,12 @@ class JobContext:
             self.cancelled = True
             raise OperationCancelled("The operation was cancelled")
 
-    async def _beat(self) -> bool | None:
-        """Shielded: a write that is cancelled half-way leaves SQLite locked for everybody."""
-        async with self.database.transaction() as session:
-            return await OperationRepository(session).beat(self.uid, self.attempt, self.progress, self.bytes_done)
-
     async def record(self, **values: Any) -> None:
         """Change the operation's row while we own it. Raises OwnershipLost."""
-        if not await asyncio.shield(self._record(values)):
-            self.lost = True
-            raise OwnershipLost("Another attempt has taken this operation over")
-
-    async def _record(self, values: dict[str, Any]) -> bool:
-        """Shielded, as `_beat` is."""
         async with self.database.transaction() as session:
-            return await OperationRepository(session).update_owned(self.uid, self.attempt, **values)
+            if not await OperationRepository(session).update_owned(self.uid, self.attempt, **values):
+                self.lost = True
+                raise OwnershipLost("Another attempt has taken this operation over")
 
 
 async def heartbeat(context: JobContext, body: asyncio.Task[Any], seconds: float = 1.0) -> None:
