@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, NoReturn
 
@@ -22,7 +22,6 @@ from app.deployments.base import (
     Deployment,
     Entry,
     MergeRules,
-    Outcome,
     Owners,
     SiteTree,
     SwapMode,
@@ -168,17 +167,7 @@ class ContainerFiles(Deployment):
     async def run(self, argv: Sequence[str], **_: Any) -> CommandResult:
         raise TargetMissing(self._refusal)
 
-    async def stream(
-        self,
-        argv: Sequence[str],
-        *,
-        input: ByteStream | None = None,
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-        user: User | None = None,
-        accept: Sequence[int] = (0,),
-        outcome: Outcome | None = None,
-    ) -> ByteStream:
+    async def stream(self, argv: Sequence[str], *, input: ByteStream | None = None, **_: Any) -> ByteStream:
         if input is not None:
             await input.aclose()
         raise TargetMissing(self._refusal)

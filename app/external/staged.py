@@ -204,6 +204,11 @@ class Staged:
             raise ArchiveInvalid(f"{shown(item.path)} holds {item.size} bytes where a small file is expected")
         return b"".join(self.read(item)).decode("utf-8", "replace")
 
+    def text_of(self, path: str, limit: int = CHUNK) -> str:
+        """A small plain file's content, "" when it is not there. Raises ArchiveInvalid when it is not small."""
+        item = self.get(path)
+        return self.text(item, limit) if item is not None and item.type == "f" else ""
+
     def _range(self, offset: int, length: int) -> Iterator[bytes]:
         with (self.folder / "content").open("rb") as file:
             file.seek(offset)

@@ -6,6 +6,7 @@ import lzma
 import struct
 import zipfile
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import BinaryIO
 
@@ -115,7 +116,7 @@ class Unpacker:
                     raise ArchiveEncrypted("The zip archive is encrypted: unpack it with its password first")
                 self._budget.member(info.file_size)
                 offset, size, start = self._staged.end, 0, b""
-                member = _zip_member(info, b"")
+                member = _zip_member(info)
                 with archive.open(info) as content:  # whose end checks the CRC
                     while data := content.read(CHUNK):
                         size += len(data)
@@ -127,10 +128,10 @@ class Unpacker:
                             self._staged.write(data)
                 if size != info.file_size:
                     raise ArchiveInvalid(f"{info.filename} is shorter than the zip archive says")
-                self._staged.add(_zip_member(info, start[:4096]), prefix, offset)
+                self._staged.add(replace(member, link=start[:4096]), prefix, offset)
 
 
-def _zip_member(info: zipfile.ZipInfo, link: bytes) -> Member:
+def _zip_member(info: zipfile.ZipInfo) -> Member:
     """`zipfile` reads names as cp437 when they are not marked as UTF-8."""
     encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
     name = info.filename.encode(encoding, "surrogateescape").removeprefix(b"./")
@@ -138,7 +139,7 @@ def _zip_member(info: zipfile.ZipInfo, link: bytes) -> Member:
     kind = "d" if info.is_dir() or mode & 0o170000 == _FOLDER else "l" if mode & 0o170000 == _LINK else "f"
     size = info.file_size if kind == "f" else 0
     permissions = mode & 0o7777 or (0o755 if kind == "d" else 0o644)
-    return Member(name.rstrip(b"/"), kind, size, 0, 0, link, permissions, _time(info), size)
+    return Member(name.rstrip(b"/"), kind, size, 0, 0, b"", permissions, _time(info), size)
 
 
 def _time(info: zipfile.ZipInfo) -> float:

@@ -153,9 +153,7 @@ def _outcome(
         _detail(plan, known.get(plan["backup_id"]), unfit.get(str(plan["backup_id"])), dry_run) for plan in plans
     ]
     good = [item for item in details if item["status"] == ("ready" if dry_run else "completed")]
-    failures = [
-        item for item in details if item["error_code"] or item["status"] in ("partial", "failed", "cancelled")
-    ]
+    failures = [item for item in details if item["status"] in ("partial", "failed", "cancelled")]
     result = {
         "dry_run": dry_run,
         "total": len(plans),

@@ -36,7 +36,10 @@ class ImportItem:
 
 def plan(inventory: Inventory, request: dict[str, Any], domains: dict[str, Domain]) -> list[ImportItem]:
     """`domains`: ours that may be written, by name. Every part of the archive that was asked for is an item."""
-    return [_numbered(item, number) for number, item in enumerate(_items(inventory, request, domains), 1)]
+    items = list(_items(inventory, request, domains))
+    for number, item in enumerate(items, 1):
+        item.number = number
+    return items
 
 
 def targets(inventory: Inventory, request: dict[str, Any]) -> dict[str, str]:
@@ -47,11 +50,6 @@ def targets(inventory: Inventory, request: dict[str, Any]) -> dict[str, str]:
         default = request["domain_name"] if number == 0 and request["domain_name"] else foreign.name
         found[foreign.name] = mapped.get(foreign.name, default)
     return found
-
-
-def _numbered(item: ImportItem, number: int) -> ImportItem:
-    item.number = number
-    return item
 
 
 def _items(inventory: Inventory, request: dict[str, Any], domains: dict[str, Domain]) -> Iterator[ImportItem]:

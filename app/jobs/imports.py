@@ -31,9 +31,9 @@ from app.jobs.gate import Gate
 from app.jobs.import_backups import ImportBackups, abandoned
 from app.jobs.import_plan import ImportItem, plan, targets
 from app.jobs.outcome import Apply, Outcome
+from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
-from app.jobs.safety import BackupSource, SafetyBackup, safety_ended
-from app.jobs.writer import BackupWriter
+from app.jobs.safety import BackupSource, safety_ended
 from app.schemas.domains import DomainIn, StandaloneDeployment
 from app.security.keys import KeyRing
 from app.security.tokens import Principal
@@ -88,7 +88,7 @@ class ImportJob(Job):
             settings.reserve_bytes,
         )
         self._parallel = jobs.components
-        self._writer = BackupWriter()
+        self._restoring = Restoring(database, components, keys)
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         async with self._parsed(operation, context) as parser:
@@ -129,16 +129,7 @@ class ImportJob(Job):
         await asyncio.to_thread(remove_staging, self._sources.staging / operation.uid)
         if not operation.request["dry_run"]:
             self._sources.forget(operation.request["source"], operation.request["folder_of"])
-        for journal in operation.journal.values():
-            if "plan" not in journal:
-                continue
-            async with self._database.transaction() as session:
-                domain = await DomainRepository(session).get(journal["domain_id"])
-            if domain is None:
-                raise NotFound(f"A domain of operation {operation.uid} is gone: what it replaced is still there")
-            async with self._components.opened(domain) as site:
-                component = await site.build(journal["kind"], journal["name"])
-                await component.tidy(journal)
+        await self._restoring.tidy(operation, lambda journal: int(journal["domain_id"]))
 
     @asynccontextmanager
     async def _parsed(self, operation: Operation, context: JobContext) -> AsyncGenerator[ExternalBackupParser, None]:
@@ -195,14 +186,14 @@ class ImportJob(Job):
         if not items:
             raise InvalidRequest("The archive holds nothing of what was asked for", field="components")
         if together and unfit:
-            return [_failed(item, *item.problem) if item.problem else _not_done(item) for item in items]
+            return _in_order(items, {item.number: _not_done(item) for item in items})
         good = [item for item in items if item.problem is None]
         async with AsyncExitStack() as stack:
             run = await self._opened(stack, operation, parser, good, together=together)
             async with asyncio.TaskGroup() as group:
                 tasks = {item.number: group.create_task(self._step(run, item, context)) for item in good}
         done = {number: task.result() for number, task in tasks.items()}
-        return [_failed(item, *item.problem) if item.problem else done[item.number] for item in items]
+        return _in_order(items, done)
 
     async def _stored(
         self, operation: Operation, parser: ExternalBackupParser, items: list[ImportItem], context: JobContext
@@ -227,7 +218,7 @@ class ImportJob(Job):
                 assert domain is not None
                 results = await made.store_domain(domain, site, mine, streamed)
                 done |= {item.number: result for item, result in zip(mine, results, strict=True)}
-        return [_failed(item, *item.problem) if item.problem else done[item.number] for item in items]
+        return _in_order(items, done)
 
     async def _opened(
         self,
@@ -319,12 +310,6 @@ class ImportJob(Job):
     def _context(self, run: _Run, item: ImportItem, context: JobContext) -> RestoreContext:
         operation, domain = run.operation, item.domain
         assert domain is not None
-        about = {"kind": item.component, "name": item.name, "domain_id": domain.id}
-        journal: dict[str, Any] = operation.journal.setdefault(str(item.number), about)
-
-        async def record(entry: dict[str, Any]) -> None:
-            journal.update(entry)
-            await context.record(journal=operation.journal)
 
         async def confirm() -> None:
             await context.beat()
@@ -337,25 +322,15 @@ class ImportJob(Job):
                 await context.beat()
 
         source = BackupSource(
-            f"import {operation.id}",
-            domain,
-            run.sites[domain.id],
-            run.destination,
-            run.store,
-            item.component,
-            item.name,
+            before=f"import {operation.id}",
+            domain=domain,
+            site=run.sites[domain.id],
+            destination=run.destination,
+            store=run.store,
+            kind=item.component,
+            name=item.name,
         )
-        safety = SafetyBackup(self._database, self._writer, self._keys, source, context, journal, record)
-        return RestoreContext(
-            operation=f"{operation.uid}-{item.number}",
-            clear_existing=operation.request["clear_existing"],
-            allow_in_place=operation.request["allow_in_place"],
-            confirm=confirm,
-            journal=journal,
-            record=record,
-            safety=safety,
-            allow_without_safety_copy=operation.request["allow_without_safety_copy"],
-        )
+        return self._restoring.context(operation, item.number, source, context, confirm, domain_id=domain.id)
 
 
 async def _owner(site: DomainSite, item: ImportItem) -> User:
@@ -400,6 +375,10 @@ def _planned(item: ImportItem) -> dict[str, Any]:
 def _failed(item: ImportItem, code: str, message: str) -> Result:
     status = "not_imported" if code == "import_stopped" else "failed"
     return {**item.as_json(), "status": status, "code": code, "message": message}
+
+
+def _in_order(items: list[ImportItem], done: dict[int, Result]) -> list[Result]:
+    return [_failed(item, *item.problem) if item.problem else done[item.number] for item in items]
 
 
 def _not_done(item: ImportItem) -> Result:

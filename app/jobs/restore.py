@@ -19,9 +19,9 @@ from app.db.session import Database
 from app.errors import ArchiveError, LiberuError, ManifestInvalid, NotFound, StorageError
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Outcome
+from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
-from app.jobs.safety import BackupSource, SafetyBackup, safety_ended
-from app.jobs.writer import BackupWriter
+from app.jobs.safety import BackupSource, safety_ended
 from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, DomainSite, facts_of
 from app.services.destinations import DestinationService
@@ -48,7 +48,7 @@ class RestoreJob(Job):
         self._components = components
         self._destinations = destinations
         self._keys = keys
-        self._writer = BackupWriter()
+        self._restoring = Restoring(database, components, keys)
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         backup, domain, places, identities = await self._load(operation)
@@ -107,17 +107,7 @@ class RestoreJob(Job):
 
     async def tidy(self, operation: Operation) -> None:
         """What was replaced is kept until the operation has ended."""
-        kept = {number: journal for number, journal in operation.journal.items() if "plan" in journal}
-        if not kept:
-            return
-        async with self._database.transaction() as session:
-            domain = await DomainRepository(session).get(operation.domain_id or 0)
-        if domain is None:
-            raise NotFound(f"The domain of operation {operation.uid} is gone: what it replaced is still there")
-        async with self._components.opened(domain) as site:
-            for journal in kept.values():
-                component = await site.build(journal["kind"], journal["name"])
-                await component.tidy(journal)
+        await self._restoring.tidy(operation, lambda journal: operation.domain_id or 0)
 
     async def _load(self, operation: Operation) -> tuple[Backup, Domain, list[tuple[Destination, str]], list[str]]:
         """With every copy that may be used, the primary first."""
@@ -173,40 +163,16 @@ class RestoreJob(Job):
     def _context(
         self, run: _Run, operation: Operation, part: ComponentDetails, context: JobContext
     ) -> RestoreContext:
-        about = {"kind": part.kind, "name": part.name}
-        journal: dict[str, Any] = operation.journal.setdefault(str(part.number), about)
-
-        async def record(entry: dict[str, Any]) -> None:
-            journal.update(entry)
-            await context.record(journal=operation.journal)
-
-        safety = SafetyBackup(
-            self._database,
-            self._writer,
-            self._keys,
-            BackupSource(
-                f"the restore of backup {run.backup.id}",
-                run.domain,
-                run.site,
-                run.destination,
-                run.store,
-                part.kind,
-                part.name,
-            ),
-            context,
-            journal,
-            record,
+        source = BackupSource(
+            before=f"the restore of backup {run.backup.id}",
+            domain=run.domain,
+            site=run.site,
+            destination=run.destination,
+            store=run.store,
+            kind=part.kind,
+            name=part.name,
         )
-        return RestoreContext(
-            operation=f"{operation.uid}-{part.number}",
-            clear_existing=operation.request["clear_existing"],
-            allow_in_place=operation.request["allow_in_place"],
-            confirm=context.beat,
-            journal=journal,
-            record=record,
-            safety=safety,
-            allow_without_safety_copy=operation.request["allow_without_safety_copy"],
-        )
+        return self._restoring.context(operation, part.number, source, context, context.beat)
 
 
 def _entry(manifest: Manifest, part: ComponentDetails) -> Any:

@@ -9,6 +9,7 @@ import shutil
 import stat
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.db.models import Operation
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
+from app.deployments.process import open_folder
 from app.errors import Forbidden, InvalidRequest, NotFound
 from app.external.room import Room
 from app.schemas.imports import DestinationSource, FileSource, ImportIn, UploadOut, UploadSource
@@ -59,22 +61,19 @@ class ImportSources:
             return os.fstat(file.fileno()).st_size
 
     def _opened(self, path: Path) -> int:
-        """Below the import folder or our uploads, with no link followed. Raises NotFound."""
+        """A plain file below the import folder or our uploads, with no link followed there. Raises NotFound."""
         base = self._settings.folder if self._settings.folder in path.parents else self.staging
         assert base is not None
-        descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
-        parts = path.relative_to(base).parts
         try:
-            for number, part in enumerate(parts, 1):
-                last = number == len(parts)
-                flags = os.O_NOFOLLOW | os.O_NONBLOCK | (0 if last else os.O_DIRECTORY)
-                found = os.open(part, os.O_RDONLY | flags, dir_fd=descriptor)
+            folder = open_folder(str(base.resolve() / path.parent.relative_to(base)))
+            try:
+                descriptor = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+            finally:
+                os.close(folder)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
-                descriptor = found
-            if not _is_file(descriptor):
                 raise OSError("not a plain file")
         except OSError as error:
-            os.close(descriptor)
             raise NotFound(f"There is no file {path.name} to import") from error
         return descriptor
 
@@ -85,8 +84,11 @@ class ImportSources:
                 destination = await DestinationRepository(session).get(source["destination_id"])
             if destination is None:
                 raise NotFound(f"There is no destination {source['destination_id']}")
-            async with self._destinations.reading(destination) as driver:
-                async for chunk in driver.get(source["key"]):
+            async with (
+                self._destinations.reading(destination) as driver,
+                aclosing(driver.get(source["key"])) as found,
+            ):
+                async for chunk in found:
                     yield chunk
             return
         descriptor = self._opened(self.path(source, user_id))
@@ -96,8 +98,9 @@ class ImportSources:
                 while data := file.read(CHUNK):
                     sink.write(data)
 
-        async for chunk in produce(work, "import source"):
-            yield chunk
+        async with aclosing(produce(work, "import source")) as stream:
+            async for chunk in stream:
+                yield chunk
 
     def forget(self, source: dict[str, Any], user_id: int | None) -> None:
         """Remove an upload that has been imported."""
@@ -206,7 +209,3 @@ class ImportService:
 def remove_staging(folder: Path) -> None:
     """Idempotent."""
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_file(descriptor: int) -> bool:
-    return stat.S_ISREG(os.fstat(descriptor).st_mode)

@@ -369,6 +369,10 @@ def test_who_may_import_what(importing: Service, account: Path, folder: Path) ->
     shared = {"type": "destination", "destination_id": 1, "key": "anything"}
     importing.call("POST", "/api/backups/import-external", 404, tenant, json={"source": shared})
     start(404, "nothing.tar.gz", importing.token)
+    (folder / "import/7/folder.tar.gz").mkdir()
+    start(404, "folder.tar.gz", tenant)
+    unknown = {"type": "upload", "upload_id": "00000000-0000-0000-0000-000000000000"}  # nothing was ever uploaded
+    importing.call("POST", "/api/backups/import-external", 404, json={"source": unknown})
 
 
 def test_other_panels_and_no_panel_are_told_apart(importing: Service, folder: Path) -> None:

@@ -108,11 +108,8 @@ class _Account:
 
     def _grants(self) -> dict[str, set[str]]:
         """Who may use which database. The file is read, never run; its password hashes are passed over."""
-        item = self._staged.get(f"{self._root}mysql.sql")
         found: dict[str, set[str]] = {}
-        if item is None or item.type != "f":
-            return found
-        for line in self._staged.text(item, 64 << 20).splitlines():
+        for line in self._staged.text_of(f"{self._root}mysql.sql", 64 << 20).splitlines():
             if line.startswith("GRANT ") and (match := _GRANT.search(line)):
                 name = (match[1] or match[2]).replace("``", "`").replace("\\_", "_").replace("\\%", "%")
                 found.setdefault(name, set()).add(match[3])
@@ -121,8 +118,7 @@ class _Account:
     def mailboxes(self, inventory: Inventory) -> None:
         by_name = {found.name: found for found in inventory.domains}
         mail = f"{self._home}mail" if there(self._staged, f"{self._home}mail") else f"{self._root}mail"
-        kind = self._staged.get(f"{mail}/mailbox_format.cpanel")
-        declared = self._staged.text(kind).strip() if kind is not None and kind.type == "f" else "maildir"
+        declared = self._staged.text_of(f"{mail}/mailbox_format.cpanel").strip() or "maildir"
         main = inventory.domains[0]
         for name in dict.fromkeys([*by_name, *self._mail_domains(mail)]):
             found = by_name.get(name)
@@ -160,8 +156,7 @@ class _Account:
         return [name for name in names if not name.startswith(".") and self._staged.is_folder(f"{folder}/{name}")]
 
     def etc(self, domain: str, name: str) -> str:
-        item = self._staged.get(f"{self._home}etc/{domain}/{name}")
-        return self._staged.text(item) if item is not None and item.type == "f" else ""
+        return self._staged.text_of(f"{self._home}etc/{domain}/{name}")
 
     def _accounts(self, domain: str) -> list[str]:
         names = (line.partition(":")[0] for line in self.etc(domain, "passwd").splitlines())

@@ -122,17 +122,14 @@ class CpanelDomains:
                     found.bytes += self._staged.size(item)
 
     def _text(self, path: str) -> str:
-        item = self._staged.get(f"{self._root}{path}")
-        return self._staged.text(item) if item is not None and item.type == "f" else ""
+        return self._staged.text_of(f"{self._root}{path}")
 
     def _cache(self) -> dict[str, str]:
         """Document roots by domain, of the file that lists them all: the first absolute path of each entry."""
         if self._cached is None:
             self._cached = {}
-            item = self._staged.get(f"{self._root}userdata/cache.json")
             try:
-                text = self._staged.text(item, _MAX_CACHE) if item is not None and item.type == "f" else "{}"
-                entries = json.loads(text)
+                entries = json.loads(self._staged.text_of(f"{self._root}userdata/cache.json", _MAX_CACHE) or "{}")
             except (ValueError, RecursionError, ArchiveInvalid) as error:
                 self.warnings.append(f"userdata/cache.json cannot be read: {str(error)[:200]}")
                 return self._cached
