@@ -285,15 +285,28 @@ async def consume(
     """Run `work` over `source` in a thread and return its result. Closes `source`. `interrupt`: as for `produce`."""
     inbox = _Queue(asyncio.get_running_loop())
     feeder = asyncio.create_task(_feed(source, inbox))
-    thread = _start(lambda: work(SourceReader(inbox)), name)
+
+    def end() -> None:
+        inbox.close()
+        if interrupt is not None:
+            interrupt()
+
+    try:
+        return await in_thread(lambda: work(SourceReader(inbox)), name, end)
+    finally:
+        inbox.close()
+        await _stopped(feeder)
+
+
+async def in_thread(work: Callable[[], T], name: str, interrupt: Callable[[], None]) -> T:
+    """Run `work` in a thread of its own, which has ended when this returns; `interrupt` must end it early."""
+    thread = _start(work, name)
     try:
         return await asyncio.shield(asyncio.wrap_future(thread))
     finally:
-        inbox.close()
-        if interrupt is not None and not thread.done():
+        if not thread.done():
             interrupt()
         await _ended(thread)
-        await _stopped(feeder)
 
 
 async def _ended(thread: Future[T]) -> None:

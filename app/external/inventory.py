@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 #: Of a mailbox: "maildir" is imported, the others are reported.
-MailFormat = Literal["maildir", "mdbox", "unknown"]
+MailFormat = Literal["maildir", "mbox", "mdbox", "unknown"]
+#: Why a part cannot be imported: an error's code and a sentence.
+Problem = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -19,6 +21,7 @@ class ForeignDatabase:
     format: Literal["sql", "pg_dump"]
     size: int
     users: list[str] = field(default_factory=list)
+    problem: Problem | None = None
 
 
 @dataclass(slots=True)
@@ -38,7 +41,8 @@ class ForeignMailbox:
 @dataclass(slots=True)
 class ForeignDomain:
     """`kind`: main, addon, sub, parked or alias; the last two have no files of their own. `document_root`: the folder
-    in the archive, None: there is none. `excluded`: folders in it that are other domains' document roots."""
+    in the archive, None: there is none. `excluded`: folders in it that are other domains' document roots.
+    `incomplete`: the files are only those that changed since an earlier backup."""
 
     name: str
     kind: Literal["main", "addon", "sub", "parked", "alias"]
@@ -47,6 +51,9 @@ class ForeignDomain:
     bytes: int = 0
     parent: str | None = None
     excluded: list[str] = field(default_factory=list)
+    incomplete: bool = False
+    files_problem: Problem | None = None
+    mail_problem: Problem | None = None
     databases: list[ForeignDatabase] = field(default_factory=list)
     mailboxes: list[ForeignMailbox] = field(default_factory=list)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from app.archives.streams import StageClosed
 from app.errors import ImportLimitExceeded
 
 _RATIO_FROM = 64 << 20
@@ -25,15 +26,22 @@ class Limits:
 
 
 class Budget:
-    """Counts against the limits while one import reads; for one thread at a time. Raises ImportLimitExceeded."""
+    """Counts against the limits while one import reads; for one thread at a time. Raises ImportLimitExceeded, and
+    StageClosed after `stop`, which any thread may call."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._deadline = time.monotonic() + limits.seconds
         self._content = self._members = self._read = self._expanded = 0
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
 
     def member(self, size: int) -> None:
         """One more, of so many bytes when expanded; before any of them is read."""
+        if self._stopped:
+            raise StageClosed
         self._members += 1
         self._content += size
         if self._members > self._limits.members:
@@ -46,6 +54,8 @@ class Budget:
 
     def expanded(self, compressed: int, expanded: int) -> None:
         """So much more came out of a decompressor for so much put in."""
+        if self._stopped:
+            raise StageClosed
         self._read += compressed
         self._expanded += expanded
         if self._expanded > _RATIO_FROM and self._expanded > self._limits.ratio * max(self._read, 1):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app.archives.streams import ByteStream, SourceReader, consume
+from app.archives.streams import ByteStream, SourceReader, consume, in_thread
 from app.errors import FormatAmbiguous, FormatUnknown
 from app.external.formats.base import Format, Match
 from app.external.formats.cpanel import CpanelFormat
@@ -18,7 +18,6 @@ from app.external.staged import Staged, shown
 from app.external.unpack import Unpacker
 
 FORMATS: dict[str, Format] = {found.name: found for found in (CpanelFormat(), VirtualminFormat(), PleskFormat())}
-_STAGED = "staged"
 
 
 class ExternalBackupParser:
@@ -34,66 +33,72 @@ class ExternalBackupParser:
     @property
     def ready(self) -> bool:
         """Whether the archive has been read to its end."""
-        return self.staged.fact(_STAGED) is not None
+        return self.staged.sealed
 
     async def stage(self, source: ByteStream) -> None:
         """Read the archive to its last byte. Closes `source`. Raises ForeignArchiveError and what `source` raises."""
-        self.staged.clear()
+        self.staged.begin()
 
         def work(reader: SourceReader) -> None:
             Unpacker(self.staged, self._budget).unpack(reader)
             for _ in reader.chunks():  # what a tool has padded with; and the source's own end
                 pass
-            self.staged.mark(_STAGED, "whole")
+            self.staged.seal()
 
         await consume(source, work, "foreign archive")
+
+    async def inspect(self, format: str | None, domain: str | None) -> Inventory:
+        """`read` in a thread, which ends early when this is cancelled."""
+        return await in_thread(lambda: self.read(format, domain), "foreign archive", self._budget.stop)
 
     def read(self, format: str | None, domain: str | None) -> Inventory:
         """Find out what made the archive, unless `format` says so, and what is in it. Blocking.
 
         Raises ForeignArchiveError, InvalidRequest.
         """
-        root = root_of(self.staged)
-        name, reason = (format, "named in the request") if format is not None else detect(self.staged, root)
+        name, root, reason = detect(self.staged, format)
         unpacker = Unpacker(self.staged, self._budget)
         found = FORMATS[name].read(self.staged, root, domain, unpacker.expand)
         self.staged.commit()  # parts are read over connections of their own
         found.reason = reason
         found.warnings += self.staged.warnings
-        if self.staged.left_out > len(self.staged.warnings):
-            found.warnings.append(f"{self.staged.left_out} members in all were left out")
         return found
 
     def password_hashes(self, inventory: Inventory) -> dict[str, str]:
         """Of mailboxes, by address. Blocking."""
-        return FORMATS[inventory.format].password_hashes(self.staged, root_of(self.staged), inventory)
+        _, root, _ = detect(self.staged, inventory.format)
+        return FORMATS[inventory.format].password_hashes(self.staged, root, inventory)
 
 
-def root_of(staged: Staged) -> str:
-    """The one folder in which everything lies, with a slash; "" when there are several names at the top."""
+def places_of(staged: Staged) -> list[str]:
+    """Where a format's members may lie: in the one folder at the top, when everything is in it, else at the top."""
     names = staged.names()
-    if len(names) != 1:
-        return ""
-    top = names[0].decode("utf-8", "surrogateescape")
-    return f"{top}/" if staged.is_folder(top) else ""
+    top = names[0].decode("utf-8", "surrogateescape") if len(names) == 1 else ""
+    return [f"{top}/", ""] if top and staged.is_folder(top) else [""]
 
 
-def detect(staged: Staged, root: str) -> tuple[str, str]:
-    """The format's name, and why. Raises FormatAmbiguous, FormatUnknown."""
-    places = dict.fromkeys([root, ""])
-    found: dict[str, Match] = {}
-    for name, format in FORMATS.items():
+def detect(staged: Staged, format: str | None) -> tuple[str, str, str]:
+    """The format's name, the folder that it lies in, and why. `format`: the one that was asked for.
+
+    Raises FormatAmbiguous, FormatUnknown.
+    """
+    places = places_of(staged)
+    found: dict[str, tuple[str, Match]] = {}
+    for name in FORMATS if format is None else [format]:
         for place in places:
-            if (match := format.sniff(staged, place)) is not None:
-                found.setdefault(name, match)
-    sure = {name: match for name, match in found.items() if not match.marker} or found
+            match = FORMATS[name].sniff(staged, place)
+            if match is not None and (name not in found or (found[name][1].marker and not match.marker)):
+                found[name] = place, match
+    if format is not None:
+        return format, found[format][0] if found else places[0], "named in the request"
+    sure = {name: where for name, where in found.items() if not where[1].marker} or found
     if len(sure) == 1:
-        [(name, match)] = sure.items()
-        return name, match.reason
+        [(name, (place, match))] = sure.items()
+        return name, place, match.reason
     if sure:
-        listed = "; ".join(f"{name} ({match.reason})" for name, match in sure.items())
+        listed = "; ".join(f"{name} ({match.reason})" for name, (_, match) in sure.items())
         raise FormatAmbiguous(f"More than one format fits: {listed}. Name the format in the request")
-    names = ", ".join(name.decode("utf-8", "replace") for name in staged.names(root.rstrip("/"))[:10])
+    names = ", ".join(name.decode("utf-8", "replace") for name in staged.names(places[0].rstrip("/"))[:10])
     raise FormatUnknown(
         f"Nothing tells which panel made this archive; at its top are: {names or 'no members'}. If you know it, name "
         "the format in the request"

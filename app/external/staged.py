@@ -21,11 +21,14 @@ from app.external.room import Room
 
 _MAX_PATH, _MAX_NAME, _MAX_DEPTH = 4096, 255, 128
 _NAMED = 100
+_SEALED = "sealed"
 _MAP = re.compile(r"\d{1,19}(,\d{1,19})*")
 _COLUMNS = "path, type, size, mode, mtime, link, offset, stored, sparse"
-_SCHEMA = """
+_OPEN = """
+PRAGMA synchronous = OFF;
 CREATE TABLE IF NOT EXISTS member (path BLOB PRIMARY KEY, type, size, mode, mtime, link, offset, stored, sparse);
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE IF NOT EXISTS warning (text TEXT);
 """
 
 
@@ -48,30 +51,60 @@ class Item:
         """As a key of the index; `shown` makes it fit for people."""
         return self.path.decode("utf-8", "surrogateescape")
 
+    @property
+    def last(self) -> str:
+        """The name without its folder."""
+        return self.name.rpartition("/")[2]
+
 
 class Staged:
     """Use from one thread at a time. `reserve`: bytes that stay free on the disk.
-    `warnings`: what was left out, at most 100, and how many there were."""
+
+    An archive is read into it without a journal, and sealed; what is added later (nested archives) is there whole
+    after a kill, or not at all."""
 
     def __init__(self, folder: Path, reserve: int = 0) -> None:
         self.folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._room = Room(folder, reserve)
-        self._blob: IO[bytes] = (folder / "content").open("a+b")
-        self._database = sqlite3.connect(folder / "index", check_same_thread=False)
-        self._database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
-        self.warnings: list[str] = []
-        self.left_out = 0
+        self._open()
+        try:
+            self._database.executescript(_OPEN)
+        except sqlite3.DatabaseError:  # a kill while the archive was being read
+            self.begin()
+
+    def _open(self) -> None:
+        self._blob: IO[bytes] = (self.folder / "content").open("a+b")
+        self._database = sqlite3.connect(self.folder / "index", check_same_thread=False)
 
     def close(self) -> None:
-        self._database.commit()
+        """What was not committed is lost."""
         self._database.close()
         self._blob.close()
 
-    def clear(self) -> None:
-        """Begin anew."""
-        self._database.executescript("DELETE FROM member; DELETE FROM fact;")
-        self._blob.truncate(0)
+    def begin(self) -> None:
+        """Forget what an earlier attempt has left."""
+        self.close()
+        for name in ("content", "index", "index-wal", "index-shm"):
+            (self.folder / name).unlink(missing_ok=True)
+        self._open()
+        self._database.executescript("PRAGMA journal_mode = OFF;" + _OPEN)
+
+    def seal(self) -> None:
+        """The archive has been read whole. It counts until the machine restarts: nothing is forced to the disk."""
+        self.mark(_SEALED, _boot())
+        self._database.execute("PRAGMA journal_mode = WAL")
+
+    @property
+    def sealed(self) -> bool:
+        try:
+            return self.fact(_SEALED) == _boot()
+        except sqlite3.DatabaseError:
+            return False
+
+    def rollback(self) -> None:
+        """Forget what was added since the last commit."""
+        self._database.rollback()
 
     @property
     def end(self) -> int:
@@ -94,7 +127,7 @@ class Staged:
         return error
 
     def mark(self, name: str, value: str) -> None:
-        """Remember a fact durably, once everything before it is written."""
+        """Remember a fact, and commit everything before it."""
         self._database.execute("INSERT OR REPLACE INTO fact VALUES (?, ?)", (name, value))
         self.commit()
 
@@ -108,9 +141,15 @@ class Staged:
         return None if row is None else str(row[0])
 
     def warn(self, text: str) -> None:
-        self.left_out += 1
-        if len(self.warnings) < _NAMED:
-            self.warnings.append(text)
+        self._database.execute("INSERT INTO warning VALUES (?)", (text,))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was left out: the first hundred, and how many there were."""
+        rows = self._database.execute("SELECT text FROM warning ORDER BY rowid LIMIT ?", (_NAMED,))
+        found = [str(row[0]) for row in rows]
+        [(count,)] = self._database.execute("SELECT count(*) FROM warning")
+        return found if count <= _NAMED else [*found, f"{count} members in all were left out"]
 
     def add(self, member: Member, prefix: bytes, offset: int) -> None:
         """Index a member whose content begins at `offset`; one whose name cannot be used is left out, with a warning.
@@ -171,6 +210,9 @@ class Staged:
         prefix = key + b"/" if key else b""
         found = (self.get(prefix + name) for name in self.names(folder))
         return [item for item in found if item is not None and item.type == "f"]
+
+    def exists(self, path: str | bytes) -> bool:
+        return self.get(path) is not None or self.is_folder(path)
 
     def is_folder(self, path: str | bytes) -> bool:
         item = self.get(path)
@@ -283,6 +325,11 @@ def _zeros(count: int) -> Iterator[bytes]:
         step = min(count, CHUNK)
         yield bytes(step)
         count -= step
+
+
+def _boot() -> str:
+    """What tells one start of the machine from another."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def usable(path: bytes) -> bytes | None:

@@ -40,13 +40,23 @@ class Unpacker:
         self._any(Peeked(source), b"", 0)
 
     def expand(self, item: Item, into: bytes) -> None:
-        """Index what is in a nested archive below the folder `into`. What is not compressed is not copied."""
-        with self._staged.raw(item) as stored:
-            peeked = Peeked(stored)
-            if item.sparse is None and sniff(peeked.peek()) == "tar":
-                self._tar(peeked, into + b"/", in_place=item.offset)
-            else:
-                self._any(peeked, into + b"/", 1)
+        """Index what is in a nested archive below the folder `into`, once: whole, or nothing of it. What is not
+        compressed is not copied."""
+        fact = f"expanded {shown(item.path)} into {shown(into)}"
+        if self._staged.fact(fact) is not None:
+            return
+        self._staged.commit()
+        try:
+            with self._staged.raw(item) as stored:
+                peeked = Peeked(stored)
+                if item.sparse is None and sniff(peeked.peek()) == "tar":
+                    self._tar(peeked, into + b"/", in_place=item.offset)
+                else:
+                    self._any(peeked, into + b"/", 1)
+        except BaseException:
+            self._staged.rollback()
+            raise
+        self._staged.mark(fact, "whole")
 
     def _any(self, source: Peeked, prefix: bytes, depth: int) -> None:
         self._budget.nested(depth)

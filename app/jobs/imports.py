@@ -93,7 +93,7 @@ class ImportJob(Job):
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         async with self._parsed(operation, context) as parser:
             request = operation.request
-            inventory = await asyncio.to_thread(parser.read, request["format"], request["domain_name"])
+            inventory = await parser.inspect(request["format"], request["domain_name"])
             domains = await self._domains(list(targets(inventory, request).values()), request["user_id"])
             made = await self._created(inventory, operation, context)
             domains = made | domains

@@ -13,6 +13,11 @@ from app.external.staged import Item, Staged
 Expand = Callable[[Item, bytes], None]
 
 
+def inside(item: Item) -> bytes:
+    """The folder for what is in a nested archive: no member of an archive can have its name."""
+    return item.path + b"/."
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """`marker`: by a simplified layout's marker only; it counts when no format is sure."""

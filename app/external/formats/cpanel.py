@@ -8,10 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from app.external.formats.base import Expand, Format, Match
-from app.external.formats.cpanel_domains import CpanelDomains, domain_name, last, pairs, there
+from app.external.formats.base import Expand, Format, Match, inside
+from app.external.formats.cpanel_domains import CpanelDomains
 from app.external.inventory import ForeignDatabase, ForeignDomain, Inventory
+from app.external.key_values import pairs
 from app.external.mailboxes import mailbox
+from app.external.names import domain_name, local_part
 from app.external.staged import Item, Staged, shown
 
 _WEAK = ("version", "homedir_paths", "mysql.sql", "dnszones")
@@ -28,8 +30,8 @@ class CpanelFormat(Format):
             return Match(f"userdata/main and {accounts[0].name.removeprefix(root)}")
         if staged.is_folder(f"{root}.cpanel/datastore") and staged.is_folder(f"{root}public_html"):
             return Match("a home alone, with .cpanel/datastore")
-        home = next((name for name in ("homedir.tar", "homedir") if there(staged, f"{root}{name}")), None)
-        weak = [name for name in _WEAK if there(staged, f"{root}{name}")]
+        home = next((name for name in ("homedir.tar", "homedir") if staged.exists(f"{root}{name}")), None)
+        weak = [name for name in _WEAK if staged.exists(f"{root}{name}")]
         if home and weak:
             return Match(f"{home} and {weak[0]}")
         if home or accounts:
@@ -69,10 +71,10 @@ class _Account:
         self._root = root
         self._expand = expand
         self._home = f"{root}homedir/"
-        if not there(staged, f"{root}homedir") and staged.is_folder(f"{root}.cpanel"):
+        if not staged.exists(f"{root}homedir") and staged.is_folder(f"{root}.cpanel"):
             self._home = root  # the archive is the home
         accounts = staged.files(f"{root}cp")
-        self.user = last(accounts[0]) if accounts else ""
+        self.user = accounts[0].last if accounts else ""
         settings = dict(pairs(staged.text(accounts[0]))) if accounts else {}
         self.domains = CpanelDomains(staged, root, self._home, self.user, settings)
 
@@ -80,7 +82,7 @@ class _Account:
         """They belong to the account, so to its main domain."""
         users = self._grants()
         for item in self._dumps():
-            name = last(item)
+            name = item.last
             stem = name.removesuffix(".gz").removesuffix(".sql")
             if stem != name and stem not in _SKIPPED and not name.endswith(".create"):
                 main.databases.append(
@@ -88,7 +90,7 @@ class _Account:
                 )
         for folder in ("psql", "pgsql"):
             for item in self._staged.files(f"{self._root}{folder}"):
-                name = last(item)
+                name = item.last
                 if name.endswith(".tar"):
                     stem = name.removesuffix(".tar")
                     main.databases.append(ForeignDatabase("postgresql", stem, item.name, "pg_dump", item.size))
@@ -100,9 +102,8 @@ class _Account:
         """Those in a zip archive of their own too."""
         for item in self._staged.files(f"{self._root}mysql"):
             if item.name.endswith(".zip"):
-                inside = f"{self._root}mysql/{last(item)}.content"
-                self._expand(item, inside.encode("utf-8", "surrogateescape"))
-                yield from self._staged.files(inside)
+                self._expand(item, inside(item))
+                yield from self._staged.files(inside(item))
             else:
                 yield item
 
@@ -117,7 +118,7 @@ class _Account:
 
     def mailboxes(self, inventory: Inventory) -> None:
         by_name = {found.name: found for found in inventory.domains}
-        mail = f"{self._home}mail" if there(self._staged, f"{self._home}mail") else f"{self._root}mail"
+        mail = f"{self._home}mail" if self._staged.exists(f"{self._home}mail") else f"{self._root}mail"
         declared = self._staged.text_of(f"{mail}/mailbox_format.cpanel").strip() or "maildir"
         main = inventory.domains[0]
         for name in dict.fromkeys([*by_name, *self._mail_domains(mail)]):
@@ -140,7 +141,7 @@ class _Account:
             local, at, name = user.rpartition("@")
             if at and local and name in by_name:
                 by_name[name].mailboxes.append(mailbox(self._staged, user, f"{mail}/{user}", declared))
-        if self.user and (there(self._staged, f"{mail}/cur") or there(self._staged, f"{mail}/new")):
+        if self.user and (self._staged.exists(f"{mail}/cur") or self._staged.exists(f"{mail}/new")):
             own = mailbox(self._staged, f"{self.user}@{main.name}", mail, declared, own=set(by_name))
             if own.messages:
                 main.mailboxes.append(own)
@@ -160,7 +161,7 @@ class _Account:
 
     def _accounts(self, domain: str) -> list[str]:
         names = (line.partition(":")[0] for line in self.etc(domain, "passwd").splitlines())
-        return [name for name in names if name and "/" not in name and not name.startswith((".", "-"))]
+        return [name for name in names if local_part(name) is not None]
 
     def _quotas(self, domain: str) -> dict[str, int]:
         pairs = (line.split(":")[:2] for line in self.etc(domain, "quota").splitlines() if ":" in line)
@@ -168,12 +169,12 @@ class _Account:
 
     def listed(self, inventory: Inventory) -> None:
         def rows(folder: str) -> list[str]:
-            return [f"{last(item)}: {self._lines(item)} lines" for item in self._files(folder)]
+            return [f"{item.last}: {self._lines(item)} lines" for item in self._files(folder)]
 
         found = {
             "aliases": [row for folder in ("va", "vf", "vad") for row in rows(folder)],
             "cron": rows("cron"),
-            "dns": [last(item).removesuffix(".db") for item in self._files("dnszones")],
+            "dns": [item.last.removesuffix(".db") for item in self._files("dnszones")],
             "certificates": [
                 shown(name)
                 for folder in ("apache_tls", "sslcerts")

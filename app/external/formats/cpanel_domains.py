@@ -7,17 +7,18 @@ lists of older archives (NAME=BACKING, NAME, SUB_DOMAIN, SUB_DOMAIN=PATH).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
 from app.errors import ArchiveInvalid, InvalidRequest
+from app.external.document_roots import folder_in, measure
 from app.external.inventory import ForeignDomain
-from app.external.staged import Item, Staged
+from app.external.key_values import pairs
+from app.external.names import domain_name
+from app.external.staged import Staged
 
-_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z][a-z0-9-]{1,62}")
 _MAX_DOMAINS = 10_000
 _MAX_CACHE = 16 << 20
 
@@ -45,7 +46,7 @@ class CpanelDomains:
             found += self._listed(main, name)
         else:
             found += self._older(name)
-        self._measure(found)
+        measure(self._staged, found)
         return found
 
     def _listed(self, main: dict[str, Any], name: str) -> Iterator[ForeignDomain]:
@@ -62,7 +63,10 @@ class CpanelDomains:
                 yield ForeignDomain(parked, "parked", parent=name)
 
     def _older(self, name: str) -> Iterator[ForeignDomain]:
-        roots = {key.replace("_", ".", 1): self._inside(path) for key, path in pairs(self._text("sds2"))}
+        roots = {
+            key.replace("_", ".", 1): folder_in(self._staged, self._home, path)
+            for key, path in pairs(self._text("sds2"))
+        }
         addons = dict(pairs(self._text("addons")))
         backing = {value.replace("_", ".", 1) for value in addons.values()}
         for key, value in list(addons.items())[:_MAX_DOMAINS]:
@@ -80,7 +84,7 @@ class CpanelDomains:
 
     def _default_root(self) -> str | None:
         for folder in (f"{self._home}public_html", self._home.rstrip("/")):
-            if folder and there(self._staged, folder):
+            if folder and self._staged.exists(folder):
                 return folder
         return None
 
@@ -93,33 +97,15 @@ class CpanelDomains:
             return None
         for home in self._homes():
             below = root == home or root.startswith(f"{home}/")
-            if below and (folder := self._inside(root[len(home) :])) is not None:
+            if below and (folder := folder_in(self._staged, self._home, root[len(home) :])) is not None:
                 return folder
         self.warnings.append(f"{name}: its document root {root[:200]!r} is not in the archive")
         return None
-
-    def _inside(self, path: str) -> str | None:
-        """A folder of the home, when it is there."""
-        parts = [part for part in path.split("/") if part not in ("", ".")]
-        folder = f"{self._home}{'/'.join(parts)}".rstrip("/")
-        return folder if folder and ".." not in parts and there(self._staged, folder) else None
 
     def _homes(self) -> list[str]:
         homes = [line.rstrip("/") for line in self._text("homedir_paths").split() if line.startswith("/")]
         homes += [f"/home{number}/{self._user}" for number in ("", *range(1, 10))] if self._user else []
         return sorted(dict.fromkeys(homes), key=len, reverse=True)
-
-    def _measure(self, domains: list[ForeignDomain]) -> None:
-        roots = {found.document_root for found in domains if found.document_root}
-        for found in domains:
-            if found.document_root is None:
-                continue
-            inside = sorted(root for root in roots if root.startswith(f"{found.document_root}/"))
-            found.excluded = [root for root in inside if not any(root.startswith(f"{other}/") for other in inside)]
-            for item in self._staged.below(found.document_root):
-                if item.type in "fh" and not any(item.name.startswith(f"{folder}/") for folder in found.excluded):
-                    found.files += 1
-                    found.bytes += self._staged.size(item)
 
     def _text(self, path: str) -> str:
         return self._staged.text_of(f"{self._root}{path}")
@@ -156,28 +142,6 @@ class _Plain(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases are not allowed")
         return super().compose_node(parent, index)
-
-
-def there(staged: Staged, path: str) -> bool:
-    return staged.get(path) is not None or staged.is_folder(path)
-
-
-def last(item: Item) -> str:
-    """The name of a member without its folder."""
-    return item.path.rpartition(b"/")[2].decode("utf-8", "surrogateescape")
-
-
-def pairs(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        key, equals, value = line.partition("=")
-        if equals:
-            yield key.strip(), value.strip()
-
-
-def domain_name(value: Any) -> str | None:
-    """A name that a domain of ours may have; not one that cPanel made for itself, and no wildcard."""
-    name = str(value).lower() if isinstance(value, str) else ""
-    return name if len(name) <= 253 and _NAME.fullmatch(name) and not name.endswith(".cpanel.site") else None
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
