@@ -31,10 +31,17 @@ _MAGIC: dict[bytes, Kind] = {
     b"PK\x05\x06": "zip",
 }  # fmt: skip
 _MIME = re.compile(rb"\A(?:[A-Za-z-]+: [^\n]*\n)*(?:MIME-Version|Content-Type): ", re.IGNORECASE)
+#: What Virtualmin keeps beside a backup: Webmin's serialised variables (.info), or KEY=VALUE lines (.dom).
+_SIDECAR = re.compile(rb"\A(?:HASH|ARRAY),(?:VAL|HASH|ARRAY|UNDEF)(?:%2C|,)|\A(?:[a-z_]{1,40}=[^\n]*\n)*dom=", re.I)
 
 
 class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
+
+
+def compression(head: bytes) -> Kind | None:
+    """Of something that need not be an archive."""
+    return next((kind for magic, kind in _MAGIC.items() if kind != "zip" and head.startswith(magic)), None)
 
 
 def sniff(head: bytes) -> Kind:
@@ -48,6 +55,10 @@ def sniff(head: bytes) -> Kind:
         raise ArchiveEncrypted("The archive is encrypted (OpenPGP): decrypt it with gpg and import what comes out")
     if _MIME.match(head):
         raise FormatUnsupported("This is a MIME dump, as Plesk 7 and 8 made them: import it with a newer Plesk first")
+    if _SIDECAR.match(head):
+        raise FormatUnsupported(
+            "This is Virtualmin's note about a backup (.info or .dom), not the backup: import the archive beside it"
+        )
     return "data"
 
 

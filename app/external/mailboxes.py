@@ -5,7 +5,10 @@ Source: maildir(5); the folders of Maildir++ ("Directory Structure") begin with 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from app.external.inventory import ForeignMailbox, MailFormat
+from app.external.names import address, local_part
 from app.external.staged import Staged
 
 _MESSAGES = (b"cur", b"new")
@@ -47,3 +50,22 @@ def mailbox(staged: Staged, address: str, folder: str, declared: str, own: set[s
     elif declared not in ("maildir", ""):
         kind = "unknown"
     return ForeignMailbox(address, folder if there else None, kind, messages, size, left_out)
+
+
+def maildir_in(staged: Staged, folders: Iterable[str]) -> str | None:
+    """The first of the folders that is a maildir, or holds one that is called so. "": the whole archive."""
+    for folder in folders:
+        for maildir in (f"{folder}/Maildir" if folder else "Maildir", folder):
+            if any(staged.is_folder(f"{maildir}/{name}") for name in ("cur", "new")):
+                return maildir
+    return None
+
+
+def mailboxes_below(staged: Staged, folder: str, domain: str) -> Iterator[ForeignMailbox]:
+    """Of archives made by hand: USER or USER@DOMAIN, each a maildir or with one in it."""
+    for raw in staged.names(folder):
+        user = raw.decode("utf-8", "surrogateescape")
+        maildir = maildir_in(staged, [f"{folder}/{user}"])
+        named = address(user) or ((user, domain) if local_part(user) is not None else None)
+        if maildir is not None and named is not None and named[1] == domain:
+            yield mailbox(staged, "@".join(named), maildir, "maildir")

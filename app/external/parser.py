@@ -87,11 +87,12 @@ def detect(staged: Staged, format: str | None) -> tuple[str, str, str]:
     for name in FORMATS if format is None else [format]:
         for place in places:
             match = FORMATS[name].sniff(staged, place)
-            if match is not None and (name not in found or (found[name][1].marker and not match.marker)):
+            if match is not None and (name not in found or found[name][1].marker):
                 found[name] = place, match
     if format is not None:
         return format, found[format][0] if found else places[0], "named in the request"
-    sure = {name: where for name, where in found.items() if not where[1].marker} or found
+    deciding = {name: where for name, where in found.items() if where[1].decides}
+    sure = deciding or {name: where for name, where in found.items() if not where[1].marker} or found
     if len(sure) == 1:
         [(name, (place, match))] = sure.items()
         return name, place, match.reason

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from app.archives.tar import BLOCK
 from app.deployments.base import STAGING_PREFIX, User
 from app.errors import ArchiveInvalid
-from app.external.containers import Expanded, Peeked
+from app.external.containers import Expanded, Peeked, compression
 from app.external.inventory import ForeignDomain, ForeignMailbox
 from app.external.limits import Budget, Limits
 from app.external.mailboxes import is_message, of_maildir
@@ -158,12 +158,13 @@ def _plain(staged: Staged, item: Item) -> Iterator[bytes]:
 
 
 def plain_sql(staged: Staged, item: Item, budget: Budget) -> Iterator[bytes]:
-    """A dump, decompressed when it is gzipped. Raises ArchiveInvalid, ImportLimitExceeded."""
+    """A dump, decompressed when it is compressed. Raises ArchiveInvalid, ImportLimitExceeded."""
     with staged.raw(item) as stored:
         source = Peeked(stored)
-        if not source.peek().startswith(_GZIP):
+        kind = compression(source.peek())
+        if kind is None:
             yield from staged.read(item)
             return
-        expanded = Expanded(source, "gzip", budget)
+        expanded = Expanded(source, kind, budget)
         while data := expanded.read(1 << 20):
             yield data

@@ -144,9 +144,13 @@ class Unpacker:
 def _zip_member(info: zipfile.ZipInfo) -> Member:
     """`zipfile` reads names as cp437 when they are not marked as UTF-8."""
     encoding = "utf-8" if info.flag_bits & 0x800 else "cp437"
-    name = info.filename.encode(encoding, "surrogateescape").removeprefix(b"./")
+    name = info.filename.encode(encoding, "surrogateescape")
+    if info.create_system != _UNIX and b"/" not in name:
+        name = name.replace(b"\\", b"/")  # as some Windows tools do, against APPNOTE.TXT 4.4.17
+    folder = info.is_dir() or name.endswith(b"/")
+    name = name.removeprefix(b"./")
     mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
-    kind = "d" if info.is_dir() or mode & 0o170000 == _FOLDER else "l" if mode & 0o170000 == _LINK else "f"
+    kind = "d" if folder or mode & 0o170000 == _FOLDER else "l" if mode & 0o170000 == _LINK else "f"
     size = info.file_size if kind == "f" else 0
     permissions = mode & 0o7777 or (0o755 if kind == "d" else 0o644)
     return Member(name.rstrip(b"/"), kind, size, 0, 0, b"", permissions, _time(info), size)

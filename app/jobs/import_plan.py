@@ -29,9 +29,18 @@ class ImportItem:
     database: ForeignDatabase | None = None
     problem: tuple[str, str] | None = None
 
+    @property
+    def label(self) -> str:
+        return f"{self.kind} {self.source}"
+
     def as_json(self) -> dict[str, Any]:
         facts = {"number": self.number, "kind": self.kind, "source": self.source, "target": self.target}
         return facts | {"name": self.name, "bytes": self.bytes}
+
+    def failed(self, code: str, message: str) -> dict[str, Any]:
+        """Its result when it was not done."""
+        status = "not_imported" if code == "import_stopped" else "failed"
+        return {**self.as_json(), "status": status, "code": code, "message": message}
 
 
 def plan(inventory: Inventory, request: dict[str, Any], domains: dict[str, Domain]) -> list[ImportItem]:
@@ -43,24 +52,36 @@ def plan(inventory: Inventory, request: dict[str, Any], domains: dict[str, Domai
 
 
 def targets(inventory: Inventory, request: dict[str, Any]) -> dict[str, str]:
-    """The domain here for each domain of the archive."""
+    """The domain here for each domain of the archive that was asked for."""
     mapped = {entry["source"]: entry["target"] for entry in request["domains"]}
-    found = {}
+    given, found = request["domain_name"], dict[str, str]()
+    known = {foreign.name for foreign in inventory.domains}
     for number, foreign in enumerate(inventory.domains):
-        default = request["domain_name"] if number == 0 and request["domain_name"] else foreign.name
+        default = given if number == 0 and given and given not in known else foreign.name
         found[foreign.name] = mapped.get(foreign.name, default)
-    return found
+    only = request.get("only")
+    return {name: target for name, target in found.items() if only is None or name in only}
 
 
 def _items(inventory: Inventory, request: dict[str, Any], domains: dict[str, Domain]) -> Iterator[ImportItem]:
     names = targets(inventory, request)
     stored = request["as_backup"]  # needs no place to be restored to
     wanted = set(request["components"] or ("files", "database", "mail"))
+    written = set[str]()
     for foreign in inventory.domains:
+        if foreign.name not in names:
+            continue
         target = names[foreign.name]
         domain = domains.get(target)
-        if "files" in wanted and foreign.document_root is not None:
-            yield _files(foreign, target, domain, stored=stored)
+        if "files" in wanted and (foreign.document_root is not None or foreign.files_problem is not None):
+            item = _files(foreign, target, domain, stored=stored)
+            if target in written:
+                item.problem = (
+                    "invalid_request",
+                    f"Another domain of the archive goes to {target} too: map one of them",
+                )
+            written.add(target)
+            yield item
         if "database" in wanted:
             for database in foreign.databases:
                 yield _database(database, target, domain, request)
@@ -79,7 +100,12 @@ def _files(foreign: ForeignDomain, target: str, domain: Domain | None, *, stored
     item = ImportItem(
         0, "files", foreign.document_root or "", target, foreign.bytes, "files", "files", domain, foreign
     )
-    if domain is None:
+    if foreign.files_problem is not None:
+        item.problem = foreign.files_problem
+    elif foreign.incomplete and stored:
+        text = f"{foreign.name}: only what changed since an earlier backup is in the archive: that is no backup"
+        item.problem = ("invalid_request", text)
+    elif domain is None:
         item.problem = _missing(target)
     elif domain.document_root is None and not stored:
         item.problem = ("invalid_request", f"{target} has no document root here: set it")
@@ -97,7 +123,9 @@ def _mail(foreign: ForeignDomain, target: str, domain: Domain | None, *, stored:
     if good:
         size = sum(box.bytes for box in good)
         item = ImportItem(0, "mail", foreign.name, target, size, "mail", "mail", domain, mail=good)
-        if domain is None:
+        if foreign.mail_problem is not None:
+            item.problem = foreign.mail_problem
+        elif domain is None:
             item.problem = _missing(target)
         elif domain.mail_path is None and not stored:
             item.problem = ("invalid_request", f"{target} has no mail folder here: set it")
@@ -108,8 +136,8 @@ def _database(database: ForeignDatabase, target: str, domain: Domain | None, req
     mapped = {entry["source"]: entry["target"] for entry in request["databases"]}
     name = mapped.get(database.name, database.name)
     item = ImportItem(0, "database", database.source, target, database.size, "", name, domain, database=database)
-    if domain is None:
-        item.problem = _missing(target)
+    if domain is None or database.problem is not None:
+        item.problem = database.problem or _missing(target)
         return item
     for known in domain.databases:
         if known.name == name and known.engine in _ENGINES[database.engine]:

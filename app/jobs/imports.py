@@ -3,41 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.archives.store import BackupStore
-from app.archives.streams import ByteStream, Sink, produce
-from app.components.base import RestoreContext
-from app.components.files import FilesComponent
-from app.components.mail import MailComponent
-from app.db.models import Destination, Domain, DomainMailbox, Operation
+from app.db.models import Domain, DomainMailbox, Operation
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.deployments.base import User
-from app.errors import InvalidRequest, LiberuError, NotFound
+from app.errors import InvalidRequest, NotFound
 from app.external.inventory import Inventory
-from app.external.limits import Budget, Limits
+from app.external.limits import Limits
 from app.external.parser import ExternalBackupParser, as_json
-from app.external.staged import Staged
-from app.external.tree import TreeTar, plain_sql
 from app.jobs.context import JobContext, Result
-from app.jobs.gate import Gate
 from app.jobs.import_backups import ImportBackups, abandoned
+from app.jobs.import_parts import ImportParts
 from app.jobs.import_plan import ImportItem, plan, targets
+from app.jobs.import_streams import ForeignStreams, renamed
 from app.jobs.outcome import Apply, Outcome
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
-from app.jobs.safety import BackupSource, safety_ended
+from app.jobs.safety import safety_ended
 from app.schemas.domains import DomainIn, StandaloneDeployment
 from app.security.keys import KeyRing
 from app.security.tokens import Principal
-from app.services.components import ComponentFactory, DomainSite, facts_of
+from app.services.components import ComponentFactory
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.imports import ImportSources, remove_staging
@@ -45,18 +37,8 @@ from app.services.unit import Unit
 from app.settings import ImportSettings, JobSettings
 
 _ARCHIVE = 0
+_NOT_DONE = ("import_stopped", "Nothing was changed: another part cannot be imported")
 _OPERATOR = Principal(0, None, frozenset({"*"}))
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    operation: Operation
-    parser: ExternalBackupParser
-    sites: dict[int, DomainSite]
-    destination: Destination
-    store: BackupStore
-    gate: Gate
-    places: asyncio.Semaphore
 
 
 class ImportJob(Job):
@@ -93,8 +75,11 @@ class ImportJob(Job):
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         async with self._parsed(operation, context) as parser:
             request = operation.request
+            context.note(_ARCHIVE, phase="looking into it")
             inventory = await parser.inspect(request["format"], request["domain_name"])
             domains = await self._domains(list(targets(inventory, request).values()), request["user_id"])
+            for name in sorted(set(request.get("only") or ()) - {found.name for found in inventory.domains}):
+                inventory.warnings.append(f"{name} was asked for, and is no domain of the archive")
             made = await self._created(inventory, operation, context)
             domains = made | domains
             items = plan(inventory, request, domains)
@@ -105,15 +90,47 @@ class ImportJob(Job):
                     "completed", {"dry_run": True, "inventory": found, "items": [_planned(i) for i in items]}
                 )
             for item in items:
-                context.track(item.number, f"{item.kind} {item.source}", "failed" if item.problem else "pending")
-            if request["as_backup"]:
-                results = await self._stored(operation, parser, items, context)
-            else:
-                results = await self._all(operation, parser, items, context)
+                context.track(item.number, item.label, "failed" if item.problem else "pending")
+            if not items:
+                raise InvalidRequest("The archive holds nothing of what was asked for", field="components")
+            results = await self._results(operation, parser, items, context)
             facts = {"inventory": found, "must_reset": found["must_reset"], "created_domains": sorted(made)}
             if request["password_hashes"]:
                 facts["password_hashes"] = await asyncio.to_thread(parser.password_hashes, inventory)
             return _outcome(items, results, facts)
+
+    async def _results(
+        self, operation: Operation, parser: ExternalBackupParser, items: list[ImportItem], context: JobContext
+    ) -> list[Result]:
+        """Of each item, in their order."""
+        request = operation.request
+        together = not request["continue_on_error"] and not request["as_backup"]
+        if together and any(item.problem is not None for item in items):
+            return [item.failed(*(item.problem or _NOT_DONE)) for item in items]
+        good = [item for item in items if item.problem is None]
+        async with self._database.transaction() as session:
+            destination = await DestinationRepository(session).get(operation.destination_id or 0)
+        if destination is None:
+            raise NotFound("The destination for what the import keeps was deleted before it began")
+        async with self._destinations.opened(destination) as store:
+            streams = ForeignStreams(parser.staged.folder, self._limits)
+            parts = ImportParts(
+                self._components,
+                self._restoring,
+                operation,
+                context,
+                streams,
+                destination,
+                store,
+                self._parallel,
+            )
+            if request["as_backup"]:
+                recipients = self._destinations.recipients(destination)
+                made = ImportBackups(self._database, self._keys, destination, store, recipients, operation, context)
+                done = await parts.stored(good, made)
+            else:
+                done = await (parts.together(good) if together else parts.each(good))
+        return [item.failed(*item.problem) if item.problem else done[item.number] for item in items]
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         copies, backups = safety_ended(operation.journal), abandoned(operation, status, message)
@@ -137,6 +154,7 @@ class ImportJob(Job):
         parser = ExternalBackupParser(self._sources.staging / operation.uid, self._limits)
         try:
             context.track(_ARCHIVE, "archive", "running")
+            context.note(_ARCHIVE, phase="reading")
             if not parser.ready:
                 source = self._sources.open(operation.request["source"], operation.request["folder_of"])
                 await parser.stage(context.metered(_ARCHIVE, source))
@@ -157,7 +175,7 @@ class ImportJob(Job):
         if request["create"] is None:
             return {}
         parts = [found for found in inventory.domains if found.document_root or found.databases or found.mailboxes]
-        wanted = dict.fromkeys(names[found.name] for found in parts)
+        wanted = dict.fromkeys(names[found.name] for found in parts if found.name in names)
         if request["dry_run"]:
             taken = await self._domains(list(wanted), None)
             return {name: _imagined(_body(name, request)) for name in wanted if name not in taken}
@@ -176,176 +194,6 @@ class ImportJob(Job):
             async with self._components.opened(domain) as site:
                 await site.make_folders()
         return made
-
-    async def _all(
-        self, operation: Operation, parser: ExternalBackupParser, items: list[ImportItem], context: JobContext
-    ) -> list[Result]:
-        """The result of each item, in their order."""
-        together = not operation.request["continue_on_error"]
-        unfit = [item for item in items if item.problem is not None]
-        if not items:
-            raise InvalidRequest("The archive holds nothing of what was asked for", field="components")
-        if together and unfit:
-            return _in_order(items, {item.number: _not_done(item) for item in items})
-        good = [item for item in items if item.problem is None]
-        async with AsyncExitStack() as stack:
-            run = await self._opened(stack, operation, parser, good, together=together)
-            async with asyncio.TaskGroup() as group:
-                tasks = {item.number: group.create_task(self._step(run, item, context)) for item in good}
-        done = {number: task.result() for number, task in tasks.items()}
-        return _in_order(items, done)
-
-    async def _stored(
-        self, operation: Operation, parser: ExternalBackupParser, items: list[ImportItem], context: JobContext
-    ) -> list[Result]:
-        """As backups of ours, one for each domain."""
-        good = [item for item in items if item.problem is None]
-        done: dict[int, Result] = {}
-        async with AsyncExitStack() as stack:
-            run = await self._opened(stack, operation, parser, good, together=False)
-            recipients = self._destinations.recipients(run.destination)
-            made = ImportBackups(
-                self._database, self._keys, run.destination, run.store, recipients, operation, context
-            )
-            for number, site in run.sites.items():
-                mine = [item for item in good if item.domain is not None and item.domain.id == number]
-                owners = {item.number: await _owner(site, item) for item in mine}
-
-                def streamed(item: ImportItem, warnings: list[str], owners: dict[int, User] = owners) -> ByteStream:
-                    return self._stream(run, item, owners[item.number], warnings)
-
-                domain = mine[0].domain
-                assert domain is not None
-                results = await made.store_domain(domain, site, mine, streamed)
-                done |= {item.number: result for item, result in zip(mine, results, strict=True)}
-        return _in_order(items, done)
-
-    async def _opened(
-        self,
-        stack: AsyncExitStack,
-        operation: Operation,
-        parser: ExternalBackupParser,
-        items: Sequence[ImportItem],
-        *,
-        together: bool,
-    ) -> _Run:
-        async with self._database.transaction() as session:
-            destination = await DestinationRepository(session).get(operation.destination_id or 0)
-        if destination is None:
-            raise NotFound("The destination for what the import keeps was deleted before it began")
-        sites = {}
-        for item in items:
-            assert item.domain is not None
-            if item.domain.id not in sites:
-                sites[item.domain.id] = await stack.enter_async_context(self._components.opened(item.domain))
-        store = await stack.enter_async_context(self._destinations.opened(destination))
-        gate = Gate([item.number for item in items] if together else [])
-        return _Run(operation, parser, sites, destination, store, gate, asyncio.Semaphore(self._parallel))
-
-    async def _step(self, run: _Run, item: ImportItem, context: JobContext) -> Result:
-        async def work() -> Result:
-            async with run.places:
-                context.track(item.number, f"{item.kind} {item.source}", "running")
-                try:
-                    result = await self._restore(run, item, context)
-                except LiberuError as error:
-                    run.gate.fail(item.number)
-                    result = _failed(item, error.code, error.message)
-            context.track(item.number, f"{item.kind} {item.source}", result["status"])
-            return result
-
-        result = await context.step(f"import-{item.number}", work)
-        if result["status"] == "completed":  # by an earlier attempt, perhaps
-            run.gate.arrive(item.number)
-        else:
-            run.gate.fail(item.number)
-        return result
-
-    async def _restore(self, run: _Run, item: ImportItem, context: JobContext) -> Result:
-        assert item.domain is not None
-        component = await run.sites[item.domain.id].build(item.component, item.name)
-        restoring = self._context(run, item, context)
-        await component.preflight(restoring, item.bytes)
-        warnings: list[str] = []
-        owner = component.owner if isinstance(component, FilesComponent | MailComponent) else User(0, 0)
-        source = self._stream(run, item, owner, warnings)
-        report = await component.restore(context.metered(item.number, source), restoring, item.bytes)
-        facts = facts_of(report)
-        facts["warnings"] += [{"code": "left_out", "message": text, "subject": None} for text in warnings]
-        return {**item.as_json(), "status": "completed", **facts}
-
-    def _stream(self, run: _Run, item: ImportItem, owner: User, warnings: list[str]) -> ByteStream:
-        """The part as our own backups have it."""
-        if (foreign := item.files) is not None:
-            return self._tree(run, lambda staged: TreeTar(staged, owner, warnings).files(foreign))
-        if item.mail:
-            boxes = _renamed(item)
-            return self._tree(run, lambda staged: TreeTar(staged, owner, warnings).mail(boxes))
-        database = item.database
-        assert database is not None
-
-        def dump(staged: Staged) -> Iterator[bytes]:
-            member = staged.get(database.source)
-            if member is None:
-                raise NotFound(f"{database.source} is not in the archive")
-            yield from plain_sql(staged, member, Budget(self._limits))
-
-        return self._tree(run, dump)
-
-    @staticmethod
-    def _tree(run: _Run, make: Callable[[Staged], Iterator[bytes]]) -> ByteStream:
-        """In a thread, with an index of its own."""
-        folder = run.parser.staged.folder
-
-        def work(sink: Sink) -> None:
-            staged = Staged(folder)
-            try:
-                for chunk in make(staged):
-                    sink.write(chunk)
-            finally:
-                staged.close()
-
-        return produce(work, "import part")
-
-    def _context(self, run: _Run, item: ImportItem, context: JobContext) -> RestoreContext:
-        operation, domain = run.operation, item.domain
-        assert domain is not None
-
-        async def confirm() -> None:
-            await context.beat()
-            if run.gate.holds(item.number):
-                run.places.release()  # others need it to get as far
-                try:
-                    await run.gate.wait(item.number)
-                finally:
-                    await run.places.acquire()
-                await context.beat()
-
-        source = BackupSource(
-            before=f"import {operation.id}",
-            domain=domain,
-            site=run.sites[domain.id],
-            destination=run.destination,
-            store=run.store,
-            kind=item.component,
-            name=item.name,
-        )
-        return self._restoring.context(operation, item.number, source, context, confirm, domain_id=domain.id)
-
-
-async def _owner(site: DomainSite, item: ImportItem) -> User:
-    """Whom the domain's files or mail belong to here; root where it has no place yet, as a restore changes it."""
-    if item.kind in ("files", "mail"):
-        with suppress(LiberuError):
-            component = await site.build(item.component, item.name)
-            if isinstance(component, FilesComponent | MailComponent):
-                return component.owner
-    return User(0, 0)
-
-
-def _renamed(item: ImportItem) -> list[Any]:
-    """Mailboxes under the name of the domain that they are imported into."""
-    return [replace(box, address=f"{box.address.rpartition('@')[0]}@{item.target}") for box in item.mail]
 
 
 def _body(name: str, request: dict[str, Any]) -> DomainIn:
@@ -372,19 +220,6 @@ def _planned(item: ImportItem) -> dict[str, Any]:
     return {**item.as_json(), "status": "ready", "creates_domain": new, "overwrites": item.kind != "mail" and not new}
 
 
-def _failed(item: ImportItem, code: str, message: str) -> Result:
-    status = "not_imported" if code == "import_stopped" else "failed"
-    return {**item.as_json(), "status": status, "code": code, "message": message}
-
-
-def _in_order(items: list[ImportItem], done: dict[int, Result]) -> list[Result]:
-    return [_failed(item, *item.problem) if item.problem else done[item.number] for item in items]
-
-
-def _not_done(item: ImportItem) -> Result:
-    return _failed(item, "import_stopped", "Nothing was changed: another part cannot be imported")
-
-
 def _outcome(items: list[ImportItem], results: list[Result], facts: dict[str, Any]) -> Outcome:
     good = [result for result in results if result["status"] == "completed"]
     bad = [result for result in results if result["status"] == "failed"]
@@ -406,7 +241,7 @@ def _mailboxes(items: list[ImportItem]) -> Apply:
             if domain is None:
                 continue
             known = {box.email_address for box in domain.mailboxes}
-            for box in _renamed(item):
+            for box in renamed(item):
                 if box.address not in known:
                     domain.mailboxes.append(DomainMailbox(email_address=box.address, quota=box.quota))
 

@@ -76,8 +76,9 @@ class NewDomains(Model):
 
 class ImportIn(Model):
     """`format`: null = found out by the content. `domain_name`: the domain here that the archive's main domain
-    becomes; needed when the archive names none. `user_id`: whose domains may be written. `components`: null = all.
-    Domains and databases go to those of the same name unless they are mapped; what has none here is reported.
+    becomes; needed when the archive names none. `only`: those of the archive's domains that are imported; null = all.
+    `user_id`: whose domains may be written. `components`: null = all. Domains and databases go to those of the same
+    name unless they are mapped; what has none here is reported.
     `create`: domains that nobody has here are made for `user_id` (an operator's token only); databases never are.
 
     `continue_on_error` false: all or nothing, nothing is changed unless everything could be prepared. `dry_run`: only
@@ -90,6 +91,7 @@ class ImportIn(Model):
     domain_name: DomainName | None = None
     user_id: int | None = Field(None, ge=1)
     components: list[Literal["files", "database", "mail"]] | None = Field(None, min_length=1)
+    only: list[Annotated[str, Field(max_length=253)]] | None = Field(None, min_length=1, max_length=10_000)
     domains: list[DomainMapping] = Field([], max_length=10_000)
     databases: list[DatabaseMapping] = Field([], max_length=10_000)
     create: NewDomains | None = None

@@ -184,8 +184,8 @@ async def test_other_things_are_told_apart(tmp_path: Path, read: Reading) -> Non
 
 async def test_a_format_that_is_named_decides(tmp_path: Path, read: Reading) -> None:
     top = make_account(tmp_path)
-    (top / ".backup").mkdir()
-    (top / f".backup/{MAIN}_virtualmin").write_text("dom=x\n")
+    (top / f"{MAIN}_virtualmin").write_text("dom=x\n")
+    (top / f"{MAIN}_dns").write_text("zone\n")
     archive = pack(top, "gz")
     with pytest.raises(FormatAmbiguous, match=r"cpanel .*virtualmin .*Name the format"):
         await read(archive)

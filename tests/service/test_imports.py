@@ -378,8 +378,12 @@ def test_who_may_import_what(importing: Service, account: Path, folder: Path) ->
 def test_other_panels_and_no_panel_are_told_apart(importing: Service, folder: Path) -> None:
     place = Place(importing, [], MAIN)
     wanted = {
-        "virtualmin": (".backup/x.com_virtualmin", "dom=x.com\n", "format_unsupported"),
-        "plesk": ("backup_info_2601.xml", "<?xml version='1.0'?><migration-dump/>", "format_unsupported"),
+        "settings of Virtualmin": ("virtualmin_config", "x=1\n", "format_unsupported"),
+        "an empty Plesk backup": (
+            "backup_info_2601.xml",
+            "<?xml version='1.0'?><migration-dump/>",
+            "invalid_request",
+        ),
         "nothing": ("index.html", "<html>", "format_unknown"),
     }
     for name, (path, text, code) in wanted.items():

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.external.inventory import Inventory
-from app.external.staged import Item, Staged
+from app.errors import ForeignArchiveError, ImportLimitExceeded
+from app.external.inventory import Inventory, Problem
+from app.external.staged import Item, Staged, shown
 
 #: Index what is in a nested archive below a folder.
 Expand = Callable[[Item, bytes], None]
@@ -18,12 +19,26 @@ def inside(item: Item) -> bytes:
     return item.path + b"/."
 
 
+def opened(expand: Expand, item: Item, into: bytes | None = None) -> Problem | None:
+    """Look into a nested archive; `into`: where, else `inside` it. What is wrong with it is wrong with its own parts
+    only, and returned; a limit that is passed ends the import (ImportLimitExceeded)."""
+    try:
+        expand(item, inside(item) if into is None else into)
+    except ImportLimitExceeded:
+        raise
+    except ForeignArchiveError as error:
+        return error.code, f"{shown(item.path)}: {error.message}"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`marker`: by a simplified layout's marker only; it counts when no format is sure."""
+    """`marker`: by a simplified layout's marker only; it counts when no format is sure. `decides`: whatever else may
+    fit, since what it was found by is not in the hands of the site's owner."""
 
     reason: str
     marker: bool = False
+    decides: bool = False
 
 
 class Format(ABC):

@@ -1,37 +1,83 @@
-"""Plesk's backups: recognised; reading them is yet to come.
+"""Plesk's backups: of a subscription, of a client or server, and archives made by hand in their image.
 
-Source: the layout of Plesk's pleskbackup archives, whose metadata is XML with the root element migration-dump.
+Source: the layout of pleskbackup's archives, whose metadata is XML with the root element migration-dump.
 """
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 
-from app.errors import FormatUnsupported
+from app.errors import InvalidRequest
+from app.external.document_roots import measure
 from app.external.formats.base import Expand, Format, Match
+from app.external.formats.plesk_dumps import KEPT, Dumps
+from app.external.formats.plesk_made import MARKER, MEMBERS, read_made
+from app.external.formats.plesk_subscription import CRYPT, Subscription
 from app.external.inventory import Inventory
+from app.external.names import domain_name, local_part
 from app.external.staged import Staged
-
-_HEAD = 64 << 10
-#: After declarations and comments, the root element; no entity and no document type is ever looked at.
-_ROOT = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*)*<migration-dump[\s>/]", re.DOTALL)
+from app.external.xml import Element
 
 
 class PleskFormat(Format):
     name = "plesk"
 
     def sniff(self, staged: Staged, root: str) -> Match | None:
-        for item in staged.files(root.rstrip("/")):
-            name = item.name.removeprefix(root)
-            named = name.endswith(".xml") and "info_" in name
-            if named and _ROOT.match(next(staged.read(item), b"")[:_HEAD]):
-                return Match(f"{name} with the root element migration-dump")
-        if staged.get(f"{root}dump.xml") is not None:
-            return Match("dump.xml", marker=True)
+        found = Dumps(staged, root).marker()
+        if found is not None:
+            return Match(f"{found.last} with the root element migration-dump")
+        if staged.get(f"{root}{MARKER}") is not None:
+            return Match(MARKER, marker=True)
         for raw in staged.names(root.rstrip("/")):
-            if raw.startswith(b"psa_"):
+            if raw.startswith(MEMBERS):
                 return Match(raw.decode("utf-8", "replace"), marker=True)
         return None
 
     def read(self, staged: Staged, root: str, domain: str | None, expand: Expand) -> Inventory:
-        raise FormatUnsupported("This is a Plesk backup; importing those is not supported yet")
+        found = Inventory(self.name, "")
+        dumps = Dumps(staged, root)
+        for described in dumps.domains():
+            names = {known.name for known in found.domains}
+            for read in Subscription(staged, root, described, expand, found).read():
+                if read.name in names:
+                    found.warnings.append(f"{read.name}: is in the backup twice; the second is left out")
+                else:
+                    found.domains.append(read)
+        found.warnings += dumps.warnings
+        found.listed |= {"other_backups": dumps.left_out} if dumps.left_out else {}
+        if not any(has.document_root or has.databases or has.mailboxes for has in found.domains):
+            made = Inventory(self.name, "")
+            try:
+                read_made(staged, root, domain, made)
+            except InvalidRequest:
+                if not found.domains:
+                    raise
+            if any(has.document_root or has.databases or has.mailboxes for has in made.domains):
+                found.domains, found.must_reset = made.domains, made.must_reset
+            found.domains = found.domains or made.domains
+        measure(staged, (has for has in found.domains if has.files_problem is None))
+        return found
+
+    def password_hashes(self, staged: Staged, root: str, inventory: Inventory) -> dict[str, str]:
+        found = dict[str, str]()
+        wanted = {box.address for domain in inventory.domains for box in domain.mailboxes}
+        for described in Dumps(staged, root, replace(KEPT, texts=frozenset({"password"}))).domains():
+            owners = [described.element]
+            hosting = described.element.first("phosting")
+            owners += list(hosting.all("site")) if hosting is not None else []
+            for owner in owners:
+                found |= _hashes(owner)
+        return {address: secret for address, secret in found.items() if address in wanted}
+
+
+def _hashes(owner: Element) -> dict[str, str]:
+    """Of passwords that are hashes; what is encrypted for the server it came from is none."""
+    found = {}
+    system, domain = owner.first("mailsystem"), domain_name(owner.get("name"))
+    for user in [] if system is None or domain is None else system.all("mailuser"):
+        name, password = local_part(user.get("name").lower()), user.first("password")
+        if name is not None and password is not None and password.get("type") in CRYPT:
+            secret = password.text.strip()
+            if secret.startswith("$") and not secret.startswith("$AES"):
+                found[f"{name}@{domain}"] = secret
+    return found

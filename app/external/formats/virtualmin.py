@@ -1,34 +1,131 @@
-"""Virtualmin's backups: recognised; reading them is yet to come.
+"""Virtualmin's backups: one home with `.backup`, a folder of features, or many domains in one file; and archives made
+by hand in their image.
 
-Source: the layout of Virtualmin's home, directory and single-file backups.
+Source: Virtualmin's backup formats (home, directory and single-file) and the files that its features write.
 """
 
 from __future__ import annotations
 
-from app.errors import FormatUnsupported
+from collections.abc import Iterator
+
+from app.errors import FormatUnsupported, InvalidRequest
+from app.external.document_roots import measure
 from app.external.formats.base import Expand, Format, Match
-from app.external.inventory import Inventory
-from app.external.staged import Staged
+from app.external.formats.virtualmin_made import MARKERS, read_made
+from app.external.formats.virtualmin_server import VirtualServer
+from app.external.inventory import ForeignDomain, Inventory
+from app.external.staged import Item, Staged
+
+_SETTINGS = b"virtualmin_"
+_FEATURE = "_virtualmin"
+_MAX_SERVERS = 10_000
 
 
 class VirtualminFormat(Format):
     name = "virtualmin"
 
     def sniff(self, staged: Staged, root: str) -> Match | None:
-        for name in staged.names(f"{root}.backup"):
-            if name.endswith(b"_virtualmin"):
-                return Match(f".backup/{name.decode('utf-8', 'replace')}")
-        names = set(staged.names(root.rstrip("/")))
-        for name in names:
-            stem = name.removesuffix(b"_virtualmin")
-            if stem not in (name, b"virtualmin") and any(
-                other.startswith(stem + b"_") and other != name for other in names
-            ):
-                return Match(name.decode("utf-8", "replace"))
-        for marker in ("virtualmin.info", "domain.info"):
+        servers = _stems(staged, f"{root}.backup/")
+        if servers:
+            return Match(f".backup/{servers[0]}{_FEATURE}", decides=True)
+        names = staged.names(root.rstrip("/"))
+        for stem in _stems(staged, root):
+            feature = f"{stem}_".encode("utf-8", "surrogateescape")
+            if sum(name.startswith(feature) for name in names) > 1 or _says_domain(staged, f"{root}{stem}{_FEATURE}"):
+                return Match(f"{stem}{_FEATURE}")
+        if names and all(name.startswith(_SETTINGS) for name in names):
+            return Match("virtualmin_… alone")
+        for marker in MARKERS:
             if staged.get(f"{root}{marker}") is not None:
                 return Match(marker, marker=True)
         return None
 
     def read(self, staged: Staged, root: str, domain: str | None, expand: Expand) -> Inventory:
-        raise FormatUnsupported("This is a Virtualmin backup; importing those is not supported yet")
+        servers = _servers(staged, root, expand)
+        found = Inventory(self.name, "")
+        if servers:
+            _read_servers(servers, found)
+        elif any(staged.get(f"{root}{marker}") is not None for marker in MARKERS):
+            read_made(staged, root, domain, expand, found)
+        else:
+            raise FormatUnsupported("This archive holds settings of Virtualmin (virtualmin_…) and no domain")
+        if any(name.startswith(_SETTINGS) for name in staged.names(root.rstrip("/"))):
+            found.warnings.append("The server's own settings (virtualmin_…) are in the archive; they are left out")
+        measure(staged, found.domains)
+        if not found.domains:
+            raise InvalidRequest("The archive names no domain that can be one here", field="source")
+        return found
+
+    def password_hashes(self, staged: Staged, root: str, inventory: Inventory) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for server in _servers(staged, root, lambda item, into: None):
+            found |= {user.address: user.hash for user in server.users() if user.hash}
+        boxes = {box.address for domain in inventory.domains for box in domain.mailboxes}
+        return {address: secret for address, secret in found.items() if address in boxes}
+
+
+def _stems(staged: Staged, base: str) -> list[str]:
+    """Of the virtual servers whose features lie in a folder. The server's own settings are none."""
+    names = (name.decode("utf-8", "surrogateescape") for name in staged.names(base.rstrip("/")))
+    stems = [name.removesuffix(_FEATURE) for name in names if name.endswith(_FEATURE)]
+    return [stem for stem in stems if stem not in ("", "virtualmin")][:_MAX_SERVERS]
+
+
+def _says_domain(staged: Staged, path: str) -> bool:
+    item = staged.get(path)
+    return item is not None and item.type == "f" and item.size < 1 << 20 and "dom=" in staged.text(item)
+
+
+def _servers(staged: Staged, root: str, expand: Expand) -> list[VirtualServer]:
+    for base, home in ((f"{root}.backup/", root), (root, None)):
+        stems = _stems(staged, base)
+        if stems:
+            features = dict(_features(staged, base, stems))
+            found = [VirtualServer(staged, stem, features.get(stem, {}), None, expand) for stem in stems]
+            servers = sorted((server for server in found if server.name), key=lambda server: server.is_sub)
+            if home is not None and servers:  # one home, whatever else its .backup has kept
+                servers[0].home = home
+            return servers  # owners first: the archive's main domain is one of theirs
+    return []
+
+
+def _features(staged: Staged, base: str, stems: list[str]) -> Iterator[tuple[str, dict[str, Item]]]:
+    """By domain and feature: `DOMAIN_FEATURE`, where both may hold underscores."""
+    known, found = set(stems), dict[str, dict[str, Item]]()
+    for item in staged.files(base.rstrip("/")):
+        name = item.last
+        at = name.find("_")
+        while at >= 0:
+            if name[:at] in known:
+                found.setdefault(name[:at], {})[name[at + 1 :]] = item
+            at = name.find("_", at + 1)
+    yield from found.items()
+
+
+def _read_servers(servers: list[VirtualServer], inventory: Inventory) -> None:
+    by_id = {server.id: server.name for server in servers if server.id}
+    for server in servers:
+        found = server.read(inventory)
+        if server.is_sub:
+            found.parent = by_id.get(server.parent_id)
+            if found.parent is None:
+                inventory.warnings.append(
+                    f"{server.name}: is a sub-server or alias of a domain that is in an archive of its own"
+                )
+        inventory.domains.append(found)
+    _claim(inventory)
+
+
+def _claim(inventory: Inventory) -> None:
+    """Mailboxes go to the domain of their address, whose they may not be."""
+    by_name: dict[str, ForeignDomain] = {found.name: found for found in inventory.domains}
+    for found in inventory.domains:
+        for box in list(found.mailboxes):
+            name = box.address.rpartition("@")[2]
+            if name == found.name:
+                continue
+            found.mailboxes.remove(box)
+            if name in by_name:
+                by_name[name].mailboxes.append(box)
+            else:
+                inventory.warnings.append(f"{box.address}: is of a domain that is not in the archive; left out")
