@@ -217,7 +217,9 @@ def _planned(item: ImportItem) -> dict[str, Any]:
     if item.problem is not None:
         return {**item.as_json(), "status": "impossible", "code": item.problem[0], "message": item.problem[1]}
     new = item.domain is not None and item.domain.id is None
-    return {**item.as_json(), "status": "ready", "creates_domain": new, "overwrites": item.kind != "mail" and not new}
+    adds = item.kind == "mail" or (item.files is not None and item.files.incomplete)
+    facts = {"creates_domain": new, "overwrites": not new and not adds, "adds_only": adds}
+    return {**item.as_json(), "status": "ready", **facts}
 
 
 def _outcome(items: list[ImportItem], results: list[Result], facts: dict[str, Any]) -> Outcome:

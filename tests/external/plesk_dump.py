@@ -109,8 +109,8 @@ class Subscription:
             f'<domain name="{self.name}" guid="g" www="true">'
             f'<preferences><domain-alias name="{ALIAS}" mail="true"/></preferences>'
             f'<properties><dns-zone serial="1"><dnsrec type="A" src="x"/></dns-zone></properties>'
-            f"<mailsystem><content>{cid('domainmail', self.file('domainmail'))}</content><mailusers>{users}</mailusers>"
-            f"</mailsystem>"
+            f"<mailsystem><content>{cid('domainmail', self.file('domainmail'))}</content>"
+            f"<mailusers>{users}</mailusers></mailsystem>"
             f'<databases><database name="{DATABASE}" type="mysql" version="10.6"><content>'
             f"{cid('sqldump', self.file('sqldump'), f'databases/{DATABASE}_1')}</content>"
             f'<dbuser name="{USER}">{password()}</dbuser></database>{self.databases}</databases>'

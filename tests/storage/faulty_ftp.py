@@ -2,7 +2,7 @@
 
 drop=N   closes every data connection after N bytes    lose=N   accepts an upload, keeps N bytes of it, answers 226
 stall=N  stops taking and giving after N bytes         pasv=IP  tells another address in its answers to PASV
-deny=A,B answers 550 to these commands
+deny=A,B answers 550 to these commands                 count=F  adds a line to F: the bytes that a connection sent
 """
 
 from __future__ import annotations
@@ -38,6 +38,12 @@ class Data(DTPHandler):  # type: ignore[misc]
         count = int(super().send(data))
         self.passed(self.tot_bytes_sent + count)
         return count
+
+    def close(self) -> None:
+        if fault == "count" and not self._closed:
+            with open(value, "a") as file:
+                file.write(f"{self.tot_bytes_sent}\n")
+        super().close()
 
 
 class Handler(FTPHandler):  # type: ignore[misc]
