@@ -13,7 +13,6 @@ import io
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
 from typing import TypeVar
@@ -302,7 +301,7 @@ async def in_thread(work: Callable[[], T], name: str, interrupt: Callable[[], No
     """Run `work` in a thread of its own, which has ended when this returns; `interrupt` must end it early."""
     thread = _start(work, name)
     try:
-        return await asyncio.shield(asyncio.wrap_future(thread))
+        return await asyncio.shield(_future(thread))
     finally:
         if not thread.done():
             interrupt()
@@ -311,8 +310,14 @@ async def in_thread(work: Callable[[], T], name: str, interrupt: Callable[[], No
 
 async def _ended(thread: Future[T]) -> None:
     """Wait for a stage's thread; its error has been raised elsewhere or nobody wants it any more."""
-    with suppress(Exception, FutureCancelledError):
-        await asyncio.shield(asyncio.wrap_future(thread))
+    await asyncio.wait({_future(thread)})
+
+
+def _future(thread: Future[T]) -> asyncio.Future[T]:
+    """For the event loop; its error counts as seen, also when whoever waits for it is cancelled."""
+    future = asyncio.wrap_future(thread)
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
 
 
 async def _stopped(task: asyncio.Task[None]) -> None:

@@ -8,11 +8,17 @@ from app.external.inventory import ForeignDomain
 from app.external.staged import Staged
 
 
-def folder_in(staged: Staged, base: str, path: str) -> str | None:
-    """`path` below the folder `base` ("" or with a slash at its end) when it stays there and is there."""
+def path_in(base: str, path: str) -> str | None:
+    """`path` below the folder `base` ("" or with a slash at its end), when it stays there."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    folder = (base + "/".join(parts)).rstrip("/")
-    return folder if folder and ".." not in parts and staged.exists(folder) else None
+    found = (base + "/".join(parts)).rstrip("/")
+    return found if found and ".." not in parts else None
+
+
+def folder_in(staged: Staged, base: str, path: str) -> str | None:
+    """The same, when it is a folder of the archive; a link to one is none."""
+    folder = path_in(base, path)
+    return folder if folder is not None and staged.is_folder(folder) else None
 
 
 def measure(staged: Staged, domains: Iterable[ForeignDomain]) -> None:

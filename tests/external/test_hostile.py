@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import bz2
 import gzip
 import io
@@ -198,8 +197,10 @@ def place() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-async def restored(place: Path, content: bytes, domain: str | None = None) -> tuple[Inventory, list[str]]:
-    """Import the main domain's files as its user into `place`/site."""
+async def restored(
+    place: Path, content: bytes, domain: str | None = None, format: str | None = None
+) -> tuple[Inventory, list[str]]:
+    """Import the main domain's files, when there are any, as its user into `place`/site."""
     (place / "archive").write_bytes(content)
     site = place / "site"
     site.mkdir()
@@ -207,8 +208,10 @@ async def restored(place: Path, content: bytes, domain: str | None = None) -> tu
         if os.geteuid() == 0 and path is site:
             os.chown(path, SITE_UID, SITE_UID)
     async with parsed(place / "staging", streamed(place / "archive"), LIMITS) as parser:
-        inventory = await asyncio.to_thread(parser.read, None, domain)
+        inventory = await parser.inspect(format, domain)
     main = inventory.domains[0]
+    if main.document_root is None or main.files_problem is not None:
+        return inventory, inventory.warnings
     warnings = list(inventory.warnings)
     owner = User(SITE_UID, SITE_UID)
 

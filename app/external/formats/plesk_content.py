@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from app.errors import ArchiveEncrypted, FormatUnsupported
 from app.external.containers import sniff
-from app.external.document_roots import folder_in
+from app.external.document_roots import folder_in, path_in
 from app.external.formats.base import Expand, inside, opened
 from app.external.inventory import Problem
 from app.external.staged import Item, Staged, shown
@@ -33,7 +33,7 @@ class PleskContent:
             yield name.strip("/")[:500], next((item for item in found if item is not None), None)
 
     def _member(self, base: str, name: str) -> Item | None:
-        path = folder_in(self.staged, base, name)
+        path = path_in(base, name)
         item = self.staged.get(path) if path is not None else None
         return item if item is not None and item.type == "f" else None
 

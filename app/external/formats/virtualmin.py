@@ -47,13 +47,13 @@ class VirtualminFormat(Format):
             _read_servers(servers, found)
         elif any(staged.get(f"{root}{marker}") is not None for marker in MARKERS):
             read_made(staged, root, domain, expand, found)
+        elif _stems(staged, f"{root}.backup/") or _stems(staged, root):
+            raise InvalidRequest("The archive names no domain that can be one here", field="source")
         else:
             raise FormatUnsupported("This archive holds settings of Virtualmin (virtualmin_…) and no domain")
         if any(name.startswith(_SETTINGS) for name in staged.names(root.rstrip("/"))):
             found.warnings.append("The server's own settings (virtualmin_…) are in the archive; they are left out")
-        measure(staged, found.domains)
-        if not found.domains:
-            raise InvalidRequest("The archive names no domain that can be one here", field="source")
+        measure(staged, (has for has in found.domains if has.files_problem is None))
         return found
 
     def password_hashes(self, staged: Staged, root: str, inventory: Inventory) -> dict[str, str]:

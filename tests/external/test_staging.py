@@ -1,0 +1,117 @@
+"""What an attempt has read is whole or not there, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from app.external import staged as staging
+from app.external.parser import ExternalBackupParser
+from app.external.staged import Staged
+from tests.external import plesk_dump, virtualmin_domain
+from tests.external.conftest import SMALL, parsed, streamed
+from tests.external.cpanel_account import MAIN
+
+#: Reads a staged archive and dies when it has written so many pieces of what is nested in it.
+DIE = """
+import os, signal, sys
+from pathlib import Path
+from app.external.parser import ExternalBackupParser
+from app.external.staged import Staged
+from tests.external.conftest import SMALL
+left, write = int(sys.argv[2]), Staged.write
+def counted(self, data):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, data)
+Staged.write = counted
+ExternalBackupParser(Path(sys.argv[1]), SMALL).read(None, None)
+print(left)
+"""
+
+
+async def test_a_kill_while_nested_archives_are_read(tmp_path: Path) -> None:
+    archive = plesk_dump.subscription(tmp_path)
+    async with parsed(tmp_path / "whole", streamed(archive)) as parser:
+        expected = parser.read(None, None)
+        done = parser.staged.end
+    async with parsed(tmp_path / "killed", streamed(archive)):
+        pass
+    root = str(Path(__file__).parents[2])
+    for pieces in (1, 5, 20):  # each goes on from the last
+        argv = [sys.executable, "-c", DIE, str(tmp_path / "killed"), str(pieces)]
+        ended = subprocess.run(argv, cwd=root, capture_output=True, check=False)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+    parser = ExternalBackupParser(tmp_path / "killed", SMALL)
+    try:
+        assert parser.ready
+        assert asdict(parser.read(None, None)) == asdict(expected)
+        once = parser.staged.end
+        assert asdict(parser.read(None, None)) == asdict(expected)
+        assert parser.staged.end == once, "what has been read is not read again"
+        assert once >= done
+    finally:
+        parser.close()
+
+
+async def test_a_kill_while_the_archive_itself_was_read(tmp_path: Path) -> None:
+    """The index may be in any state: it is made anew."""
+    folder = tmp_path / "staging"
+    async with parsed(folder, streamed(virtualmin_domain.home_format(tmp_path))):
+        pass
+    index = folder / "index"
+    index.write_bytes(index.read_bytes()[:6000] + os.urandom(3000))
+    parser = ExternalBackupParser(folder, SMALL)
+    try:
+        assert not parser.ready
+        await parser.stage(streamed(tmp_path / f"{MAIN}.tar.gz"))
+        assert parser.ready
+        assert parser.read(None, None).domains[0].files == 21
+    finally:
+        parser.close()
+
+
+async def test_after_the_machine_has_started_anew_it_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was forced to the disk, so what is there may lack its end."""
+    async with parsed(tmp_path / "staging", streamed(virtualmin_domain.home_format(tmp_path))) as parser:
+        assert parser.ready
+        monkeypatch.setattr(staging, "_boot", lambda: "another")
+        assert not parser.ready
+
+
+async def test_looking_into_an_archive_ends_when_it_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    began, go = asyncio.Event(), threading.Event()
+    loop, write, written = asyncio.get_running_loop(), Staged.write, list[int]()
+
+    def slow(self: Staged, data: bytes) -> None:
+        loop.call_soon_threadsafe(began.set)
+        assert go.wait(30)
+        written.append(len(data))
+        write(self, data)
+
+    async with parsed(tmp_path / "staging", streamed(plesk_dump.subscription(tmp_path))) as parser:
+        monkeypatch.setattr(Staged, "write", slow)
+        running = asyncio.create_task(parser.inspect(None, None))
+        await began.wait()
+        running.cancel()
+        loop.call_later(0.1, go.set)  # the task learns of it first
+        await asyncio.wait({running}, timeout=30)
+        assert running.cancelled()
+        assert len(written) == 1, "its thread has ended at the next member"
+    gc.collect()
+    assert "never retrieved" not in caplog.text
