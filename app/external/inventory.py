@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-#: Of a mailbox: "maildir" is imported, the others are reported.
+#: Of a mailbox: "maildir" and "mbox" are imported, the others are reported.
 MailFormat = Literal["maildir", "mbox", "mdbox", "unknown"]
 #: Why a part cannot be imported: an error's code and a sentence.
 Problem = tuple[str, str]
@@ -26,8 +26,8 @@ class ForeignDatabase:
 
 @dataclass(slots=True)
 class ForeignMailbox:
-    """`source`: the folder of its maildir; None: there is an account and no mail. `left_out`: messages in folders
-    that are none of a maildir."""
+    """`source`: the folder of its maildir, or its mbox; None: there is an account and no mail. `left_out`: messages
+    in folders that are none of a maildir."""
 
     address: str
     source: str | None

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from app.external.inventory import ForeignMailbox, MailFormat
+from app.external.mbox import FROM, measured
 from app.external.names import address, local_part
-from app.external.staged import Staged
+from app.external.staged import Item, Staged
 
 _MESSAGES = (b"cur", b"new")
 _MAILDIR = (*_MESSAGES, b"tmp")
@@ -50,6 +51,14 @@ def mailbox(staged: Staged, address: str, folder: str, declared: str, own: set[s
     elif declared not in ("maildir", ""):
         kind = "unknown"
     return ForeignMailbox(address, folder if there else None, kind, messages, size, left_out)
+
+
+def mbox(staged: Staged, address: str, item: Item) -> ForeignMailbox:
+    """A file that holds a mailbox' messages."""
+    if item.size and not next(staged.read(item), b"").startswith(FROM):
+        return ForeignMailbox(address, item.name, "unknown", bytes=item.size)
+    count, size = measured(staged.read(item))
+    return ForeignMailbox(address, item.name, "mbox", count, size)
 
 
 def maildir_in(staged: Staged, folders: Iterable[str]) -> str | None:

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from app.archives.streams import CHUNK
 from app.archives.tar import BLOCK
 from app.deployments.base import STAGING_PREFIX, User
 from app.errors import ArchiveInvalid
@@ -13,6 +14,7 @@ from app.external.containers import Expanded, Peeked, compression
 from app.external.inventory import ForeignDomain, ForeignMailbox
 from app.external.limits import Budget, Limits
 from app.external.mailboxes import is_message, of_maildir
+from app.external.mbox import messages as mbox_messages
 from app.external.staged import Item, Staged, shown
 
 _TYPES = {"f": tarfile.REGTYPE, "d": tarfile.DIRTYPE, "l": tarfile.SYMTYPE, "h": tarfile.REGTYPE}
@@ -57,9 +59,23 @@ class TreeTar:
             for name in (b"", b"/cur", b"/new", b"/tmp"):
                 yield from self._folder(address + name, 0o700)
             self.count = 0
-            yield from self._tree(box.source, address + b"/", _in_maildir, messages=True)
+            if box.format == "mbox":
+                yield from self._mbox(box.source, address)
+            else:
+                yield from self._tree(box.source, address + b"/", _in_maildir, messages=True)
             self._check(box.messages, box.address)
         yield self._end()
+
+    def _mbox(self, source: str, address: bytes) -> Iterator[bytes]:
+        item = self.staged.get(source)
+        if item is None:
+            return
+        for name, size, file in mbox_messages(self.staged.read(item), self.staged.folder):
+            self.count += 1
+            yield self._header(address + b"/" + name, tarfile.REGTYPE, 0o600, item.mtime, size=size)
+            while data := file.read(CHUNK):
+                yield data
+            yield bytes(-size % BLOCK)
 
     def _check(self, expected: int, what: str) -> None:
         if self.count != expected:

@@ -113,9 +113,9 @@ def _files(foreign: ForeignDomain, target: str, domain: Domain | None, *, stored
 
 
 def _mail(foreign: ForeignDomain, target: str, domain: Domain | None, *, stored: bool) -> Iterator[ImportItem]:
-    good = [box for box in foreign.mailboxes if box.format == "maildir"]
+    good = [box for box in foreign.mailboxes if box.format in ("maildir", "mbox")]
     for box in foreign.mailboxes:
-        if box.format != "maildir":
+        if box not in good:
             item = ImportItem(0, "mail", box.source or box.address, target, box.bytes, name=box.address)
             text = f"{box.address} is in a format that cannot be read ({box.format}): convert it to maildir first"
             item.problem = ("format_unsupported", text)

@@ -108,7 +108,7 @@ async def test_mail_outside_the_homes(tmp_path: Path, read: Reading) -> None:
     boxes = {box.address: (box.format, box.messages) for box in found.domains[0].mailboxes}
     assert boxes == {
         f"{USER}@{MAIN}": ("maildir", 1), f"info@{MAIN}": ("maildir", 7), f"empty@{MAIN}": ("maildir", 0),
-        f"old@{MAIN}": ("mbox", 0),
+        f"old@{MAIN}": ("mbox", 3),
     }  # fmt: skip
 
 

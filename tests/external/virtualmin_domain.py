@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import mailbox
 import shutil
 import subprocess
 from pathlib import Path
@@ -103,7 +104,12 @@ def mail_outside(folder: Path) -> Path:
     spool, own = folder / "spool", folder / "own"
     spool.mkdir()
     shutil.move(home / "homes/info/Maildir", spool / f"info.{USER}")
-    (spool / f"old.{USER}").write_text("From x@y\nSubject: a\n\ntext\n")
+    box = mailbox.mbox(spool / f"old.{USER}")
+    for number in range(3):
+        message = mailbox.mboxMessage(f"Subject: {number}\n\nFrom here on\n\nFrom there\ntext {number}\n")
+        message.set_flags("RO" if number == 0 else "" if number == 1 else "ROA")
+        box.add(message)
+    box.close()
     own.mkdir()
     shutil.move(home / "Maildir", own / "Maildir")
     found = features()

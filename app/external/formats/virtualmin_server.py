@@ -14,7 +14,7 @@ from app.external.document_roots import folder_in
 from app.external.formats.base import Expand, inside, opened
 from app.external.inventory import ForeignDatabase, ForeignDomain, ForeignMailbox, Inventory, Problem
 from app.external.key_values import pairs
-from app.external.mailboxes import mailbox, maildir_in
+from app.external.mailboxes import mailbox, maildir_in, mbox
 from app.external.names import address, domain_name
 from app.external.staged import Item, Staged, shown
 
@@ -178,7 +178,7 @@ class VirtualServer:
         for path in outside:
             item = self._staged.get(path)
             if item is not None and item.type == "f" and item.size:
-                return ForeignMailbox(user.address, path, "mbox", bytes=item.size), problem
+                return mbox(self._staged, user.address, item), problem
         return ForeignMailbox(user.address, None, "maildir"), problem
 
     def _report(self, inventory: Inventory) -> None:

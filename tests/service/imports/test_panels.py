@@ -235,8 +235,9 @@ def fifty(folder: Path, panel: str) -> tuple[Path, list[str]]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives folders to another user")
-@pytest.mark.parametrize("panel", ["virtualmin", "plesk"])
-def test_fifty_domains_are_read_once(importing: Service, folder: Path, panel: str) -> None:
+@pytest.mark.parametrize(("panel", "killed"), [("virtualmin", False), ("plesk", True)])
+def test_fifty_domains_are_read_once(importing: Service, folder: Path, panel: str, killed: bool) -> None:
+    """Also when the service is killed among them: what has been read and done is not read and done again."""
     archive, names = fifty(folder / "made", panel)
     counted = folder / "counted"
     new = {
@@ -255,8 +256,16 @@ def test_fifty_domains_are_read_once(importing: Service, folder: Path, panel: st
             "destination_id": 1,
         }  # fmt: skip
         started = importing.call("POST", "/api/backups/import-external", 202, json=body)
+        if killed:
+            importing.until(
+                lambda: importing.call("GET", f"/api/operations/{started['id']}")["progress"],
+                lambda found: sum(entry["state"] == "completed" for entry in found.values()) > 5,
+            )
+            importing.kill()
+            importing.start()
         ended = importing.wait(started, 240)
     assert ended["status"] == "completed", ended["error_message"]
+    assert ended["attempt"] == 1 + killed
     read = sum(map(int, counted.read_text().split()))
     assert archive.stat().st_size <= read <= 1.05 * archive.stat().st_size
     items = ended["result"]["items"]
