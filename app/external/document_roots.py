@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable
+from itertools import islice, takewhile
 
 from app.external.inventory import ForeignDomain
 from app.external.staged import Staged
@@ -21,13 +23,18 @@ def folder_in(staged: Staged, base: str, path: str) -> str | None:
     return folder if folder is not None and staged.is_folder(folder) else None
 
 
+def _starting(names: list[str], prefix: str) -> list[str]:
+    """Of names in order."""
+    return list(takewhile(lambda name: name.startswith(prefix), islice(names, bisect(names, prefix), None)))
+
+
 def measure(staged: Staged, domains: Iterable[ForeignDomain]) -> None:
     """Count each domain's files without those of other domains' document roots in it."""
     measured = [found for found in domains if found.document_root is not None]
     roots = sorted({found.document_root or "" for found in measured})
     for found in measured:
         prefix = f"{found.document_root}/"
-        inside = [root for root in roots if root.startswith(prefix)]
+        inside = _starting(roots, prefix)
         found.excluded = [root for root in inside if not any(root.startswith(f"{other}/") for other in inside)]
         for item in staged.below(found.document_root or ""):
             if item.type in "fh" and not any(item.name.startswith(f"{folder}/") for folder in found.excluded):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.archives.streams import ByteStream, SourceReader, consume, in_thread
-from app.errors import FormatAmbiguous, FormatUnknown
+from app.errors import FormatAmbiguous, FormatUnknown, ImportLimitExceeded
 from app.external.formats.base import Format, Match
 from app.external.formats.cpanel import CpanelFormat
 from app.external.formats.plesk import PleskFormat
@@ -18,6 +18,8 @@ from app.external.staged import Staged, shown
 from app.external.unpack import Unpacker
 
 FORMATS: dict[str, Format] = {found.name: found for found in (CpanelFormat(), VirtualminFormat(), PleskFormat())}
+
+_MAX_PARTS, _MAX_WARNINGS = 100_000, 1000
 
 
 class ExternalBackupParser:
@@ -62,12 +64,23 @@ class ExternalBackupParser:
         self.staged.commit()  # parts are read over connections of their own
         found.reason = reason
         found.warnings += self.staged.warnings
+        _bounded(found)
         return found
 
     def password_hashes(self, inventory: Inventory) -> dict[str, str]:
         """Of mailboxes, by address. Blocking."""
         _, root, _ = detect(self.staged, inventory.format)
         return FORMATS[inventory.format].password_hashes(self.staged, root, inventory)
+
+
+def _bounded(inventory: Inventory) -> None:
+    """It is kept with the operation and shown whole. Raises ImportLimitExceeded."""
+    parts = sum(1 + len(found.databases) + len(found.mailboxes) for found in inventory.domains)
+    if parts > _MAX_PARTS or len(inventory.must_reset) > 2 * _MAX_PARTS:
+        raise ImportLimitExceeded(f"The archive holds more than {_MAX_PARTS} domains, databases and mailboxes")
+    if len(inventory.warnings) > _MAX_WARNINGS:
+        more = len(inventory.warnings) - _MAX_WARNINGS
+        inventory.warnings[_MAX_WARNINGS:] = [f"… and {more} more"]
 
 
 def places_of(staged: Staged) -> list[str]:

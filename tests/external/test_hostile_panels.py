@@ -144,6 +144,8 @@ BROKEN: dict[str, tuple[Made, type[LiberuError], str | None]] = {
     "a dump that is a bomb": (
         lambda: plesk(more=SQLDUMP, members=(("databases/db_1/dump.tgz", tgz(("x", bytes(90 << 20)))),)),
         ImportLimitExceeded, None),
+    "more mailboxes than anybody has": (
+        lambda: plesk(more=mail(*(f"u{number}" for number in range(110_000)))), ImportLimitExceeded, None),
     "settings without end": (lambda: virtualmin(settings="x=1\n" * 300_000), ArchiveInvalid, None),
     "users without end": (lambda: virtualmin(users="x" * (17 << 20)), ArchiveInvalid, None),
     "a name that no domain has": (

@@ -202,4 +202,5 @@ async def test_a_damaged_home_concerns_its_own_domain(tmp_path: Path, read: Read
     problem = by_name[OTHER].files_problem
     assert problem is not None
     assert (problem[0], "cut" in problem[1]) == ("archive_invalid", True)
+    assert by_name[OTHER].mail_problem == problem, "its mail was in there too"
     assert (by_name[MAIN].files_problem, by_name[MAIN].files) == (None, len(MAIN) + 1)

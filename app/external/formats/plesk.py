@@ -36,12 +36,13 @@ class PleskFormat(Format):
     def read(self, staged: Staged, root: str, domain: str | None, expand: Expand) -> Inventory:
         found = Inventory(self.name, "")
         dumps = Dumps(staged, root)
+        names = set[str]()
         for described in dumps.domains():
-            names = {known.name for known in found.domains}
             for read in Subscription(staged, root, described, expand, found).read():
                 if read.name in names:
                     found.warnings.append(f"{read.name}: is in the backup twice; the second is left out")
                 else:
+                    names.add(read.name)
                     found.domains.append(read)
         found.warnings += dumps.warnings
         found.listed |= {"other_backups": dumps.left_out} if dumps.left_out else {}

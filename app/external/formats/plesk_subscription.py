@@ -62,8 +62,9 @@ class Subscription:
         if name is None:
             self._inventory.warnings.append(f"{given[:200]!r} cannot be a domain here; left out")
             return
-        kind = "sub" if name.endswith(f".{self._name}") else "addon"
-        found = ForeignDomain(name, kind, parent=self._name, incomplete=self._incremental)  # type: ignore[arg-type]
+        found = ForeignDomain(name, "addon", parent=self._name, incomplete=self._incremental)
+        if name.endswith(f".{self._name}"):
+            found.kind = "sub"
         hosting = site if site.name == "subdomain" else site.first("phosting")
         usual = f"subdomains/{given}/httpdocs" if site.name == "subdomain" else name
         self._hosted(found, hosting, usual, tree, problem)
@@ -93,6 +94,8 @@ class Subscription:
                 )
         elif problem is not None:
             found.files_problem = problem
+        elif not self._incremental:
+            self._inventory.warnings.append(f"{found.name}: the backup holds no files of it")
         self._cgi(found, hosting, [cid for cid in cids if cid.get("type") == _CGI])
         return tree, problem
 
@@ -130,17 +133,17 @@ class Subscription:
                     f"{name[:200]}: a {element.get('type')[:50]} database cannot be imported; left out"
                 )
                 continue
-            for cid in element.all("cid"):
-                item, problem = self._content.dump(cid)
-                source = item.name if item is not None else name
-                custom = item is not None and next(self._staged.read(item), b"")[:5] == b"PGDMP"
-                made = ForeignDatabase("mysql", name, source, "sql", 0 if item is None else item.size, users)
-                if engine == "postgresql":
-                    made.engine, made.format = "postgresql", "pg_dump" if custom else "sql"
-                made.problem = problem
-                if item is not None or problem is not None:
-                    main.databases.append(made)
-                break
+            cid = element.first("cid")
+            item, problem = (None, None) if cid is None else self._content.dump(cid)
+            if item is None and problem is None:
+                self._inventory.warnings.append(f"{name[:200]}: the backup holds no dump of this database")
+                continue
+            source = item.name if item is not None else name
+            custom = item is not None and next(self._staged.read(item), b"")[:5] == b"PGDMP"
+            made = ForeignDatabase("mysql", name, source, "sql", 0 if item is None else item.size, users, problem)
+            if engine == "postgresql":
+                made.engine, made.format = "postgresql", "pg_dump" if custom else "sql"
+            main.databases.append(made)
         for user in self._element.all("dbuser"):
             self._inventory.must_reset.append(f"database user {user.get('name')[:100]}")
 

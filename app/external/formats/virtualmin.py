@@ -19,6 +19,7 @@ from app.external.staged import Item, Staged
 _SETTINGS = b"virtualmin_"
 _FEATURE = "_virtualmin"
 _MAX_SERVERS = 10_000
+_LOOKED_INTO = 100
 
 
 class VirtualminFormat(Format):
@@ -28,11 +29,15 @@ class VirtualminFormat(Format):
         servers = _stems(staged, f"{root}.backup/")
         if servers:
             return Match(f".backup/{servers[0]}{_FEATURE}", decides=True)
-        names = staged.names(root.rstrip("/"))
-        for stem in _stems(staged, root):
-            feature = f"{stem}_".encode("utf-8", "surrogateescape")
-            if sum(name.startswith(feature) for name in names) > 1 or _says_domain(staged, f"{root}{stem}{_FEATURE}"):
+        stems = _stems(staged, root)
+        features = dict(_features(staged, root, stems)) if stems else {}
+        for stem, own in features.items():
+            if len(own) > 1:
                 return Match(f"{stem}{_FEATURE}")
+        for stem in stems[:_LOOKED_INTO]:
+            if _says_domain(staged, f"{root}{stem}{_FEATURE}"):
+                return Match(f"{stem}{_FEATURE}")
+        names = staged.names(root.rstrip("/"))
         if names and all(name.startswith(_SETTINGS) for name in names):
             return Match("virtualmin_… alone")
         for marker in MARKERS:
@@ -125,7 +130,9 @@ def _claim(inventory: Inventory) -> None:
             if name == found.name:
                 continue
             found.mailboxes.remove(box)
-            if name in by_name:
+            if name in by_name and box.address not in {other.address for other in by_name[name].mailboxes}:
                 by_name[name].mailboxes.append(box)
+            elif name in by_name:
+                inventory.warnings.append(f"{box.address}: another user has this address too; left out")
             else:
                 inventory.warnings.append(f"{box.address}: is of a domain that is not in the archive; left out")

@@ -20,6 +20,7 @@ from app.external.staged import Item, Staged, shown
 
 _MAX_USERS = 16 << 20
 _BLOCK = 1024
+_KEYS = {"dom", "id", "alias", "parent", "home", "public_html_dir"}  # not its passwords
 _LISTED = {"unix": "cron", "dns": "dns", "web": "web", "ssl_cert": "certificates", "mail_aliases": "aliases"}
 _ENGINES = {"mysql": "mysql", "postgres": "postgresql"}
 
@@ -49,7 +50,8 @@ class VirtualServer:
         self.home = home
         self._expand = expand
         item = features.get("virtualmin")
-        self._settings = dict(pairs(staged.text(item))) if item is not None else {}
+        settings = pairs(staged.text(item)) if item is not None else iter(())
+        self._settings = {key: value for key, value in settings if key in _KEYS}
         self.name = domain_name(self._settings.get("dom")) or domain_name(stem) or ""
         self.id = self._settings.get("id", "")
 
@@ -68,7 +70,7 @@ class VirtualServer:
         elif self.is_sub:
             found.kind = "sub"
         if found.kind != "alias":
-            found.files_problem = self._open_home()
+            found.files_problem = found.mail_problem = self._open_home()
             self._files(found, inventory)
         found.databases = list(self._databases())
         self._mail(found, inventory)
@@ -128,7 +130,7 @@ class VirtualServer:
     def _mail(self, found: ForeignDomain, inventory: Inventory) -> None:
         shared = self._features.get("mail_files")
         if shared is not None:
-            found.mail_problem = opened(self._expand, shared)
+            found.mail_problem = found.mail_problem or opened(self._expand, shared)
         seen = set[str]()
         for user in self.users():
             if user.address in seen:
