@@ -7,19 +7,22 @@ import fcntl
 import logging
 import os
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from app.api.container import Container
 from app.archives.compression import Compressor
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
+from app.db.repositories.executors import InstallationRepository
 from app.db.repositories.security import TokenRepository
 from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
-from app.errors import DataFolderLocked
+from app.errors import DataFolderLocked, KeyMaterialInvalid
 from app.jobs.backup import BackupJob
 from app.jobs.bulk_restore import BulkRestoreJob
 from app.jobs.cleanup import CleanupJob
@@ -51,6 +54,7 @@ from app.storage.config import LocalConfiguration
 
 log = logging.getLogger(__name__)
 _SERVICE = Principal(0, None, frozenset({"*"}))
+_STARTING = 0x1BACC0B
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,67 +94,115 @@ def migrate(settings: Settings) -> None:
 
 
 @asynccontextmanager
+async def starting(settings: Settings) -> AsyncGenerator[None, None]:
+    """One process at a time makes keys, tables and the first token; the others wait (PostgreSQL's advisory lock)."""
+    if not settings.replicated:
+        yield
+        return
+
+    def lock() -> psycopg.Connection:
+        url = settings.database_url.replace("postgresql+asyncpg", "postgresql")
+        connection = psycopg.connect(url, autocommit=True)
+        connection.execute("SELECT pg_advisory_lock(%s)", (_STARTING,))
+        return connection
+
+    connection = await asyncio.to_thread(lock)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(connection.close)
+
+
+@asynccontextmanager
 async def application(settings: Settings) -> AsyncGenerator[Application, None]:
     """Everything, started; stopped at the end."""
-    with locked(settings.data):
-        keys = await asyncio.to_thread(load_or_create, settings.data / "keys")
-        await asyncio.to_thread(migrate, settings)
-        database = Database(settings.database_url)
-        compressor = Compressor(settings.archives.level)
-
-        async def pin(destination_id: int, found: dict[str, Any]) -> None:
-            async with database.transaction() as session:
-                await DestinationRepository(session).remember(destination_id, found)
-
-        destinations = DestinationService(keys, compressor, settings.storage, pin)
-
-        async def pin_server(domain_id: int, found: dict[str, Any]) -> None:
-            async with database.transaction() as session:
-                await DomainRepository(session).remember(domain_id, found)
-
-        deployments = DeploymentRegistry(settings.deployments.docker_url, settings.deployments.kubeconfig)
-        components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server)
-        engine = JobEngine(settings.engine_url, database, settings.jobs)
-        restores = RestoreJob(database, components, destinations, keys)
-        domains = DomainService(keys.cipher, settings.sites)
-        sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
-        leaves: dict[str, Job] = {
-            "backup": BackupJob(database, components, destinations, keys, settings.jobs),
-            "restore": restores,
-            "import": ImportJob(
-                database, components, destinations, keys, domains, sources, settings.imports, settings.jobs
-            ),
-            "verify": VerifyJob(database, destinations),
-            "cleanup": CleanupJob(database, destinations),
-            "scan": ScanJob(database, destinations),
-        }
-        parents: dict[str, Job] = {
-            "bulk_restore": BulkRestoreJob(database, engine, restores, settings.jobs.concurrency)
-        }
-        runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts)
-        operations = OperationService(engine)
-        backups = BackupService(domains, destinations, operations, keys.cipher)
-        container = Container(
-            database=database,
-            domains=domains,
-            deployments=DeploymentService(domains, components),
-            destinations=destinations,
-            upkeep=UpkeepService(destinations, operations),
-            backups=backups,
-            bulk_restores=BulkRestoreService(backups, operations),
-            downloads=DownloadService(backups, destinations, keys),
-            imports=ImportService(sources, destinations, operations, settings.imports),
-            operations=operations,
-            tokens=TokenService(),
-        )
-        first_token = await _first_start(container, settings)
-        await engine.start(runner, parents=set(parents))
+    with nullcontext() if settings.replicated else locked(settings.data):
+        async with starting(settings):
+            keys = await asyncio.to_thread(load_or_create, settings.keys_folder)
+            await asyncio.to_thread(migrate, settings)
+            database = Database(settings.database_url)
+            await _same_installation(database, keys, settings)
+            made = compose(settings, keys, database)
+            first_token = await _first_start(made.container, settings)
+            await made.engine.start(made.runner, made.parents)
         try:
-            yield Application(container, keys, first_token)
+            yield Application(made.container, keys, first_token)
         finally:
-            await engine.stop()
-            await deployments.close()
+            await made.engine.stop()
+            await made.deployments.close()
             await database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """`parents`: types of operations that start others."""
+
+    container: Container
+    engine: JobEngine
+    runner: OperationRunner
+    parents: set[str]
+    deployments: DeploymentRegistry
+
+
+def compose(settings: Settings, keys: KeyRing, database: Database) -> Composition:
+    """Every collaborator, given to whoever needs it."""
+    compressor = Compressor(settings.archives.level)
+
+    async def pin(destination_id: int, found: dict[str, Any]) -> None:
+        async with database.transaction() as session:
+            await DestinationRepository(session).remember(destination_id, found)
+
+    destinations = DestinationService(keys, compressor, settings.storage, pin)
+
+    async def pin_server(domain_id: int, found: dict[str, Any]) -> None:
+        async with database.transaction() as session:
+            await DomainRepository(session).remember(domain_id, found)
+
+    deployments = DeploymentRegistry(settings.deployments.docker_url, settings.deployments.kubeconfig)
+    components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server)
+    engine = JobEngine(settings.engine_url, database, settings.jobs, replicated=settings.replicated)
+    restores = RestoreJob(database, components, destinations, keys)
+    domains = DomainService(keys.cipher, settings.sites)
+    sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
+    leaves: dict[str, Job] = {
+        "backup": BackupJob(database, components, destinations, keys, settings.jobs),
+        "restore": restores,
+        "import": ImportJob(
+            database, components, destinations, keys, domains, sources, settings.imports, settings.jobs
+        ),
+        "verify": VerifyJob(database, destinations),
+        "cleanup": CleanupJob(database, destinations),
+        "scan": ScanJob(database, destinations),
+    }
+    parents: dict[str, Job] = {"bulk_restore": BulkRestoreJob(database, engine, restores, settings.jobs.concurrency)}
+    runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts)
+    operations = OperationService(engine)
+    backups = BackupService(domains, destinations, operations, keys.cipher)
+    container = Container(
+        database=database,
+        domains=domains,
+        deployments=DeploymentService(domains, components),
+        destinations=destinations,
+        upkeep=UpkeepService(destinations, operations),
+        backups=backups,
+        bulk_restores=BulkRestoreService(backups, operations),
+        downloads=DownloadService(backups, destinations, keys),
+        imports=ImportService(sources, destinations, operations, settings.imports),
+        operations=operations,
+        tokens=TokenService(),
+    )
+    return Composition(container, engine, runner, set(parents), deployments)
+
+
+async def _same_installation(database: Database, keys: KeyRing, settings: Settings) -> None:
+    """Raises KeyMaterialInvalid when the keys are not those that this database was begun with."""
+    async with database.transaction() as session:
+        known = await InstallationRepository(session).known_or(keys.installation)
+    if known != keys.installation:
+        raise KeyMaterialInvalid(
+            f"The keys in {settings.keys_folder} belong to another installation than the database: put its own back "
+            "(from the recovery kit), and give every process the same ones (LIBERU_KEYS)"
+        )
 
 
 async def _first_start(container: Container, settings: Settings) -> str | None:

@@ -57,7 +57,7 @@ def recovery_kit(out: Annotated[Path, typer.Argument(help="File to write; must n
     from app.security.recovery_kit import write_kit
 
     try:
-        write_kit(Settings().data / "keys", out)
+        write_kit(Settings().keys_folder, out)
     except KeyMaterialInvalid as error:
         sys.exit(error.message)
     typer.echo(f"Wrote {out}. Whoever has it can open every backup: keep it safe, and away from this machine.")

@@ -35,7 +35,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         async with application(chosen) as started:
             app.state.container = started.container
-            keys = chosen.data.absolute() / "keys"
+            keys = chosen.keys_folder
             if started.first_token is not None:
                 print(_BANNER.format(token=started.first_token, keys=keys), flush=True)  # noqa: T201,RUF100
             if not kit_saved(keys):
@@ -48,8 +48,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="Backs up and restores the sites of a hosting control panel.",
         lifespan=lifespan,
     )
-    for router in (resources.router, imports.router, backups.router):
-        app.include_router(router, responses=_ERRORS)  # type: ignore[arg-type]
+    if chosen.jobs.role != "worker":
+        for router in (resources.router, imports.router, backups.router):
+            app.include_router(router, responses=_ERRORS)  # type: ignore[arg-type]
     app.include_router(health.router)
     app.add_middleware(AuditMiddleware)
     problems.install(app)

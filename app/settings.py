@@ -49,7 +49,13 @@ class DeploymentSettings(BaseModel):
 class JobSettings(BaseModel):
     """`concurrency`: operations at once; `parents`: bulk restores at once, which start operations;
     `components`: parts of one backup at once. `reserve_bytes`: a backup
-    does not start when less than this would be left at its destination."""
+    does not start when less than this would be left at its destination.
+
+    With PostgreSQL: `role`: what this process does, requests, operations or both. `lease_seconds`: how long after its
+    last sign of life a process' operations are taken over by another one."""
+
+    role: Literal["both", "api", "worker"] = "both"
+    lease_seconds: float = Field(30, ge=1)
 
     concurrency: int = Field(2, ge=1)
     parents: int = Field(4, ge=1)
@@ -95,6 +101,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LIBERU_", env_nested_delimiter="__")
 
     data: Path = Path("data")
+    keys: Path | None = None
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     sites: SitesSettings = SitesSettings()
@@ -103,6 +110,16 @@ class Settings(BaseSettings):
     archives: ArchiveSettings = ArchiveSettings()
     storage: StorageSettings = StorageSettings()
     imports: ImportSettings = ImportSettings()
+
+    @property
+    def keys_folder(self) -> Path:
+        """`keys`, else in the data folder. Processes that share a database share their keys."""
+        return (self.keys or self.data / "keys").absolute()
+
+    @property
+    def replicated(self) -> bool:
+        """Whether other processes may use the same database."""
+        return self.database_url.startswith("postgresql") and self.engine_url.startswith("postgresql")
 
     @property
     def database_url(self) -> str:

@@ -6,12 +6,13 @@ import glob
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -22,8 +23,32 @@ from demo.ports import free_port
 
 @dataclass
 class PostgresqlServer:
+    """`argv`, `user`: how the server is started."""
+
     port: int
     admin_password: str = "admin-pw"
+    argv: list[str] = field(default_factory=list)
+    user: int | None = None
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self.argv, user=self.user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+        )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                self.run("SELECT 1")
+                return
+            except AssertionError:
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        """As an administrator who does not wait for clients (PostgreSQL's fast shutdown)."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait(30)
+            self._process = None
 
     def run(self, sql: str, database: str = "postgres", user: str = "admin", password: str | None = None) -> str:
         env = {
@@ -66,23 +91,16 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
          "-E", "UTF8", "--locale=C.UTF-8", "-N"],
         user=user, check=True, capture_output=True, cwd=folder,
     )  # fmt: skip
-    process = subprocess.Popen(
-        [str(binaries / "postgres"), "-D", str(data), "-p", str(server.port), "-h", "127.0.0.1", "-k", str(folder),
-         "-c", "fsync=off"],
-        user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
-    )  # fmt: skip
+    server.user = user
+    server.argv = [
+        str(binaries / "postgres"), "-D", str(data), "-p", str(server.port), "-h", "127.0.0.1", "-k", str(folder),
+        "-c", "fsync=off",
+    ]  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                server.run("SELECT 1")
-                break
-            except AssertionError:
-                time.sleep(0.1)
+        server.start()
         yield server
     finally:
-        process.terminate()
-        process.wait(30)
+        server.stop()
         shutil.rmtree(folder)
 
 

@@ -104,6 +104,13 @@ class Service:
         ended = self.wait(started)
         return {**self.call("GET", f"/api/backups/{started['backup_id']}"), "operation": ended}
 
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     @property
     def pid(self) -> int:
         assert self._process is not None

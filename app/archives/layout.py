@@ -9,7 +9,7 @@ Keys hold numbers and ASCII slugs only: true names may be hostile.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 MANIFEST = "manifest.json"
@@ -41,6 +41,11 @@ class BackupFolder:
     def prefix(self) -> str:
         when = self.created_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         return f"{self.domain_prefix}{when}_{self.type}_{self.backup_uid}.{self.attempt}/"
+
+    @property
+    def earlier(self) -> list[BackupFolder]:
+        """Of the attempts before this one, the latest first."""
+        return [replace(self, attempt=number) for number in range(self.attempt - 1, 0, -1)]
 
     @property
     def manifest_key(self) -> str:

@@ -89,6 +89,15 @@ class MirroredStore:
                 results[number] = error
         return self._good(results)
 
+    async def withdraw(self, folder: BackupFolder) -> None:
+        """As BackupStore.withdraw, at each store; one where it fails is dropped."""
+        for number, store in self.live.items():
+            try:
+                await store.withdraw(folder)
+            except LiberuError as error:
+                self.drop(number, error)
+        self.require_one()
+
     async def abandon(self, folder: BackupFolder) -> None:
         """At each store, as far as it can be reached; the sweep finds what stays."""
         await self._abandon(folder, self._stores.values())

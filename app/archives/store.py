@@ -148,6 +148,10 @@ class BackupStore:
             raise
         return info
 
+    async def withdraw(self, folder: BackupFolder) -> None:
+        """Remove the manifest of an attempt that another one takes the place of; its objects stay. Idempotent."""
+        await self._driver.delete(folder.manifest_key)
+
     async def _withdraw(self, manifest_key: str) -> None:
         with suppress(StorageError):  # the sweep finds what stays
             await self._driver.delete(manifest_key)

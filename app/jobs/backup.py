@@ -57,9 +57,8 @@ class BackupJob(Job):
             return await self._run(run, operation, context)
 
     async def _run(self, run: BackupRun, operation: Operation, context: JobContext) -> Outcome:
-        # A durable step: after a restart the same folder and the same numbers.
-        plan = await context.step("plan", lambda: _plan(run, operation.attempt))
-        run.folder = folder_of(run.backup, self._keys.installation, plan["attempt"])
+        # A durable step: after a restart the same numbers.
+        plan = await context.step("plan", lambda: _plan(run))
         run.items = [Planned(**item) for item in plan["items"]]
         if operation.attempt == 1:
             await self._check_room(run)
@@ -72,21 +71,26 @@ class BackupJob(Job):
                 tasks = [group.create_task(self._component(run, item, context, limit, opened)) for item in run.items]
         except asyncio.CancelledError:
             if context.cancelled:
-                await asyncio.shield(run.store.abandon(run.folder))
+                await asyncio.shield(self._abandon(run))
             raise
         results = [task.result() for task in tasks]
         good = [result for result in results if result["status"] == "completed"]
         if not good:
-            await run.store.abandon(run.folder)
+            await self._abandon(run)
             return self._outcome(run, results, None)
-        committed = await context.step(
-            "commit", lambda: self._writer.commit(run, results, operation.request.get("panel_metadata"))
-        )
+        metadata = operation.request.get("panel_metadata")
+        committed = await context.step("commit", lambda: self._writer.commit(run, results, context.beat, metadata))
         await run.store.abandon_lost(run.folder)
         return self._outcome(run, results, committed)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message, set_status(operation.backup_id, status, message))
+
+    @staticmethod
+    async def _abandon(run: BackupRun) -> None:
+        """What any attempt has stored."""
+        for folder in (run.folder, *run.folder.earlier):
+            await run.store.abandon(folder)
 
     async def _check_room(self, run: BackupRun) -> None:
         """Raises NoSpace before anything is read. What a first backup will take cannot be known."""
@@ -153,8 +157,8 @@ class BackupJob(Job):
         return Outcome(status, {"backup_id": run.backup.id}, message, recorded(run, results, committed, message))
 
 
-async def _plan(run: BackupRun, attempt: int) -> Result:
-    return {"attempt": attempt, "items": [asdict(item) for item in run.items]}
+async def _plan(run: BackupRun) -> Result:
+    return {"items": [asdict(item) for item in run.items]}
 
 
 def set_status(backup_id: int | None, status: str, message: str | None) -> Apply:

@@ -8,9 +8,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from app.archives.streams import ByteStream
 from app.db.repositories.operations import OperationRepository
-from app.db.session import Database
+from app.db.session import Database, is_outage
 from app.errors import OperationCancelled, OwnershipLost
 
 Result = dict[str, Any]
@@ -56,8 +58,11 @@ class JobContext:
 
     async def beat(self) -> None:
         """Write the progress; learn whether to stop. Raises OwnershipLost, OperationCancelled."""
-        async with self.database.transaction() as session:
-            asked = await OperationRepository(session).beat(self.uid, self.attempt, self.progress, self.bytes_done)
+
+        async def work(session: AsyncSession) -> bool | None:
+            return await OperationRepository(session).beat(self.uid, self.attempt, self.progress, self.bytes_done)
+
+        asked = await self.database.patiently(work)
         if asked is None:
             self.lost = True
             raise OwnershipLost("Another attempt has taken this operation over")
@@ -67,10 +72,13 @@ class JobContext:
 
     async def record(self, **values: Any) -> None:
         """Change the operation's row while we own it. Raises OwnershipLost."""
-        async with self.database.transaction() as session:
-            if not await OperationRepository(session).update_owned(self.uid, self.attempt, **values):
-                self.lost = True
-                raise OwnershipLost("Another attempt has taken this operation over")
+
+        async def work(session: AsyncSession) -> bool:
+            return await OperationRepository(session).update_owned(self.uid, self.attempt, **values)
+
+        if not await self.database.patiently(work):
+            self.lost = True
+            raise OwnershipLost("Another attempt has taken this operation over")
 
 
 async def heartbeat(context: JobContext, body: asyncio.Task[Any], seconds: float = 1.0) -> None:
@@ -82,3 +90,6 @@ async def heartbeat(context: JobContext, body: asyncio.Task[Any], seconds: float
         except (OperationCancelled, OwnershipLost):
             body.cancel()
             return
+        except Exception as error:
+            if not is_outage(error):
+                raise

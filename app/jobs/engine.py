@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any
 
 from app.db.repositories.operations import OperationRepository
-from app.db.session import Database
+from app.db.session import Database, is_outage
 from app.jobs.context import Result
+from app.jobs.leases import Leases, new_executor_id
 from app.jobs.runner import OperationRunner
 from app.settings import JobSettings
 
@@ -21,15 +24,25 @@ PARENTS = "parents"
 
 
 class JobEngine:
-    """Workflow id = the operation's uid: an operation runs once, and goes on after a restart."""
+    """Workflow id = the operation's uid: an operation runs once, and goes on after a restart.
 
-    def __init__(self, url: str, database: Database, settings: JobSettings) -> None:
+    `replicated`: several processes share the database; each has a lease, and takes over from those without one."""
+
+    def __init__(self, url: str, database: Database, settings: JobSettings, *, replicated: bool) -> None:
         self._url = url
         self._database = database
         self._settings = settings
+        self._executor_id = new_executor_id() if replicated else "embedded"
+        self._leases: Leases | None = None
+        if replicated:
+            self._leases = Leases(
+                database, self._executor_id, settings.lease_seconds, self._pending, self._recover, self._fenced
+            )
+        self._stopping = False
         self._parents: set[str] = set()
         self._workflows: dict[str, Callable[[str], Awaitable[None]]] = {}
         self._running: set[asyncio.Task[Any]] = set()
+        self._later: set[asyncio.Task[None]] = set()
 
     async def start(self, runner: OperationRunner, parents: set[str]) -> None:
         """Call on the event loop's thread: async steps then run on this loop. `parents`: types of operations that
@@ -40,7 +53,7 @@ class JobEngine:
             config={
                 "name": "liberu-backup",
                 "system_database_url": self._url,
-                "executor_id": "embedded",
+                "executor_id": self._executor_id,
                 "application_version": "1",
                 "serializer": DBOSPortableJSONSerializer(),
                 "enable_otlp": False,
@@ -51,16 +64,29 @@ class JobEngine:
         def register(name: str) -> Callable[[str], Awaitable[None]]:
             @DBOS.workflow(name=f"{name}.v1")
             async def workflow(uid: str) -> None:
+                if self._stopping:  # taken from the queue at the last moment: another process will have it
+                    raise asyncio.CancelledError
                 task = asyncio.current_task()
                 if task is not None:
                     self._running.add(task)
                     task.add_done_callback(self._running.discard)
-                await runner.run(uid, self._step)
+                try:
+                    await runner.run(uid, self._step)
+                except Exception as error:
+                    if not is_outage(error):
+                        raise
+                    self._later.add(later := asyncio.create_task(self._again(uid)))
+                    later.add_done_callback(self._later.discard)
+                    raise asyncio.CancelledError from error  # it stays pending
 
             return workflow
 
         self._workflows = {name: register(name) for name in runner.types}
         self._parents = parents
+        if self._leases is not None:
+            await self._leases.begin()
+        if self._settings.role == "api":
+            DBOS.listen_queues([])
         DBOS.launch()
         await DBOS.register_queue_async(
             LEAVES,
@@ -74,6 +100,47 @@ class JobEngine:
             polling_interval_sec=self._settings.polling_seconds,
         )
         await self._reconcile()
+        if self._leases is not None:
+            self._leases.keep()
+
+    @staticmethod
+    async def _pending() -> set[str]:
+        """The processes in whose name operations run."""
+        from dbos import DBOS
+
+        found = await DBOS.list_workflows_async(status="PENDING", load_input=False, load_output=False)
+        return {workflow.executor_id for workflow in found if workflow.executor_id}
+
+    @staticmethod
+    async def _recover(executor_ids: list[str]) -> None:
+        from dbos import DBOS
+
+        await asyncio.to_thread(DBOS._recover_pending_workflows, executor_ids)
+
+    async def _again(self, uid: str) -> None:
+        """Queue an operation anew that the database's absence has ended, once it is there."""
+        while not self._stopping:
+            await asyncio.sleep(1)
+            try:
+                await self._database.ping()
+                await asyncio.to_thread(self._requeue, uid)
+            except Exception as error:  # noqa: BLE001,RUF100  it is not there yet
+                log.warning("Operation %s waits for the database: %s", uid, type(error).__name__)
+            else:
+                return
+
+    def _requeue(self, uid: str) -> None:
+        from dbos._dbos import _get_dbos_instance
+
+        _get_dbos_instance()._sys_db.reenqueue_for_recovery(uid, [self._executor_id], LEAVES)
+
+    def _fenced(self) -> None:
+        """Others may run already what this process runs: end it all, and the process with it."""
+        log.critical("The lease of this process has run out: it stops, so that nothing is done twice")
+        self._stopping = True
+        for task in list(self._running):
+            task.cancel()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     @staticmethod
     async def _step(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
@@ -112,11 +179,14 @@ class JobEngine:
             await self.enqueue(operation.uid, operation.type, operation.domain_uid)
 
     async def stop(self) -> None:
-        """Stop what runs without ending it: it stays pending and the next start resumes it."""
+        """Stop what runs without ending it: it stays pending, and the next start or another process resumes it."""
         from dbos import DBOS
 
-        for task in list(self._running):
+        self._stopping = True
+        for task in [*self._running, *self._later]:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=30)
+        if self._leases is not None and not self._running:
+            await self._leases.end()
         await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=0)

@@ -51,7 +51,7 @@ class ImportBackups:
             backup=backup,
             domain=domain,
             site=site,
-            folder=folder_of(backup, self.keys.installation, begun["attempt"]),
+            folder=folder_of(backup, self.keys.installation, self.operation.attempt),
             store=MirroredStore({self.destination.id: self.store}),
             targets=[Target(self.destination.id, self.destination.name)],
             recipients=self.recipients,
@@ -61,9 +61,12 @@ class ImportBackups:
         results = [await self._part(writer, run, item, streamed) for item in items]
         committed = None
         if any(result["status"] == "completed" for result in results):
-            committed = await self.context.step(f"commit-{domain.id}", lambda: writer.commit(run, results))
+            committed = await self.context.step(
+                f"commit-{domain.id}", lambda: writer.commit(run, results, self.context.beat)
+            )
         else:
-            await run.store.abandon(run.folder)
+            for folder in (run.folder, *run.folder.earlier):
+                await run.store.abandon(folder)
         failures = [f"{r['kind']} {r['name']}: {r['message']}" for r in results if r["status"] == "failed"]
         async with self.database.transaction() as session:
             await recorded(run, results, committed, "; ".join(failures) or None)(session)
@@ -91,7 +94,7 @@ class ImportBackups:
         noted = self.operation.journal.setdefault(JOURNAL, {"backup_ids": []})
         noted["backup_ids"].append(backup.id)
         await self.context.record(journal=self.operation.journal)
-        return {"backup_id": backup.id, "attempt": self.operation.attempt}
+        return {"backup_id": backup.id}
 
     async def _part(self, writer: BackupWriter, run: BackupRun, item: ImportItem, streamed: Streamed) -> Result:
         part = Planned(item.number, item.component, item.name)

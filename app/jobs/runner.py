@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from app.db.base import now
 from app.db.models import AuditEvent, Operation
 from app.db.repositories.operations import OperationRepository
-from app.db.session import Database
+from app.db.session import Database, is_outage
 from app.errors import LiberuError, OperationCancelled
 from app.jobs.context import JobContext, StepRunner, heartbeat
 from app.jobs.outcome import Outcome
@@ -42,7 +42,8 @@ class OperationRunner:
         return list(self._jobs)
 
     async def run(self, uid: str, step: StepRunner) -> None:
-        """Run an operation to its end. A cancellation from outside leaves it to the next start."""
+        """Run an operation to its end. A cancellation from outside leaves it to the next start; so does a database
+        that cannot be reached, whose error is raised (see is_outage)."""
         async with self._database.transaction() as session:
             operation = await OperationRepository(session).claim(uid)
             ended = None if operation is not None else await OperationRepository(session).by_uid(uid)
@@ -88,7 +89,9 @@ class OperationRunner:
             if context.cancelled:
                 return await job.abandon(operation, "cancelled", None)
             return await self._failed(job, operation, error.code, error.message)
-        except Exception:  # whatever it is, the operation must end, and somebody must be able to find out why
+        except Exception as error:  # whatever it is, the operation must end, and somebody must be able to see why
+            if is_outage(error):
+                raise
             log.exception("Operation %s failed unexpectedly", operation.uid)
             message = f"An internal error; the service's log names operation {operation.uid}"
             return await self._failed(job, operation, "internal_error", message)

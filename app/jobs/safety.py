@@ -123,7 +123,7 @@ class SafetyBackup(SafetyCopy):
         return backup
 
     async def _committed(self, run: BackupRun, result: Result) -> None:
-        committed = await self._writer.commit(run, [result])
+        committed = await self._writer.commit(run, [result], self._context.beat)
         async with self._database.transaction() as session:
             await recorded(run, [result], committed, None)(session)
         stored = {key: result[key] for key in ("object", "plain_size", "plain_sha256")}

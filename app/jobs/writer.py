@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -85,8 +86,18 @@ class BackupWriter:
             **facts_of(dump.report),
         }
 
-    async def commit(self, run: BackupRun, results: list[Result], panel_metadata: Any = None) -> Result:
-        """Publish the manifest wherever every good component is. Returns what was committed, and where."""
+    async def commit(
+        self,
+        run: BackupRun,
+        results: list[Result],
+        confirm: Callable[[], Awaitable[None]],
+        panel_metadata: Any = None,
+    ) -> Result:
+        """Publish the manifest wherever every good component is. Returns what was committed, and where.
+
+        Only whoever owns the operation may: `confirm` is called right before, and raises. Parts that an earlier
+        attempt has stored stay where they are; a manifest of an earlier one, whose record was lost, is removed first.
+        """
         good = [result for result in results if result["status"] == "completed"]
         for number in run.store.live:
             if any(number not in result["stored_at"] for result in good):
@@ -130,6 +141,9 @@ class BackupWriter:
                 for result in good
             ],
         )
+        await confirm()
+        for folder in run.folder.earlier:
+            await run.store.withdraw(folder)
         infos = await run.store.commit(run.folder, manifest)
         size = stored.object.size + sum(int(result["object"]["size"]) for result in good)
         size += next(iter(infos.values())).size

@@ -3,6 +3,7 @@
 from app.db.models.backup import Backup, BackupComponent, BackupCopy
 from app.db.models.destination import Destination
 from app.db.models.domain import Domain, DomainDatabase, DomainMailbox
+from app.db.models.executor import ExecutorLease, Installation
 from app.db.models.operation import IdempotencyKey, Operation
 from app.db.models.security import ApiToken, AuditEvent, SseTicket
 
@@ -16,7 +17,9 @@ __all__ = [
     "Domain",
     "DomainDatabase",
     "DomainMailbox",
+    "ExecutorLease",
     "IdempotencyKey",
+    "Installation",
     "Operation",
     "SseTicket",
 ]

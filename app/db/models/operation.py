@@ -16,8 +16,8 @@ _ACTIVE_BACKUP = text("type = 'backup' AND status IN ('pending', 'running')")
 class Operation(Base):
     """`uid` is the engine's workflow id. `attempt` counts starts: whoever holds an older one has lost it.
 
-    `parent_id`: the operation that started this one. `journal`: what a restart must know of a restore.
-    `progress`: per component, for people.
+    `domain_uid`: whose turn it waits for, a domain's uid or a name of its own. `parent_id`: which operation began
+    it. `journal`: what a restart must know of a restore. `progress`: per component, for people.
     """
 
     __tablename__ = "operations"
@@ -43,7 +43,7 @@ class Operation(Base):
     status: Mapped[str] = mapped_column(String(16), default="pending")
     user_id: Mapped[int | None]
     domain_id: Mapped[int | None]
-    domain_uid: Mapped[str] = mapped_column(String(36))
+    domain_uid: Mapped[str] = mapped_column(String(64))
     backup_id: Mapped[int | None]
     destination_id: Mapped[int | None]
     backup_type: Mapped[str | None] = mapped_column(String(16))

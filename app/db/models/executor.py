@@ -1,0 +1,28 @@
+"""Processes that run operations."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, now
+
+
+class ExecutorLease(Base):
+    """A process that may run operations until `expires_at`, by the database's clock, unless it renews that."""
+
+    __tablename__ = "executor_leases"
+
+    executor_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    expires_at: Mapped[datetime]
+    started_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Installation(Base):
+    """Whose database this is: one row, the installation's id, which belongs to its keys."""
+
+    __tablename__ = "installations"
+
+    installation_id: Mapped[str] = mapped_column(String(64), primary_key=True)
