@@ -15,7 +15,8 @@ async def sweep_all(settings: Settings, grace_hours: int | None) -> list[str]:
     """Objects that no manifest names, older than the grace period and of no active operation."""
     hours = settings.jobs.sweep_grace_hours if grace_hours is None else grace_hours
     removed = []
-    async with application(settings) as started:
+    runs_nothing = settings.jobs.model_copy(update={"role": "api"})
+    async with application(settings.model_copy(update={"jobs": runs_nothing})) as started:
         container = started.container
         async with container.database.transaction() as session:
             repository = DestinationRepository(session)

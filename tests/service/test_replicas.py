@@ -221,3 +221,24 @@ def test_processes_with_other_keys_do_not_start(folder: Path, server: Postgresql
             cluster.add(LIBERU_KEYS=str(folder / "others"))
     finally:
         cluster.stop()
+
+
+JOBS = int(os.environ.get("REPLICA_JOBS", "150"))
+
+
+def test_a_rolling_restart_under_load(cluster: Cluster) -> None:
+    """Each process is stopped and started while all of them are busy: nothing is lost, nothing is done twice."""
+    destination = cluster.destination(None)
+    domains = [cluster.site(f"site{number}.example.com", size=10_000) for number in range(JOBS)]
+    started = [backup(cluster.members[number % 3], domain, destination) for number, domain in enumerate(domains)]
+    for member in cluster.members:
+        member.stop()
+        member.start()
+    first = cluster.members[0]
+    ended = [first.wait(operation, 300) for operation in started]
+    assert [found["status"] for found in ended] == ["completed"] * JOBS
+    stored = cluster.manifests()
+    assert len(stored) == len({path.parent.parent for path in stored}) == JOBS
+    assert first.call("GET", "/api/backups/stats")["completed_backups"] == JOBS
+    counted = cluster.server.run("SELECT status, count(*) FROM dbos.workflow_status GROUP BY 1", "engine")
+    assert counted == f"SUCCESS|{JOBS}", "the engine has nothing left"
