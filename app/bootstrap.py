@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from app.jobs.imports import ImportJob
 from app.jobs.restore import RestoreJob
 from app.jobs.runner import Job, OperationRunner
 from app.jobs.scan import ScanJob
+from app.jobs.scheduler import Scheduler
 from app.jobs.verify import VerifyJob
 from app.schemas.destinations import LocalDestinationIn
 from app.schemas.operations import TokenIn
@@ -45,6 +47,7 @@ from app.services.domains import DomainService
 from app.services.downloads import DownloadService
 from app.services.imports import ImportService, ImportSources
 from app.services.operations import OperationService
+from app.services.schedules import ScheduleService
 from app.services.seeds import seeds
 from app.services.tokens import TokenService
 from app.services.unit import Unit
@@ -125,9 +128,12 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             made = compose(settings, keys, database)
             first_token = await _first_start(made.container, settings)
             await made.engine.start(made.runner, made.parents)
+        if settings.jobs.role != "api":
+            made.scheduler.start()
         try:
             yield Application(made.container, keys, first_token)
         finally:
+            await made.scheduler.stop()
             await made.engine.stop()
             await made.deployments.close()
             await database.close()
@@ -142,6 +148,7 @@ class Composition:
     runner: OperationRunner
     parents: set[str]
     deployments: DeploymentRegistry
+    scheduler: Scheduler
 
 
 def compose(settings: Settings, keys: KeyRing, database: Database) -> Composition:
@@ -178,6 +185,8 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts)
     operations = OperationService(engine)
     backups = BackupService(domains, destinations, operations, keys.cipher)
+    overdue_after = timedelta(hours=settings.schedules.overdue_hours)
+    schedules = ScheduleService(domains, destinations, backups, overdue_after)
     container = Container(
         database=database,
         domains=domains,
@@ -189,9 +198,11 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         downloads=DownloadService(backups, destinations, keys),
         imports=ImportService(sources, destinations, operations, settings.imports),
         operations=operations,
+        schedules=schedules,
         tokens=TokenService(),
     )
-    return Composition(container, engine, runner, set(parents), deployments)
+    scheduler = Scheduler(database, schedules, settings.schedules.tick_seconds)
+    return Composition(container, engine, runner, set(parents), deployments, scheduler)
 
 
 async def _same_installation(database: Database, keys: KeyRing, settings: Settings) -> None:

@@ -52,10 +52,12 @@ class JobSettings(BaseModel):
     does not start when less than this would be left at its destination.
 
     With PostgreSQL: `role`: what this process does, requests, operations or both. `lease_seconds`: how long after its
-    last sign of life a process' operations are taken over by another one."""
+    last sign of life a process' operations are taken over by another one. `reconcile_seconds`: how often it is looked
+    for operations that were recorded and never queued."""
 
     role: Literal["both", "api", "worker"] = "both"
     lease_seconds: float = Field(30, ge=1)
+    reconcile_seconds: float = Field(60, gt=0)
 
     concurrency: int = Field(2, ge=1)
     parents: int = Field(4, ge=1)
@@ -64,6 +66,14 @@ class JobSettings(BaseModel):
     sweep_grace_hours: int = Field(24, ge=0)
     reserve_bytes: int = Field(64 << 20, ge=0)
     polling_seconds: float = Field(0.2, gt=0)
+
+
+class ScheduleSettings(BaseModel):
+    """`tick_seconds`: how often it is asked what is due. `overdue_hours`: how long after it was due a run must have
+    become a good backup."""
+
+    tick_seconds: float = Field(5, gt=0)
+    overdue_hours: float = Field(6, gt=0)
 
 
 class ArchiveSettings(BaseModel):
@@ -107,6 +117,7 @@ class Settings(BaseSettings):
     sites: SitesSettings = SitesSettings()
     deployments: DeploymentSettings = DeploymentSettings()
     jobs: JobSettings = JobSettings()
+    schedules: ScheduleSettings = ScheduleSettings()
     archives: ArchiveSettings = ArchiveSettings()
     storage: StorageSettings = StorageSettings()
     imports: ImportSettings = ImportSettings()

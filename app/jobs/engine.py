@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 LEAVES = "operations"
 #: Operations that start others wait for them: in the queue of those they would take their place.
 PARENTS = "parents"
+_LOOKED_UP = 500
 
 
 class JobEngine:
@@ -43,6 +44,7 @@ class JobEngine:
         self._workflows: dict[str, Callable[[str], Awaitable[None]]] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._later: set[asyncio.Task[None]] = set()
+        self._keeper: asyncio.Task[None] | None = None
 
     async def start(self, runner: OperationRunner, parents: set[str]) -> None:
         """Call on the event loop's thread: async steps then run on this loop. `parents`: types of operations that
@@ -102,6 +104,16 @@ class JobEngine:
         await self._reconcile()
         if self._leases is not None:
             self._leases.keep()
+            self._keeper = asyncio.create_task(self._keep_reconciled())
+
+    async def _keep_reconciled(self) -> None:
+        """Another process may have died between its commit and its queueing, and never start again."""
+        while True:
+            await asyncio.sleep(self._settings.reconcile_seconds)
+            try:
+                await self._reconcile()
+            except Exception as error:  # noqa: BLE001,RUF100  the next one may succeed
+                log.warning("Operations could not be compared with the queue: %s", type(error).__name__)
 
     @staticmethod
     async def _pending() -> set[str]:
@@ -173,17 +185,23 @@ class JobEngine:
 
     async def _reconcile(self) -> None:
         """Hand over what was committed but never queued: the process may have died in between."""
+        from dbos import DBOS
+
         async with self._database.transaction() as session:
             active = await OperationRepository(session).active()
-        for operation in active:
-            await self.enqueue(operation.uid, operation.type, operation.domain_uid)
+        for start in range(0, len(active), _LOOKED_UP):
+            some = {operation.uid: operation for operation in active[start : start + _LOOKED_UP]}
+            known = await DBOS.list_workflows_async(workflow_ids=list(some), load_input=False, load_output=False)
+            for uid in set(some) - {workflow.workflow_id for workflow in known}:
+                await self.enqueue(uid, some[uid].type, some[uid].domain_uid)
 
     async def stop(self) -> None:
         """Stop what runs without ending it: it stays pending, and the next start or another process resumes it."""
         from dbos import DBOS
 
         self._stopping = True
-        for task in [*self._running, *self._later]:
+        keeper = [] if self._keeper is None else [self._keeper]
+        for task in [*self._running, *self._later, *keeper]:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=30)

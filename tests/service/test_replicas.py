@@ -242,3 +242,49 @@ def test_a_rolling_restart_under_load(cluster: Cluster) -> None:
     assert first.call("GET", "/api/backups/stats")["completed_backups"] == JOBS
     counted = cluster.server.run("SELECT status, count(*) FROM dbos.workflow_status GROUP BY 1", "engine")
     assert counted == f"SUCCESS|{JOBS}", "the engine has nothing left"
+
+
+def test_a_schedule_is_started_once_by_all_of_them(folder: Path, server: PostgresqlServer) -> None:
+    """More domains than one batch holds; processes that ask all the time."""
+    cluster = Cluster(folder, server)
+    try:
+        for _ in range(3):
+            cluster.add(LIBERU_SCHEDULES__TICK_SECONDS="0.1")
+        destination, first = cluster.destination(None), cluster.members[0]
+        for number in range(120):
+            cluster.site(f"site{number}.example.com", size=10)
+        body: dict[str, Any] = {
+            "name": "all",
+            "type": "files",
+            "frequency": "daily",
+            "user_id": 7,
+            "destination_id": destination["id"],
+        }
+        schedule = first.call("POST", "/api/backup-schedules", 201, json=body)
+        server.run("UPDATE backup_schedules SET due_at = now(), starts_at = now()", "state")
+        where = f"/api/backup-schedules/{schedule['id']}/runs"
+        [run] = Service.until(
+            lambda: first.call("GET", where)["data"],
+            lambda found: bool(found) and found[0]["operations"].get("completed") == 120,
+            seconds=90,
+        )
+        assert (run["operations"], run["skipped"]) == ({"completed": 120}, [])
+        assert len(cluster.manifests()) == 120
+    finally:
+        cluster.stop()
+
+
+def test_what_was_recorded_and_never_queued_is_found(folder: Path, server: PostgresqlServer) -> None:
+    """As when a process dies between its commit and its queueing."""
+    cluster = Cluster(folder, server)
+    try:
+        api = cluster.add(LIBERU_JOBS__ROLE="api")
+        worker = cluster.add(LIBERU_JOBS__ROLE="worker", LIBERU_JOBS__RECONCILE_SECONDS="1")
+        domain, destination = cluster.site(size=10), cluster.destination(None)
+        worker.signal(signal.SIGSTOP)
+        started = backup(api, domain, destination)
+        server.run("DELETE FROM dbos.workflow_status", "engine")
+        worker.signal(signal.SIGCONT)
+        assert api.wait(started)["status"] == "completed"
+    finally:
+        cluster.stop()

@@ -5,6 +5,7 @@ from app.db.models.destination import Destination
 from app.db.models.domain import Domain, DomainDatabase, DomainMailbox
 from app.db.models.executor import ExecutorLease, Installation
 from app.db.models.operation import IdempotencyKey, Operation
+from app.db.models.schedule import BackupSchedule, ScheduleRun
 from app.db.models.security import ApiToken, AuditEvent, SseTicket
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Backup",
     "BackupComponent",
     "BackupCopy",
+    "BackupSchedule",
     "Destination",
     "Domain",
     "DomainDatabase",
@@ -21,5 +23,6 @@ __all__ = [
     "IdempotencyKey",
     "Installation",
     "Operation",
+    "ScheduleRun",
     "SseTicket",
 ]

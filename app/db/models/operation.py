@@ -33,12 +33,14 @@ class Operation(Base):
         Index(None, "user_id", "created_at"),
         Index(None, "status"),
         Index(None, "parent_id"),
+        Index(None, "schedule_run_id"),
         NEVER_REUSED,
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     uid: Mapped[str] = mapped_column(String(36), unique=True, default=new_uid)
     parent_id: Mapped[int | None]
+    schedule_run_id: Mapped[int | None]
     type: Mapped[str] = mapped_column(String(16))
     status: Mapped[str] = mapped_column(String(16), default="pending")
     user_id: Mapped[int | None]

@@ -35,6 +35,13 @@ class OperationRepository(Repository):
         query = select(Operation).where(Operation.status.in_(ACTIVE)).order_by(Operation.id)
         return list((await self._session.scalars(query)).all())
 
+    async def active_backup(self, domain_uid: str, backup_type: str) -> bool:
+        query = select(Operation.id).where(
+            Operation.type == "backup", Operation.domain_uid == domain_uid, Operation.backup_type == backup_type,
+            Operation.status.in_(ACTIVE),
+        )  # fmt: skip
+        return await self._session.scalar(query) is not None
+
     async def children(self, parent_id: int) -> list[Operation]:
         """What tells how they stand; of a thousand, requests and results would be megabytes for each look."""
         shown = load_only(

@@ -1,0 +1,71 @@
+"""Automatic backups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from app.api.dependencies import Caller, Paging, Reader, Services, Transaction
+from app.db.repositories.base import Page
+from app.schemas.common import PageOf
+from app.schemas.schedules import ScheduleIn, ScheduleOut, ScheduleRunOut
+
+router = APIRouter(prefix="/api/backup-schedules", tags=["schedules"])
+
+
+def _paged(found: Page[Any], shown: list[Any]) -> dict[str, Any]:
+    request = found.request
+    return {
+        "data": shown, "current_page": request.page, "per_page": request.per_page, "total": found.total,
+        "last_page": max(1, -(-found.total // request.per_page)),
+    }  # fmt: skip
+
+
+@router.post("", status_code=201)
+async def create_schedule(body: ScheduleIn, unit: Transaction, caller: Caller, services: Services) -> ScheduleOut:
+    [shown] = await services.schedules.shown(unit, [await services.schedules.create(unit, caller, body)])
+    return shown
+
+
+@router.get("")
+async def list_schedules(
+    unit: Transaction, caller: Reader, services: Services, paging: Paging
+) -> PageOf[ScheduleOut]:
+    return PageOf[ScheduleOut](**_paged(*await services.schedules.page(unit, caller, paging)))
+
+
+@router.get("/{schedule_id}")
+async def get_schedule(schedule_id: int, unit: Transaction, caller: Reader, services: Services) -> ScheduleOut:
+    [shown] = await services.schedules.shown(unit, [await services.schedules.get(unit, caller, schedule_id)])
+    return shown
+
+
+@router.put("/{schedule_id}")
+async def update_schedule(
+    schedule_id: int, body: ScheduleIn, unit: Transaction, caller: Caller, services: Services
+) -> ScheduleOut:
+    """Its next run is the next time due after now."""
+    changed = await services.schedules.update(unit, caller, schedule_id, body)
+    [shown] = await services.schedules.shown(unit, [changed])
+    return shown
+
+
+@router.delete("/{schedule_id}", status_code=204)
+async def delete_schedule(schedule_id: int, unit: Transaction, caller: Caller, services: Services) -> Response:
+    """The backups that it has made stay."""
+    await services.schedules.delete(unit, caller, schedule_id)
+    return Response(status_code=204)
+
+
+@router.post("/{schedule_id}/run", status_code=202)
+async def run_schedule(schedule_id: int, unit: Transaction, caller: Caller, services: Services) -> ScheduleRunOut:
+    """Now, besides the times it is due. Of many domains the first backups are started at once, the rest by and by."""
+    return await services.schedules.run(unit, caller, schedule_id)
+
+
+@router.get("/{schedule_id}/runs")
+async def list_runs(
+    schedule_id: int, unit: Transaction, caller: Reader, services: Services, paging: Paging
+) -> PageOf[ScheduleRunOut]:
+    return PageOf[ScheduleRunOut](**_paged(*await services.schedules.runs(unit, caller, schedule_id, paging)))

@@ -1,0 +1,53 @@
+"""Automatic backups."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import NEVER_REUSED, Base, now
+
+
+class BackupSchedule(Base):
+    """`domain_id` None: all domains of `user_id`, of everybody when that is None too. `expression`: cron's, in
+    `timezone`. `due_at`: the next time; it is started `delay_seconds` later, so that not all start at once."""
+
+    __tablename__ = "backup_schedules"
+    __table_args__ = (Index(None, "is_active", "starts_at"), NEVER_REUSED)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    user_id: Mapped[int | None] = mapped_column(index=True)
+    domain_id: Mapped[int | None] = mapped_column(index=True)
+    destination_id: Mapped[int | None]
+    type: Mapped[str] = mapped_column(String(16))
+    frequency: Mapped[str | None] = mapped_column(String(16))
+    schedule_time: Mapped[str | None] = mapped_column(String(8))
+    expression: Mapped[str] = mapped_column(String(255))
+    timezone: Mapped[str] = mapped_column(String(64))
+    jitter_seconds: Mapped[int]
+    is_active: Mapped[bool] = mapped_column(default=True)
+    due_at: Mapped[datetime]
+    starts_at: Mapped[datetime]
+    last_run_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ScheduleRun(Base):
+    """One time that a schedule was due. `coalesced`: how many times were due since the one before and had no run of
+    their own. `cursor`: the last domain that was dealt with; None: all were. `skipped`: per domain, and why."""
+
+    __tablename__ = "schedule_runs"
+    __table_args__ = (UniqueConstraint("schedule_id", "due_at"), Index(None, "cursor"), NEVER_REUSED)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    schedule_id: Mapped[int] = mapped_column(ForeignKey("backup_schedules.id", ondelete="CASCADE"))
+    due_at: Mapped[datetime]
+    started_at: Mapped[datetime] = mapped_column(default=now)
+    by_hand: Mapped[bool] = mapped_column(default=False)
+    coalesced: Mapped[int] = mapped_column(default=0)
+    cursor: Mapped[int | None]
+    skipped: Mapped[list[Any]] = mapped_column(default=list)

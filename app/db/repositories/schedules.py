@@ -1,0 +1,99 @@
+"""Queries on schedules and their runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from app.db.models import BackupSchedule, Domain, Operation, ScheduleRun
+from app.db.repositories.base import Page, PageRequest, Repository
+
+
+class ScheduleRepository(Repository):
+    async def get(self, schedule_id: int) -> BackupSchedule | None:
+        return await self._session.get(BackupSchedule, schedule_id, populate_existing=True)
+
+    async def page(self, request: PageRequest, user_id: int | None) -> Page[BackupSchedule]:
+        query = select(BackupSchedule)
+        if user_id is not None:
+            query = query.where(BackupSchedule.user_id == user_id)
+        return await self._page(query, request, {"id": BackupSchedule.id, "starts_at": BackupSchedule.starts_at})
+
+    async def due(self, moment: datetime, limit: int) -> list[int]:
+        query = (
+            select(BackupSchedule.id)
+            .where(BackupSchedule.is_active, BackupSchedule.starts_at <= moment)
+            .order_by(BackupSchedule.starts_at)
+            .limit(limit)
+        )
+        return list((await self._session.scalars(query)).all())
+
+    async def take(self, schedule: BackupSchedule, due_at: datetime, starts_at: datetime, moment: datetime) -> bool:
+        """Move a schedule on to its next time; False when another process has."""
+        query = (
+            update(BackupSchedule)
+            .where(
+                BackupSchedule.id == schedule.id, BackupSchedule.due_at == schedule.due_at, BackupSchedule.is_active
+            )
+            .values(due_at=due_at, starts_at=starts_at, last_run_at=moment)
+            .returning(BackupSchedule.id)
+        )
+        return await self._session.scalar(query) is not None
+
+    async def unfinished(self, limit: int) -> list[int]:
+        query = select(ScheduleRun.id).where(ScheduleRun.cursor.is_not(None)).order_by(ScheduleRun.id).limit(limit)
+        return list((await self._session.scalars(query)).all())
+
+    async def run(self, run_id: int) -> ScheduleRun | None:
+        return await self._session.get(ScheduleRun, run_id, populate_existing=True)
+
+    async def advance(self, run: ScheduleRun, cursor: int | None, skipped: list[Any]) -> bool:
+        """False when another process has dealt with these domains."""
+        query = (
+            update(ScheduleRun)
+            .where(ScheduleRun.id == run.id, ScheduleRun.cursor == run.cursor)
+            .values(cursor=cursor, skipped=skipped)
+            .returning(ScheduleRun.id)
+        )
+        return await self._session.scalar(query) is not None
+
+    async def domains(self, schedule: BackupSchedule, after: int, limit: int) -> list[int]:
+        query = select(Domain.id).where(Domain.id > after).order_by(Domain.id).limit(limit)
+        if schedule.domain_id is not None:
+            query = query.where(Domain.id == schedule.domain_id)
+        if schedule.user_id is not None:
+            query = query.where(Domain.user_id == schedule.user_id)
+        return list((await self._session.scalars(query)).all())
+
+    async def runs(self, schedule_id: int, request: PageRequest) -> Page[ScheduleRun]:
+        query = select(ScheduleRun).where(ScheduleRun.schedule_id == schedule_id)
+        return await self._page(query, request, {"due_at": ScheduleRun.due_at, "id": ScheduleRun.id})
+
+    async def outcomes(self, run_ids: list[int]) -> dict[int, dict[str, int]]:
+        """Per run, how many of its backups stand how."""
+        query = (
+            select(Operation.schedule_run_id, Operation.status, func.count())
+            .where(Operation.schedule_run_id.in_(run_ids))
+            .group_by(Operation.schedule_run_id, Operation.status)
+        )
+        found: dict[int, dict[str, int]] = {}
+        for run_id, status, count in (await self._session.execute(query)).all():
+            found.setdefault(run_id or 0, {})[status] = count
+        return found
+
+    async def last_good(self, schedule_ids: list[int]) -> dict[int, datetime]:
+        """Per schedule, when the last run was due whose backups have all been completed."""
+        bad = select(Operation.id).where(
+            Operation.schedule_run_id == ScheduleRun.id, Operation.status.is_distinct_from("completed")
+        )
+        good = select(Operation.id).where(Operation.schedule_run_id == ScheduleRun.id)
+        query = (
+            select(ScheduleRun.schedule_id, func.max(ScheduleRun.due_at))
+            .where(
+                ScheduleRun.schedule_id.in_(schedule_ids), ScheduleRun.cursor.is_(None), good.exists(), ~bad.exists()
+            )
+            .group_by(ScheduleRun.schedule_id)
+        )
+        return {number: due_at for number, due_at in (await self._session.execute(query)).all() if due_at is not None}

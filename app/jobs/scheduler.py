@@ -1,0 +1,70 @@
+"""The tick that starts what is due. Every process has one: the database decides who starts which run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import TypeVar
+
+from app.db.base import now
+from app.db.repositories.schedules import ScheduleRepository
+from app.db.session import Database
+from app.errors import AlreadyRunning
+from app.services.schedules import ScheduleService
+from app.services.unit import Unit
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+_AT_ONCE = 100
+
+
+class Scheduler:
+    def __init__(self, database: Database, schedules: ScheduleService, seconds: float) -> None:
+        self._database = database
+        self._schedules = schedules
+        self._seconds = seconds
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.tick(now())
+            except Exception:  # noqa: BLE001,RUF100  the next one may succeed; a schedule is due until it was started
+                log.exception("Schedules could not be started")
+            await asyncio.sleep(self._seconds)
+
+    async def tick(self, moment: datetime) -> None:
+        """Start every run that is due. Runs are begun in one transaction, the backups of each in batches with the
+        place where it goes on: a crash in between repeats nothing."""
+        while await self._unit(lambda unit: self._fire(unit, moment)):
+            pass
+        for run_id in await self._unit(lambda unit: ScheduleRepository(unit.session).unfinished(_AT_ONCE)):
+            with suppress(AlreadyRunning):  # another process is at it
+                while await self._unit(lambda unit, number=run_id: self._schedules.advance(unit, number)):  # type: ignore[misc]
+                    pass
+
+    async def _fire(self, unit: Unit, moment: datetime) -> bool:
+        """False when nothing is due."""
+        due = await ScheduleRepository(unit.session).due(moment, _AT_ONCE)
+        for schedule_id in due:
+            await self._schedules.fire(unit, schedule_id, moment)
+        return bool(due)
+
+    async def _unit(self, work: Callable[[Unit], Awaitable[T]]) -> T:
+        async with self._database.transaction() as session:
+            unit = Unit(session)
+            result = await work(unit)
+        for callback in unit.after_commit:
+            await callback()
+        return result

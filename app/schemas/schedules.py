@@ -1,0 +1,77 @@
+"""Schedules as the API takes and gives them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.schemas.backups import BackupType
+from app.schemas.common import Model
+
+
+class ScheduleIn(Model):
+    """Either `frequency` (weekly is on Sunday, monthly on the first) with `schedule_time` (HH:MM or HH:MM:SS), or
+    `cron` (five fields); both in `timezone`. `domain_id` null: all domains of `user_id`, or of the token's user.
+    `jitter_seconds`: starts are spread over so many seconds after the time, the same for each run of a schedule."""
+
+    name: str = Field(min_length=1, max_length=255)
+    domain_id: int | None = None
+    user_id: int | None = Field(None, ge=1)
+    type: BackupType = "full"
+    frequency: Literal["daily", "weekly", "monthly"] | None = None
+    schedule_time: str = Field("02:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$")
+    cron: str | None = Field(None, max_length=255)
+    timezone: str = Field("UTC", max_length=64)
+    destination_id: int | None = None
+    jitter_seconds: int = Field(1800, ge=0, le=43_200)
+    is_active: bool = True
+
+    @model_validator(mode="after")
+    def one_of_both(self) -> Self:
+        if (self.frequency is None) == (self.cron is None):
+            raise ValueError("name either a frequency or a cron expression")
+        return self
+
+
+class ScheduleOut(Model):
+    """`next_runs`: the next five times due; a run starts up to `jitter_seconds` later. `last_good_at`: when the
+    last run was due whose backups were all completed. `overdue`: what was due long enough ago has not become good."""
+
+    id: int
+    name: str
+    domain_id: int | None
+    user_id: int | None
+    type: BackupType
+    frequency: str | None
+    schedule_time: str | None
+    cron: str
+    timezone: str
+    destination_id: int | None
+    jitter_seconds: int
+    is_active: bool
+    next_runs: list[datetime]
+    last_run_at: datetime | None
+    last_good_at: datetime | None
+    overdue: bool
+    created_at: datetime
+
+
+class SkippedDomain(Model):
+    domain_id: int
+    code: str
+    message: str
+
+
+class ScheduleRunOut(Model):
+    """`coalesced`: times that were due before this one, while nothing ran, and that it stands for. `operations`: how
+    many of its backups stand how. `skipped`: domains of which no backup was started."""
+
+    id: int
+    due_at: datetime
+    started_at: datetime
+    by_hand: bool
+    coalesced: int
+    operations: dict[str, int]
+    skipped: list[SkippedDomain]

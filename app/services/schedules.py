@@ -1,0 +1,216 @@
+"""ScheduleService: automatic backups, when they are due and what came of them."""
+
+from __future__ import annotations
+
+import zlib
+from datetime import datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from app.db.base import now
+from app.db.models import BackupSchedule, ScheduleRun
+from app.db.repositories.base import Page, PageRequest
+from app.db.repositories.operations import OperationRepository
+from app.db.repositories.schedules import ScheduleRepository
+from app.errors import AlreadyRunning, LiberuError, NotFound
+from app.schemas.backups import BackupIn
+from app.schemas.schedules import ScheduleIn, ScheduleOut, ScheduleRunOut
+from app.security.tokens import Principal
+from app.services.backups import BackupService
+from app.services.destinations import DestinationService
+from app.services.domains import DomainService
+from app.services.operations import Idempotency
+from app.services.timetable import Timetable, cron_of, timetable
+from app.services.unit import Unit
+
+_SHOWN = 5
+_BATCH = 50
+_NAMED = 1000
+_ALL = frozenset({"*"})
+
+
+class ScheduleService:
+    """`overdue_after`: how long after it was due a run must have become a good one."""
+
+    def __init__(
+        self,
+        domains: DomainService,
+        destinations: DestinationService,
+        backups: BackupService,
+        overdue_after: timedelta,
+    ) -> None:
+        self._domains = domains
+        self._destinations = destinations
+        self._backups = backups
+        self._overdue_after = overdue_after
+
+    async def get(self, unit: Unit, principal: Principal, schedule_id: int) -> BackupSchedule:
+        schedule = await ScheduleRepository(unit.session).get(schedule_id)
+        if schedule is None:
+            raise NotFound(f"There is no schedule {schedule_id}")
+        principal.require_owner(schedule.user_id, f"schedule {schedule_id}")
+        return schedule
+
+    async def page(
+        self, unit: Unit, principal: Principal, request: PageRequest
+    ) -> tuple[Page[BackupSchedule], list[ScheduleOut]]:
+        found = await ScheduleRepository(unit.session).page(request, principal.user_id)
+        return found, await self.shown(unit, list(found.items))
+
+    async def create(self, unit: Unit, principal: Principal, body: ScheduleIn) -> BackupSchedule:
+        """Raises NotFound, InvalidRequest, Forbidden."""
+        schedule = BackupSchedule()
+        await self._apply(unit, principal, schedule, body)
+        unit.session.add(schedule)
+        await unit.session.flush()
+        self._move_on(schedule, now())  # its delay is made from its id
+        await unit.session.flush()
+        return schedule
+
+    async def update(self, unit: Unit, principal: Principal, schedule_id: int, body: ScheduleIn) -> BackupSchedule:
+        schedule = await self.get(unit, principal, schedule_id)
+        await self._apply(unit, principal, schedule, body)
+        self._move_on(schedule, now())
+        await unit.session.flush()
+        return schedule
+
+    async def delete(self, unit: Unit, principal: Principal, schedule_id: int) -> None:
+        """Its backups stay."""
+        principal.require("schedules:manage")
+        schedule = await self.get(unit, principal, schedule_id)
+        await ScheduleRepository(unit.session).delete(schedule)
+
+    async def _apply(self, unit: Unit, principal: Principal, schedule: BackupSchedule, body: ScheduleIn) -> None:
+        principal.require("schedules:manage")
+        if body.user_id is not None and not principal.operator and body.user_id != principal.user_id:
+            principal.require_operator("user_id")
+        owner = body.user_id if principal.operator else principal.user_id
+        if body.domain_id is not None:
+            domain = await self._domains.get(unit, principal, body.domain_id)
+            owner = domain.user_id if owner is None else owner
+            Principal(0, owner, _ALL).require_owner(domain.user_id, f"domain {body.domain_id}")
+        await self._destinations.choose(unit, Principal(0, owner, _ALL), body.destination_id)
+        at = time.fromisoformat(body.schedule_time)
+        expression = body.cron if body.frequency is None else cron_of(body.frequency, at)
+        assert expression is not None
+        timetable(expression, body.timezone, now())
+        schedule.name, schedule.user_id, schedule.domain_id = body.name, owner, body.domain_id
+        schedule.type, schedule.destination_id, schedule.is_active = body.type, body.destination_id, body.is_active
+        schedule.frequency, schedule.expression = body.frequency, " ".join(expression.split())
+        schedule.schedule_time = at.strftime("%H:%M") if body.frequency is not None else None
+        schedule.timezone, schedule.jitter_seconds = body.timezone, body.jitter_seconds
+        schedule.due_at = schedule.starts_at = now()
+
+    @staticmethod
+    def _move_on(schedule: BackupSchedule, moment: datetime) -> None:
+        schedule.due_at = _table(schedule).after(moment)
+        schedule.starts_at = schedule.due_at + _delay(schedule)
+
+    async def run(self, unit: Unit, principal: Principal, schedule_id: int) -> ScheduleRunOut:
+        """Now, besides the times it is due."""
+        principal.require("schedules:manage")
+        schedule = await self.get(unit, principal, schedule_id)
+        run = ScheduleRun(schedule_id=schedule.id, due_at=now(), by_hand=True, cursor=0, skipped=[])
+        unit.session.add(run)
+        schedule.last_run_at = run.due_at
+        await unit.session.flush()
+        await self.advance(unit, run.id)
+        [found] = await self._runs(unit, [run])
+        return found
+
+    async def fire(self, unit: Unit, schedule_id: int, moment: datetime) -> None:
+        """Start what is due, once, whoever else tries. Times that were missed become one run, the latest."""
+        repository = ScheduleRepository(unit.session)
+        schedule = await repository.get(schedule_id)
+        if schedule is None or not schedule.is_active or schedule.starts_at > moment:
+            return
+        table, delay = _table(schedule), _delay(schedule)
+        missed = table.between(schedule.due_at, moment - delay)
+        due_at = table.before(moment - delay + timedelta(microseconds=1)) if missed else schedule.due_at
+        following = table.after(max(due_at, moment - delay))
+        if await repository.take(schedule, following, following + delay, moment):
+            unit.session.add(
+                ScheduleRun(schedule_id=schedule.id, due_at=due_at, coalesced=missed, cursor=0, skipped=[])
+            )
+
+    async def advance(self, unit: Unit, run_id: int) -> bool:
+        """Start backups of a run's next domains; False when there are no more."""
+        repository = ScheduleRepository(unit.session)
+        run = await repository.run(run_id)
+        schedule = None if run is None else await repository.get(run.schedule_id)
+        if run is None or schedule is None or run.cursor is None:
+            return False
+        found = await repository.domains(schedule, run.cursor, _BATCH)
+        cursor = found[-1] if len(found) == _BATCH else None
+        skipped = list(run.skipped)
+        for domain_id in found:
+            reason = await self._start(unit, schedule, run, domain_id)
+            if reason is not None and len(skipped) < _NAMED:
+                skipped.append(reason)
+        if not await repository.advance(run, cursor, skipped):
+            raise AlreadyRunning("Another process has started these backups")  # and this transaction is rolled back
+        return cursor is not None
+
+    async def _start(
+        self, unit: Unit, schedule: BackupSchedule, run: ScheduleRun, domain_id: int
+    ) -> dict[str, Any] | None:
+        """Of one domain; why not, otherwise."""
+        principal = Principal(0, schedule.user_id, _ALL)
+        body = BackupIn(domain_id=domain_id, type=schedule.type, destination_id=schedule.destination_id)
+        try:
+            domain = await self._domains.get(unit, principal, domain_id)
+            if await OperationRepository(unit.session).active_backup(domain.uid, schedule.type):
+                raise AlreadyRunning(f"A {schedule.type} backup of {domain.domain_name} is still running")
+            operation = await self._backups.create(unit, principal, body, Idempotency(None, "schedule", b""))
+        except LiberuError as error:
+            return {"domain_id": domain_id, "code": error.code, "message": error.message}
+        operation.schedule_run_id = run.id
+        return None
+
+    async def runs(
+        self, unit: Unit, principal: Principal, schedule_id: int, request: PageRequest
+    ) -> tuple[Page[ScheduleRun], list[ScheduleRunOut]]:
+        await self.get(unit, principal, schedule_id)
+        found = await ScheduleRepository(unit.session).runs(schedule_id, request)
+        return found, await self._runs(unit, list(found.items))
+
+    @staticmethod
+    async def _runs(unit: Unit, runs: list[ScheduleRun]) -> list[ScheduleRunOut]:
+        outcomes = await ScheduleRepository(unit.session).outcomes([run.id for run in runs])
+        fields = ("id", "due_at", "started_at", "by_hand", "coalesced", "skipped")
+        return [
+            ScheduleRunOut(**{name: getattr(run, name) for name in fields}, operations=outcomes.get(run.id, {}))
+            for run in runs
+        ]
+
+    async def shown(self, unit: Unit, schedules: list[BackupSchedule]) -> list[ScheduleOut]:
+        good = await ScheduleRepository(unit.session).last_good([schedule.id for schedule in schedules])
+        return [self._shown(schedule, good.get(schedule.id)) for schedule in schedules]
+
+    def _shown(self, schedule: BackupSchedule, last_good: datetime | None) -> ScheduleOut:
+        table, following = _table(schedule), list[datetime]()
+        while schedule.is_active and len(following) < _SHOWN:
+            following.append(table.after(following[-1] if following else now()))
+        expected = table.before(now() - self._overdue_after - _delay(schedule))
+        known = expected >= schedule.created_at
+        fields = (
+            "id", "name", "domain_id", "user_id", "type", "frequency", "schedule_time", "timezone", "destination_id",
+            "jitter_seconds", "is_active", "last_run_at", "created_at",
+        )  # fmt: skip
+        return ScheduleOut(
+            **{name: getattr(schedule, name) for name in fields},
+            cron=schedule.expression,
+            next_runs=following,
+            last_good_at=last_good,
+            overdue=schedule.is_active and known and (last_good is None or last_good < expected),
+        )
+
+
+def _table(schedule: BackupSchedule) -> Timetable:
+    return Timetable(schedule.expression, ZoneInfo(schedule.timezone))
+
+
+def _delay(schedule: BackupSchedule) -> timedelta:
+    """The same for each run: spread evenly over the schedules, and not to be guessed away."""
+    spread = zlib.crc32(f"schedule {schedule.id}".encode()) % (schedule.jitter_seconds + 1)
+    return timedelta(seconds=spread)

@@ -1,0 +1,180 @@
+"""When schedules are due: 90 days, 300 schedules, five zones, both changes of daylight saving, outages, restarts."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from app.db.base import Base
+from app.db.models import BackupSchedule, ScheduleRun
+from app.db.repositories.base import PageRequest
+from app.db.repositories.schedules import ScheduleRepository
+from app.db.session import Database
+from app.errors import InvalidRequest
+from app.jobs import scheduler as ticking
+from app.jobs.scheduler import Scheduler
+from app.services import schedules as scheduling
+from app.services.schedules import ScheduleService
+from app.services.timetable import cron_of, timetable
+
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"]
+BERLIN = ZoneInfo("Europe/Berlin")
+NEW_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def test_the_panels_frequencies() -> None:
+    assert cron_of("daily", time(3, 30)) == "30 3 * * *"
+    assert cron_of("weekly", time(1)) == "0 1 * * 0"
+    assert cron_of("monthly", time(0)) == "0 0 1 * *"
+
+
+@pytest.mark.parametrize(
+    ("day", "times"),
+    [
+        (
+            datetime(2027, 3, 27, tzinfo=BERLIN),
+            ["2027-03-27 02:30", "2027-03-28 03:00", "2027-03-29 02:30"],
+        ),  # no 02:30 that day
+        (
+            datetime(2027, 10, 30, tzinfo=BERLIN),
+            ["2027-10-30 02:30", "2027-10-31 02:30", "2027-11-01 02:30"],
+        ),  # 02:30 twice
+    ],
+)
+def test_daylight_saving(day: datetime, times: list[str]) -> None:
+    table, moment, found = timetable("30 2 * * *", "Europe/Berlin", NEW_YEAR), day, []
+    for _ in times:
+        moment = table.after(moment)
+        found.append(moment.astimezone(BERLIN).strftime("%Y-%m-%d %H:%M"))
+    assert found == times
+
+
+def test_no_time_is_due_twice_within_an_hour_that_a_day_has_twice() -> None:
+    table = timetable("25 1 * * *", "America/New_York", NEW_YEAR)
+    moment, end = datetime(2027, 11, 7, 4, 0, tzinfo=UTC), datetime(2027, 11, 7, 8, 0, tzinfo=UTC)
+    due = datetime(2027, 11, 7, 5, 25, tzinfo=UTC)
+    while moment < end:
+        assert table.after(moment) == (due if moment < due else due + timedelta(hours=25))
+        assert table.before(moment) == (due if moment > due else due - timedelta(hours=24))
+        assert table.between(moment, end) == (moment < due)
+        moment += timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "field"),
+    [
+        ("* * * *", "UTC", "cron"), ("61 * * * *", "UTC", "cron"), ("0 0 30 2 *", "UTC", "cron"),
+        ("* * * * * *", "UTC", "cron"), ("x", "UTC", "cron"), ("0 0 * * *", "Mars/Base", "timezone"),
+        ("0 0 * * *", "../../etc/passwd", "timezone"), ("0 0 * * *", "", "timezone"), ("@daily", "UTC", "cron"),
+    ],
+)  # fmt: skip
+def test_what_is_no_time(expression: str, zone: str, field: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        timetable(expression, zone, NEW_YEAR)
+    assert raised.value.field == field
+
+
+@given(st.integers(0, 4 * 366 * 86_400), st.sampled_from(ZONES), st.integers(0, 23))
+def test_before_and_after_agree(seconds: int, zone: str, hour: int) -> None:
+    at = NEW_YEAR + timedelta(seconds=seconds)
+    table = timetable(f"15 {hour} * * *", zone, at)
+    following, last = table.after(at), table.before(at)
+    assert last < at < following or table.after(at - timedelta(seconds=1)) == at
+    assert following - last <= timedelta(hours=50)
+    assert table.between(last, following) == 1 + (table.after(last) != following)
+
+
+class Recorded(ScheduleService):
+    """Starts no backups: runs are what is counted."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None, None, timedelta(hours=6))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncGenerator[Database]:
+    made = Database(f"sqlite+aiosqlite:///{tmp_path}/state.db")
+    async with made._engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    yield made
+    await made.close()
+
+
+def schedules(rng: random.Random, start: datetime, monkeypatch: pytest.MonkeyPatch) -> list[BackupSchedule]:
+    monkeypatch.setattr(scheduling, "now", lambda: start)
+    made = []
+    for number in range(300):
+        at = f"{rng.randrange(60)} {rng.randrange(24)}"
+        kinds = [f"{at} * * *", f"{at} * * 0", f"{at} 1 * *", f"{rng.randrange(60)} */12 * * *", "30 2 * * *"]
+        [expression] = rng.choices(kinds, weights=[10, 50, 28, 3, 9])
+        schedule = BackupSchedule(
+            id=number + 1, name=str(number), type="full", expression=expression, timezone=rng.choice(ZONES),
+            jitter_seconds=rng.choice([0, 600, 3600]), is_active=True, user_id=None, domain_id=None,
+            created_at=start, due_at=start, starts_at=start,
+        )  # fmt: skip
+        ScheduleService._move_on(schedule, start)
+        made.append(schedule)
+    return made
+
+
+@pytest.mark.timeout(600)
+async def test_ninety_days(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time due has a run of its own, or is counted by the run that stands for it; no run for anything else. In
+    these days Lord Howe goes forward, Berlin and New York go back."""
+    start = datetime(2027, 9, 1, 0, 7, tzinfo=UTC)
+    rng = random.Random(7)
+    made = schedules(rng, start, monkeypatch)
+    monkeypatch.setattr(ticking, "_AT_ONCE", 1000)
+    originals = {schedule.id: (schedule.expression, schedule.timezone) for schedule in made}
+    async with database.transaction() as session:
+        session.add_all(made)
+    outages = [(start + timedelta(days=day, hours=rng.randrange(24)), timedelta(hours=hours))
+               for day, hours in ((9, 1), (27, 30), (41, 5), (62, 80), (75, 2))]  # fmt: skip
+    end = start + timedelta(days=90)
+    moment, scheduler = start, Scheduler(database, Recorded(), 5)
+    while moment < end:
+        moment += timedelta(minutes=rng.choice([20, 40, 60, 90]))  # no tick is missed for want of a finer one
+        if any(begin <= moment < begin + length for begin, length in outages):
+            continue
+        if rng.random() < 0.05:
+            scheduler = Scheduler(database, Recorded(), 5)  # a restart
+        await scheduler.tick(moment)
+        if rng.random() < 0.2:
+            await Scheduler(database, Recorded(), 5).tick(moment)  # another process, a moment later
+    async with database.transaction() as session:
+        page = await ScheduleRepository(session).runs(1, PageRequest(per_page=1))
+        assert page.total > 0
+        runs = list((await session.scalars(select(ScheduleRun))).all())
+        standing = {
+            schedule.id: schedule.due_at for schedule in (await session.scalars(select(BackupSchedule))).all()
+        }
+    assert all(run.cursor is None for run in runs)
+    by_schedule: dict[int, list[ScheduleRun]] = {}
+    for run in runs:
+        by_schedule.setdefault(run.schedule_id, []).append(run)
+    stats: Counter[str] = Counter()
+    for number, (expression, zone) in originals.items():
+        table = timetable(expression, zone, start)
+        due, expected = table.after(start), set[datetime]()
+        while due < standing[number]:
+            expected.add(due)
+            due = table.after(due)
+        assert due == standing[number]
+        mine = by_schedule.get(number, [])
+        times = {run.due_at for run in mine}
+        assert len(times) == len(mine), "twice"
+        assert times <= expected, "never due"
+        assert len(expected) == len(mine) + sum(run.coalesced for run in mine), (expression, zone)
+        stats["runs"] += len(mine)
+        stats["coalesced"] += sum(run.coalesced for run in mine)
+    assert stats["runs"] > 5_000
+    assert stats["coalesced"] > 100
