@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 
 from app.db.base import now
 from app.db.repositories.schedules import ScheduleRepository
 from app.db.session import Database
-from app.errors import AlreadyRunning
 from app.services.schedules import ScheduleService
 from app.services.unit import Unit
 
@@ -50,9 +48,8 @@ class Scheduler:
         while await self._unit(lambda unit: self._fire(unit, moment)):
             pass
         for run_id in await self._unit(lambda unit: ScheduleRepository(unit.session).unfinished(_AT_ONCE)):
-            with suppress(AlreadyRunning):  # another process is at it
-                while await self._unit(lambda unit, number=run_id: self._schedules.advance(unit, number)):  # type: ignore[misc]
-                    pass
+            while await self._unit(lambda unit, number=run_id: self._schedules.advance(unit, number)):  # type: ignore[misc]
+                pass
 
     async def _fire(self, unit: Unit, moment: datetime) -> bool:
         """False when nothing is due."""

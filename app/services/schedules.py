@@ -142,13 +142,11 @@ class ScheduleService:
             return False
         found = await repository.domains(schedule, run.cursor, _BATCH)
         cursor = found[-1] if len(found) == _BATCH else None
-        skipped = list(run.skipped)
-        for domain_id in found:
-            reason = await self._start(unit, schedule, run, domain_id)
-            if reason is not None and len(skipped) < _NAMED:
-                skipped.append(reason)
-        if not await repository.advance(run, cursor, skipped):
-            raise AlreadyRunning("Another process has started these backups")  # and this transaction is rolled back
+        if not await repository.advance(run, cursor):
+            return True  # another process has started these
+        reasons = [await self._start(unit, schedule, run, domain_id) for domain_id in found]
+        skipped = [*run.skipped, *(reason for reason in reasons if reason is not None)]
+        await repository.note(run, skipped[:_NAMED])
         return cursor is not None
 
     async def _start(

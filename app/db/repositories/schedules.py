@@ -49,15 +49,18 @@ class ScheduleRepository(Repository):
     async def run(self, run_id: int) -> ScheduleRun | None:
         return await self._session.get(ScheduleRun, run_id, populate_existing=True)
 
-    async def advance(self, run: ScheduleRun, cursor: int | None, skipped: list[Any]) -> bool:
-        """False when another process has dealt with these domains."""
+    async def advance(self, run: ScheduleRun, cursor: int | None) -> bool:
+        """Before backups of the next domains are started; false when another process does that: it is waited for."""
         query = (
             update(ScheduleRun)
             .where(ScheduleRun.id == run.id, ScheduleRun.cursor == run.cursor)
-            .values(cursor=cursor, skipped=skipped)
+            .values(cursor=cursor)
             .returning(ScheduleRun.id)
         )
         return await self._session.scalar(query) is not None
+
+    async def note(self, run: ScheduleRun, skipped: list[Any]) -> None:
+        await self._session.execute(update(ScheduleRun).where(ScheduleRun.id == run.id).values(skipped=skipped))
 
     async def domains(self, schedule: BackupSchedule, after: int, limit: int) -> list[int]:
         query = select(Domain.id).where(Domain.id > after).order_by(Domain.id).limit(limit)
