@@ -5,7 +5,6 @@ Nothing of it is extracted under its own name, so no name in an archive means an
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,11 +17,11 @@ from app.archives.streams import CHUNK
 from app.archives.tar import Member
 from app.errors import ArchiveInvalid, NoSpace
 from app.external.room import Room
+from app.external.sparse import segments, zeros
 
 _MAX_PATH, _MAX_NAME, _MAX_DEPTH = 4096, 255, 128
 _NAMED = 100
 _SEALED = "sealed"
-_MAP = re.compile(r"\d{1,19}(,\d{1,19})*")
 _COLUMNS = "path, type, size, mode, mtime, link, offset, stored, sparse"
 _OPEN = """
 PRAGMA synchronous = OFF;
@@ -231,14 +230,14 @@ class Staged:
                 raise ArchiveInvalid(f"{shown(item.path)} is a hard link to something that is not in the archive")
             item = target
         if item.sparse is None:
-            yield from self._range(item.offset, item.size)
+            yield from self.stored(item.offset, item.size)
             return
         at = 0
-        for hole, offset, length in _segments(self, item):
-            yield from _zeros(hole)
-            yield from self._range(offset, length)
+        for hole, offset, length in segments(self, item):
+            yield from zeros(hole)
+            yield from self.stored(offset, length)
             at += hole + length
-        yield from _zeros(item.size - at)
+        yield from zeros(item.size - at)
 
     def text(self, item: Item, limit: int = CHUNK) -> str:
         """A small member's content. Raises ArchiveInvalid when it is not small."""
@@ -251,7 +250,8 @@ class Staged:
         item = self.get(path)
         return self.text(item, limit) if item is not None and item.type == "f" else ""
 
-    def _range(self, offset: int, length: int) -> Iterator[bytes]:
+    def stored(self, offset: int, length: int) -> Iterator[bytes]:
+        """Part of the content file."""
         with (self.folder / "content").open("rb") as file:
             file.seek(offset)
             while length > 0:
@@ -285,46 +285,6 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-
-
-def _segments(staged: Staged, item: Item) -> Iterator[tuple[int, int, int]]:
-    """Of a sparse file: the hole before, where the data is, and its length. Raises ArchiveInvalid."""
-    numbers, offset = _map(staged, item)
-    at = 0
-    for start, length in zip(numbers[::2], numbers[1::2], strict=False):
-        if start < at or start + length > item.size or offset + length > item.offset + item.stored:
-            raise ArchiveInvalid(f"{shown(item.path)}: the map of this sparse file is not valid")
-        if length:
-            yield start - at, offset, length
-            at, offset = start + length, offset + length
-
-
-def _map(staged: Staged, item: Item) -> tuple[list[int], int]:
-    """Offsets and lengths, and where the data begins."""
-    if item.sparse != "1.0":
-        if not _MAP.fullmatch(item.sparse or "") and item.sparse:
-            raise ArchiveInvalid(f"{shown(item.path)}: the map of this sparse file is not valid")
-        return [int(number) for number in (item.sparse or "").split(",") if number], item.offset
-    lines, used = list[bytes](), 0
-    text = b""
-    for chunk in staged._range(item.offset, item.stored):
-        text += chunk
-        lines = text.split(b"\n")
-        if lines[0].isdigit() and len(lines) > 1 + 2 * int(lines[0][:12]):
-            count = 2 * int(lines[0][:12])
-            used = sum(len(line) + 1 for line in lines[: 1 + count])
-            if all(line.isdigit() and len(line) < 20 for line in lines[1 : 1 + count]):
-                return [int(line) for line in lines[1 : 1 + count]], item.offset + -(-used // 512) * 512
-        if len(text) > 16 << 20:
-            break
-    raise ArchiveInvalid(f"{shown(item.path)}: the map of this sparse file is not valid")
-
-
-def _zeros(count: int) -> Iterator[bytes]:
-    while count > 0:
-        step = min(count, CHUNK)
-        yield bytes(step)
-        count -= step
 
 
 def _boot() -> str:
