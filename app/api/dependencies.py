@@ -14,7 +14,7 @@ from app.db.repositories.security import TokenRepository
 from app.errors import Unauthenticated
 from app.security.tokens import Principal, hash_token
 from app.services.operations import Idempotency
-from app.services.unit import Unit
+from app.services.unit import Unit, transaction
 
 _bearer = HTTPBearer(auto_error=False, description="An API token of this service")
 
@@ -29,11 +29,8 @@ Services = Annotated[Container, Depends(container)]
 
 async def unit(services: Services) -> AsyncGenerator[Unit, None]:
     """One transaction a request: committed before the response goes out, rolled back on any error."""
-    async with services.database.transaction() as session:
-        opened = Unit(session)
+    async with transaction(services.database) as opened:
         yield opened
-    for callback in opened.after_commit:
-        await callback()
 
 
 Transaction = Annotated[Unit, Depends(unit, scope="function")]

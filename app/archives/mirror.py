@@ -99,7 +99,8 @@ class MirroredStore:
         self.require_one()
 
     async def abandon(self, folder: BackupFolder) -> None:
-        """At each store, as far as it can be reached; the sweep finds what stays."""
+        """What this attempt and earlier ones have stored, at each store, as far as it can be reached; the sweep finds
+        what stays."""
         await self._abandon(folder, self._stores.values())
 
     async def abandon_lost(self, folder: BackupFolder) -> None:
@@ -111,7 +112,8 @@ class MirroredStore:
         for store in stores:
             with suppress(LiberuError, TimeoutError):
                 async with asyncio.timeout(_ABANDON_SECONDS):
-                    await store.abandon(folder)
+                    for attempt in (folder, *folder.earlier):
+                        await store.abandon(attempt)
 
     def verification(self, number: int) -> str:
         return self._stores[number].verification

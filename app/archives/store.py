@@ -144,17 +144,17 @@ class BackupStore:
             if await self.read_manifest(folder.manifest_key) != manifest:
                 raise ManifestInvalid(f"{folder.manifest_key} is not what was written; the backup is not committed")
         except BaseException:
-            await asyncio.shield(self._withdraw(folder.manifest_key))
+            await asyncio.shield(self._undo(folder))
             raise
         return info
 
     async def withdraw(self, folder: BackupFolder) -> None:
-        """Remove the manifest of an attempt that another one takes the place of; its objects stay. Idempotent."""
+        """Remove an attempt's manifest; its objects stay. Idempotent."""
         await self._driver.delete(folder.manifest_key)
 
-    async def _withdraw(self, manifest_key: str) -> None:
+    async def _undo(self, folder: BackupFolder) -> None:
         with suppress(StorageError):  # the sweep finds what stays
-            await self._driver.delete(manifest_key)
+            await self.withdraw(folder)
 
     async def manifests(self) -> AsyncGenerator[tuple[str, int], None]:
         """Key and size of whatever calls itself a manifest, of every installation that keeps backups here."""

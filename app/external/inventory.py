@@ -7,6 +7,7 @@ from typing import Literal
 
 #: Of a mailbox: "maildir" and "mbox" are imported, the others are reported.
 MailFormat = Literal["maildir", "mbox", "mdbox", "unknown"]
+Engine = Literal["mysql", "postgresql"]
 #: Why a part cannot be imported: an error's code and a sentence.
 Problem = tuple[str, str]
 
@@ -15,7 +16,7 @@ Problem = tuple[str, str]
 class ForeignDatabase:
     """`source`: the archive's member. `format`: "sql" is plain, perhaps gzipped. `size` in bytes as stored."""
 
-    engine: Literal["mysql", "postgresql"]
+    engine: Engine
     name: str
     source: str
     format: Literal["sql", "pg_dump"]
@@ -57,6 +58,10 @@ class ForeignDomain:
     databases: list[ForeignDatabase] = field(default_factory=list)
     mailboxes: list[ForeignMailbox] = field(default_factory=list)
 
+    @property
+    def holds_anything(self) -> bool:
+        return bool(self.document_root or self.databases or self.mailboxes)
+
 
 @dataclass(slots=True)
 class Inventory:
@@ -69,3 +74,12 @@ class Inventory:
     listed: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     must_reset: list[str] = field(default_factory=list)
+
+    def add_mailbox(self, domain: ForeignDomain, box: ForeignMailbox, *, keeps_password: bool) -> None:
+        domain.mailboxes.append(box)
+        if not keeps_password:
+            self.must_reset.append(box.address)
+        if box.left_out:
+            self.warnings.append(
+                f"{box.address}: {box.left_out} messages are in folders that are none of a maildir; left out"
+            )

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from app.external.inventory import ForeignMailbox, MailFormat
+from app.external.items import Item, key
 from app.external.mbox import FROM, measured
 from app.external.names import address, local_part
-from app.external.staged import Item, Staged
+from app.external.staged import Staged
 
 _MESSAGES = (b"cur", b"new")
 _MAILDIR = (*_MESSAGES, b"tmp")
@@ -30,7 +31,7 @@ def is_message(parts: list[bytes]) -> bool:
 def mailbox(staged: Staged, address: str, folder: str, declared: str, own: set[str] | None = None) -> ForeignMailbox:
     """What lies in a mailbox's folder. `declared`: the format that the archive names. `own`: the folder also holds
     the mailboxes of these domains, which are others'."""
-    prefix = folder.encode("utf-8", "surrogateescape") + b"/"
+    prefix = key(folder) + b"/"
     others = {name.encode() for name in own or ()}
     messages = size = left_out = 0
     there = False
@@ -55,7 +56,7 @@ def mailbox(staged: Staged, address: str, folder: str, declared: str, own: set[s
 
 def mbox(staged: Staged, address: str, item: Item) -> ForeignMailbox:
     """A file that holds a mailbox' messages."""
-    if item.size and not next(staged.read(item), b"").startswith(FROM):
+    if item.size and not staged.head(item).startswith(FROM):
         return ForeignMailbox(address, item.name, "unknown", bytes=item.size)
     count, size = measured(staged.read(item))
     return ForeignMailbox(address, item.name, "mbox", count, size)
@@ -72,8 +73,7 @@ def maildir_in(staged: Staged, folders: Iterable[str]) -> str | None:
 
 def mailboxes_below(staged: Staged, folder: str, domain: str) -> Iterator[ForeignMailbox]:
     """Of archives made by hand: USER or USER@DOMAIN, each a maildir or with one in it."""
-    for raw in staged.names(folder):
-        user = raw.decode("utf-8", "surrogateescape")
+    for user in staged.names(folder):
         maildir = maildir_in(staged, [f"{folder}/{user}"])
         named = address(user) or ((user, domain) if local_part(user) is not None else None)
         if maildir is not None and named is not None and named[1] == domain:

@@ -13,8 +13,9 @@ from app.external.formats.cpanel import CpanelFormat
 from app.external.formats.plesk import PleskFormat
 from app.external.formats.virtualmin import VirtualminFormat
 from app.external.inventory import Inventory
+from app.external.items import shown
 from app.external.limits import Budget, Limits
-from app.external.staged import Staged, shown
+from app.external.staged import Staged
 from app.external.unpack import Unpacker
 
 FORMATS: dict[str, Format] = {found.name: found for found in (CpanelFormat(), VirtualminFormat(), PleskFormat())}
@@ -86,7 +87,7 @@ def _bounded(inventory: Inventory) -> None:
 def places_of(staged: Staged) -> list[str]:
     """Where a format's members may lie: in the one folder at the top, when everything is in it, else at the top."""
     names = staged.names()
-    top = names[0].decode("utf-8", "surrogateescape") if len(names) == 1 else ""
+    top = names[0] if len(names) == 1 else ""
     return [f"{top}/", ""] if top and staged.is_folder(top) else [""]
 
 
@@ -112,7 +113,7 @@ def detect(staged: Staged, format: str | None) -> tuple[str, str, str]:
     if sure:
         listed = "; ".join(f"{name} ({match.reason})" for name, (_, match) in sure.items())
         raise FormatAmbiguous(f"More than one format fits: {listed}. Name the format in the request")
-    names = ", ".join(name.decode("utf-8", "replace") for name in staged.names(places[0].rstrip("/"))[:10])
+    names = ", ".join(shown(name) for name in staged.names(places[0].rstrip("/"))[:10])
     raise FormatUnknown(
         f"Nothing tells which panel made this archive; at its top are: {names or 'no members'}. If you know it, name "
         "the format in the request"
@@ -127,4 +128,4 @@ def as_json(value: Any) -> Any:
         return {key: as_json(item) for key, item in value.items()}
     if isinstance(value, list):
         return [as_json(item) for item in value]
-    return shown(value.encode("utf-8", "surrogateescape")) if isinstance(value, str) else value
+    return shown(value) if isinstance(value, str) else value

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import IO
@@ -16,11 +15,12 @@ from typing import IO
 from app.archives.streams import CHUNK
 from app.archives.tar import Member
 from app.errors import ArchiveInvalid, NoSpace
+from app.external.items import Item, key, shown, text, usable
 from app.external.room import Room
 from app.external.sparse import segments, zeros
 
-_MAX_PATH, _MAX_NAME, _MAX_DEPTH = 4096, 255, 128
 _NAMED = 100
+_HEAD = 4096
 _SEALED = "sealed"
 _COLUMNS = "path, type, size, mode, mtime, link, offset, stored, sparse"
 _OPEN = """
@@ -29,31 +29,6 @@ CREATE TABLE IF NOT EXISTS member (path BLOB PRIMARY KEY, type, size, mode, mtim
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS warning (text TEXT);
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One member: `path` and `link` are bytes as they were archived; `size` in bytes, expanded."""
-
-    path: bytes
-    type: str
-    size: int
-    mode: int
-    mtime: float
-    link: bytes
-    offset: int
-    stored: int
-    sparse: str | None
-
-    @property
-    def name(self) -> str:
-        """As a key of the index; `shown` makes it fit for people."""
-        return self.path.decode("utf-8", "surrogateescape")
-
-    @property
-    def last(self) -> str:
-        """The name without its folder."""
-        return self.name.rpartition("/")[2]
 
 
 class Staged:
@@ -175,22 +150,24 @@ class Staged:
             raise self._full(error) from error
 
     def get(self, path: str | bytes) -> Item | None:
-        row = self._database.execute(f"SELECT {_COLUMNS} FROM member WHERE path = ?", (_key(path),)).fetchone()
+        row = self._database.execute(f"SELECT {_COLUMNS} FROM member WHERE path = ?", (key(path),)).fetchone()
         return None if row is None else Item(*row)
 
-    def below(self, folder: str | bytes) -> Iterator[Item]:
+    def below(self, folder: str) -> Iterator[Item]:
         """Everything in a folder, at any depth, by name; "" is the whole archive."""
-        key = _key(folder)
+        inside = key(folder)
         query, values = f"SELECT {_COLUMNS} FROM member", tuple[bytes, ...]()
-        if key:
-            query, values = f"{query} WHERE path > ? AND path < ?", (key + b"/", key + b"0")
+        if inside:
+            query, values = f"{query} WHERE path > ? AND path < ?", (inside + b"/", inside + b"0")
         with closing(self._database.cursor()) as cursor:
             for row in cursor.execute(f"{query} ORDER BY path", values):
                 yield Item(*row)
 
-    def names(self, folder: str | bytes = b"") -> list[bytes]:
+    def names(self, folder: str = "") -> list[str]:
         """What lies directly in a folder, whether or not the archive has members for folders."""
-        prefix = _key(folder) + b"/" if folder else b""
+        return [text(name) for name in self._names(key(folder) + b"/" if folder else b"")]
+
+    def _names(self, prefix: bytes) -> list[bytes]:
         found: dict[bytes, None] = {}
         bound = prefix
         while True:  # one look-up for each name: a folder may hold millions of members below
@@ -203,17 +180,16 @@ class Staged:
             found[name] = None
             bound = prefix + name + (b"0" if inside else b"\0")  # "0" comes right after "/"
 
-    def files(self, folder: str | bytes) -> list[Item]:
+    def files(self, folder: str) -> list[Item]:
         """The plain files directly in a folder."""
-        key = _key(folder)
-        prefix = key + b"/" if key else b""
-        found = (self.get(prefix + name) for name in self.names(folder))
+        prefix = key(folder) + b"/" if folder else b""
+        found = (self.get(prefix + name) for name in self._names(prefix))
         return [item for item in found if item is not None and item.type == "f"]
 
-    def exists(self, path: str | bytes) -> bool:
+    def exists(self, path: str) -> bool:
         return self.get(path) is not None or self.is_folder(path)
 
-    def is_folder(self, path: str | bytes) -> bool:
+    def is_folder(self, path: str) -> bool:
         item = self.get(path)
         return item.type == "d" if item is not None else next(self.below(path), None) is not None
 
@@ -233,11 +209,15 @@ class Staged:
             yield from self.stored(item.offset, item.size)
             return
         at = 0
-        for hole, offset, length in segments(self, item):
+        for hole, offset, length in segments(item, self.stored):
             yield from zeros(hole)
             yield from self.stored(offset, length)
             at += hole + length
         yield from zeros(item.size - at)
+
+    def head(self, item: Item) -> bytes:
+        """A member's first bytes, as many as tell what it is."""
+        return next(self.read(item), b"")[:_HEAD]
 
     def text(self, item: Item, limit: int = CHUNK) -> str:
         """A small member's content. Raises ArchiveInvalid when it is not small."""
@@ -292,25 +272,7 @@ def _boot() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def usable(path: bytes) -> bytes | None:
-    """A member's name when it can be used."""
-    parts = path.split(b"/")
-    if path.startswith(b"/") or b"" in parts or b".." in parts or b"." in parts or b"\0" in path:
-        return None
-    if len(path) > _MAX_PATH or len(parts) > _MAX_DEPTH or any(len(part) > _MAX_NAME for part in parts):
-        return None
-    return path
-
-
 def _plain(link: bytes) -> bytes:
     while link.startswith(b"./"):
         link = link[2:]
     return link
-
-
-def _key(path: str | bytes) -> bytes:
-    return path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
-
-
-def shown(path: bytes) -> str:
-    return path.decode("utf-8", "backslashreplace")

@@ -12,10 +12,11 @@ from app.deployments.base import STAGING_PREFIX, User
 from app.errors import ArchiveInvalid
 from app.external.containers import Expanded, Peeked, compression
 from app.external.inventory import ForeignDomain, ForeignMailbox
+from app.external.items import Item, key, shown, text
 from app.external.limits import Budget, Limits
 from app.external.mailboxes import is_message, of_maildir
 from app.external.mbox import messages as mbox_messages
-from app.external.staged import Item, Staged, shown
+from app.external.staged import Staged
 
 _TYPES = {"f": tarfile.REGTYPE, "d": tarfile.DIRTYPE, "l": tarfile.SYMTYPE, "h": tarfile.REGTYPE}
 _MAX_MESSAGE = 256 << 20
@@ -38,8 +39,8 @@ class TreeTar:
     def files(self, domain: ForeignDomain) -> Iterator[bytes]:
         """A domain's document root. Raises ArchiveInvalid when it is not what the inventory says."""
         folder = domain.document_root or ""
-        skip = len(folder.encode("utf-8", "surrogateescape")) + 1
-        others = [name.encode("utf-8", "surrogateescape")[skip:] for name in domain.excluded]
+        skip = len(key(folder)) + 1
+        others = [key(name)[skip:] for name in domain.excluded]
 
         def keep(path: bytes) -> bool:
             return not any(path == other or path.startswith(other + b"/") for other in others)
@@ -55,7 +56,7 @@ class TreeTar:
         for box in mailboxes:
             if box.source is None:
                 continue
-            address = box.address.encode("utf-8", "surrogateescape")
+            address = key(box.address)
             for name in (b"", b"/cur", b"/new", b"/tmp"):
                 yield from self._folder(address + name, 0o700)
             self.count = 0
@@ -86,7 +87,7 @@ class TreeTar:
         return bytes(2 * BLOCK)
 
     def _tree(self, folder: str, prefix: bytes, keep: Keep, *, messages: bool = False) -> Iterator[bytes]:
-        skip = len(folder.encode("utf-8", "surrogateescape")) + 1
+        skip = len(key(folder)) + 1
         for item in self.staged.below(folder):
             inside = item.path[skip:]
             if not keep(inside):
@@ -154,10 +155,10 @@ class TreeTar:
     def _header(
         self, path: bytes, kind: bytes, mode: int, mtime: float, *, size: int = 0, link: bytes = b""
     ) -> bytes:
-        name = path.decode("utf-8", "surrogateescape")
+        name = text(path)
         info = tarfile.TarInfo(name if name == "." else f"./{name}")
         info.type, info.mode, info.mtime, info.size = kind, mode & 0o777, max(int(mtime), 0), size
-        info.linkname = link.decode("utf-8", "surrogateescape")
+        info.linkname = text(link)
         info.uid, info.gid = self.owner.uid, self.owner.gid
         return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
 

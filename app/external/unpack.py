@@ -14,8 +14,9 @@ from app.archives.streams import CHUNK
 from app.archives.tar import BLOCK, Member, TarScanner
 from app.errors import ArchiveDamaged, ArchiveEncrypted, ArchiveInvalid, FormatUnknown
 from app.external.containers import Expanded, Peeked, Readable, sniff
+from app.external.items import Item, key, shown, usable
 from app.external.limits import Budget
-from app.external.staged import Item, Staged, shown, usable
+from app.external.staged import Staged
 
 #: What zipfile and its decompressors raise for archives that are not sound.
 _ZIP_ERRORS = (
@@ -39,20 +40,21 @@ class Unpacker:
         ImportLimitExceeded."""
         self._any(Peeked(source), b"", 0)
 
-    def expand(self, item: Item, into: bytes) -> None:
+    def expand(self, item: Item, into: str) -> None:
         """Index what is in a nested archive below the folder `into`, once: whole, or nothing of it. What is not
         compressed is not copied."""
         fact = f"expanded {shown(item.path)} into {shown(into)}"
         if self._staged.fact(fact) is not None:
             return
+        prefix = key(into) + b"/"
         self._staged.commit()
         try:
             with self._staged.raw(item) as stored:
                 peeked = Peeked(stored)
                 if item.sparse is None and sniff(peeked.peek()) == "tar":
-                    self._tar(peeked, into + b"/", in_place=item.offset)
+                    self._tar(peeked, prefix, in_place=item.offset)
                 else:
-                    self._any(peeked, into + b"/", 1)
+                    self._any(peeked, prefix, 1)
         except BaseException:
             self._staged.rollback()
             raise

@@ -71,12 +71,12 @@ class BackupJob(Job):
                 tasks = [group.create_task(self._component(run, item, context, limit, opened)) for item in run.items]
         except asyncio.CancelledError:
             if context.cancelled:
-                await asyncio.shield(self._abandon(run))
+                await asyncio.shield(run.store.abandon(run.folder))
             raise
         results = [task.result() for task in tasks]
         good = [result for result in results if result["status"] == "completed"]
         if not good:
-            await self._abandon(run)
+            await run.store.abandon(run.folder)
             return self._outcome(run, results, None)
         metadata = operation.request.get("panel_metadata")
         committed = await context.step("commit", lambda: self._writer.commit(run, results, context.beat, metadata))
@@ -85,12 +85,6 @@ class BackupJob(Job):
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message, set_status(operation.backup_id, status, message))
-
-    @staticmethod
-    async def _abandon(run: BackupRun) -> None:
-        """What any attempt has stored."""
-        for folder in (run.folder, *run.folder.earlier):
-            await run.store.abandon(folder)
 
     async def _check_room(self, run: BackupRun) -> None:
         """Raises NoSpace before anything is read. What a first backup will take cannot be known."""

@@ -65,8 +65,7 @@ class ImportBackups:
                 f"commit-{domain.id}", lambda: writer.commit(run, results, self.context.beat)
             )
         else:
-            for folder in (run.folder, *run.folder.earlier):
-                await run.store.abandon(folder)
+            await run.store.abandon(run.folder)
         failures = [f"{r['kind']} {r['name']}: {r['message']}" for r in results if r["status"] == "failed"]
         async with self.database.transaction() as session:
             await recorded(run, results, committed, "; ".join(failures) or None)(session)

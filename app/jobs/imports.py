@@ -174,8 +174,8 @@ class ImportJob(Job):
         request, names = operation.request, targets(inventory, operation.request)
         if request["create"] is None:
             return {}
-        parts = [found for found in inventory.domains if found.document_root or found.databases or found.mailboxes]
-        wanted = dict.fromkeys(names[found.name] for found in parts if found.name in names)
+        parts = [found for found in inventory.domains if found.name in names and found.holds_anything]
+        wanted = dict.fromkeys(names[found.name] for found in parts)
         if request["dry_run"]:
             taken = await self._domains(list(wanted), None)
             return {name: _imagined(_body(name, request)) for name in wanted if name not in taken}

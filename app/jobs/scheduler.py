@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TypeVar
 
 from app.db.base import now
 from app.db.repositories.schedules import ScheduleRepository
 from app.db.session import Database
 from app.services.schedules import ScheduleService
-from app.services.unit import Unit
+from app.services.unit import transaction
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 _AT_ONCE = 100
 
 
@@ -45,23 +42,22 @@ class Scheduler:
     async def tick(self, moment: datetime) -> None:
         """Start every run that is due. Runs are begun in one transaction, the backups of each in batches with the
         place where it goes on: a crash in between repeats nothing."""
-        while await self._unit(lambda unit: self._fire(unit, moment)):
+        while await self._fire(moment):
             pass
-        for run_id in await self._unit(lambda unit: ScheduleRepository(unit.session).unfinished(_AT_ONCE)):
-            while await self._unit(lambda unit, number=run_id: self._schedules.advance(unit, number)):  # type: ignore[misc]
+        async with transaction(self._database) as unit:
+            unfinished = await ScheduleRepository(unit.session).unfinished(_AT_ONCE)
+        for run_id in unfinished:
+            while await self._advance(run_id):
                 pass
 
-    async def _fire(self, unit: Unit, moment: datetime) -> bool:
+    async def _fire(self, moment: datetime) -> bool:
         """False when nothing is due."""
-        due = await ScheduleRepository(unit.session).due(moment, _AT_ONCE)
-        for schedule_id in due:
-            await self._schedules.fire(unit, schedule_id, moment)
+        async with transaction(self._database) as unit:
+            due = await ScheduleRepository(unit.session).due(moment, _AT_ONCE)
+            for schedule_id in due:
+                await self._schedules.fire(unit, schedule_id, moment)
         return bool(due)
 
-    async def _unit(self, work: Callable[[Unit], Awaitable[T]]) -> T:
-        async with self._database.transaction() as session:
-            unit = Unit(session)
-            result = await work(unit)
-        for callback in unit.after_commit:
-            await callback()
-        return result
+    async def _advance(self, run_id: int) -> bool:
+        async with transaction(self._database) as unit:
+            return await self._schedules.advance(unit, run_id)

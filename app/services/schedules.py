@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -51,19 +52,17 @@ class ScheduleService:
         principal.require_owner(schedule.user_id, f"schedule {schedule_id}")
         return schedule
 
-    async def page(
-        self, unit: Unit, principal: Principal, request: PageRequest
-    ) -> tuple[Page[BackupSchedule], list[ScheduleOut]]:
+    async def page(self, unit: Unit, principal: Principal, request: PageRequest) -> Page[ScheduleOut]:
         found = await ScheduleRepository(unit.session).page(request, principal.user_id)
-        return found, await self.shown(unit, list(found.items))
+        return Page(await self.shown(unit, found.items), found.total, request)
 
     async def create(self, unit: Unit, principal: Principal, body: ScheduleIn) -> BackupSchedule:
         """Raises NotFound, InvalidRequest, Forbidden."""
-        schedule = BackupSchedule()
+        schedule = BackupSchedule(due_at=now(), starts_at=now())  # its delay is made from its id
         await self._apply(unit, principal, schedule, body)
         unit.session.add(schedule)
         await unit.session.flush()
-        self._move_on(schedule, now())  # its delay is made from its id
+        self._move_on(schedule, now())
         await unit.session.flush()
         return schedule
 
@@ -99,7 +98,6 @@ class ScheduleService:
         schedule.frequency, schedule.expression = body.frequency, " ".join(expression.split())
         schedule.schedule_time = at.strftime("%H:%M") if body.frequency is not None else None
         schedule.timezone, schedule.jitter_seconds = body.timezone, body.jitter_seconds
-        schedule.due_at = schedule.starts_at = now()
 
     @staticmethod
     def _move_on(schedule: BackupSchedule, moment: datetime) -> None:
@@ -167,13 +165,13 @@ class ScheduleService:
 
     async def runs(
         self, unit: Unit, principal: Principal, schedule_id: int, request: PageRequest
-    ) -> tuple[Page[ScheduleRun], list[ScheduleRunOut]]:
+    ) -> Page[ScheduleRunOut]:
         await self.get(unit, principal, schedule_id)
         found = await ScheduleRepository(unit.session).runs(schedule_id, request)
-        return found, await self._runs(unit, list(found.items))
+        return Page(await self._runs(unit, found.items), found.total, request)
 
     @staticmethod
-    async def _runs(unit: Unit, runs: list[ScheduleRun]) -> list[ScheduleRunOut]:
+    async def _runs(unit: Unit, runs: Sequence[ScheduleRun]) -> list[ScheduleRunOut]:
         outcomes = await ScheduleRepository(unit.session).outcomes([run.id for run in runs])
         fields = ("id", "due_at", "started_at", "by_hand", "coalesced", "skipped")
         return [
@@ -181,7 +179,7 @@ class ScheduleService:
             for run in runs
         ]
 
-    async def shown(self, unit: Unit, schedules: list[BackupSchedule]) -> list[ScheduleOut]:
+    async def shown(self, unit: Unit, schedules: Sequence[BackupSchedule]) -> list[ScheduleOut]:
         good = await ScheduleRepository(unit.session).last_good([schedule.id for schedule in schedules])
         return [self._shown(schedule, good.get(schedule.id)) for schedule in schedules]
 

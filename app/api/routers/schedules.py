@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Response
 
 from app.api.dependencies import Caller, Paging, Reader, Services, Transaction
-from app.db.repositories.base import Page
+from app.api.routers.resources import paged
 from app.schemas.common import PageOf
 from app.schemas.schedules import ScheduleIn, ScheduleOut, ScheduleRunOut
 
 router = APIRouter(prefix="/api/backup-schedules", tags=["schedules"])
-
-
-def _paged(found: Page[Any], shown: list[Any]) -> dict[str, Any]:
-    request = found.request
-    return {
-        "data": shown, "current_page": request.page, "per_page": request.per_page, "total": found.total,
-        "last_page": max(1, -(-found.total // request.per_page)),
-    }  # fmt: skip
 
 
 @router.post("", status_code=201)
@@ -32,7 +22,7 @@ async def create_schedule(body: ScheduleIn, unit: Transaction, caller: Caller, s
 async def list_schedules(
     unit: Transaction, caller: Reader, services: Services, paging: Paging
 ) -> PageOf[ScheduleOut]:
-    return PageOf[ScheduleOut](**_paged(*await services.schedules.page(unit, caller, paging)))
+    return paged(await services.schedules.page(unit, caller, paging), ScheduleOut)
 
 
 @router.get("/{schedule_id}")
@@ -68,4 +58,4 @@ async def run_schedule(schedule_id: int, unit: Transaction, caller: Caller, serv
 async def list_runs(
     schedule_id: int, unit: Transaction, caller: Reader, services: Services, paging: Paging
 ) -> PageOf[ScheduleRunOut]:
-    return PageOf[ScheduleRunOut](**_paged(*await services.schedules.runs(unit, caller, schedule_id, paging)))
+    return paged(await services.schedules.runs(unit, caller, schedule_id, paging), ScheduleRunOut)

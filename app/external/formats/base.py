@@ -8,18 +8,19 @@ from dataclasses import dataclass
 
 from app.errors import ForeignArchiveError, ImportLimitExceeded
 from app.external.inventory import Inventory, Problem
-from app.external.staged import Item, Staged, shown
+from app.external.items import Item, shown
+from app.external.staged import Staged
 
 #: Index what is in a nested archive below a folder.
-Expand = Callable[[Item, bytes], None]
+Expand = Callable[[Item, str], None]
 
 
-def inside(item: Item) -> bytes:
+def inside(item: Item) -> str:
     """The folder for what is in a nested archive: no member of an archive can have its name."""
-    return item.path + b"/."
+    return f"{item.name}/."
 
 
-def opened(expand: Expand, item: Item, into: bytes | None = None) -> Problem | None:
+def opened(expand: Expand, item: Item, into: str | None = None) -> Problem | None:
     """Look into a nested archive; `into`: where, else `inside` it. What is wrong with it is wrong with its own parts
     only, and returned; a limit that is passed ends the import (ImportLimitExceeded)."""
     try:

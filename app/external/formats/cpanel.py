@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from app.external.databases import database
 from app.external.formats.base import Expand, Format, Match, inside
 from app.external.formats.cpanel_domains import CpanelDomains
-from app.external.inventory import ForeignDatabase, ForeignDomain, Inventory
+from app.external.inventory import ForeignDomain, Inventory
+from app.external.items import Item, shown
 from app.external.key_values import pairs
 from app.external.mailboxes import mailbox
 from app.external.names import domain_name, local_part
-from app.external.staged import Item, Staged, shown
+from app.external.staged import Staged
 
 _WEAK = ("version", "homedir_paths", "mysql.sql", "dnszones")
 _SKIPPED = {"roundcube", "horde", "openfileslimit"}
@@ -41,7 +43,7 @@ class CpanelFormat(Format):
     def read(self, staged: Staged, root: str, domain: str | None, expand: Expand) -> Inventory:
         nested = staged.get(f"{root}homedir.tar")
         if nested is not None:
-            expand(nested, f"{root}homedir".encode("utf-8", "surrogateescape"))
+            expand(nested, f"{root}homedir")
         account = _Account(staged, root, expand)
         found = Inventory(self.name, "")
         found.domains = account.domains.read(domain)
@@ -85,18 +87,13 @@ class _Account:
             name = item.last
             stem = name.removesuffix(".gz").removesuffix(".sql")
             if stem != name and stem not in _SKIPPED and not name.endswith(".create"):
-                main.databases.append(
-                    ForeignDatabase("mysql", stem, item.name, "sql", item.size, sorted(users.get(stem, ())))
-                )
+                main.databases.append(database(self._staged, "mysql", stem, item, sorted(users.get(stem, ()))))
         for folder in ("psql", "pgsql"):
             for item in self._staged.files(f"{self._root}{folder}"):
-                name = item.last
-                if name.endswith(".tar"):
-                    stem = name.removesuffix(".tar")
-                    main.databases.append(ForeignDatabase("postgresql", stem, item.name, "pg_dump", item.size))
-                elif name.endswith((".sql", ".sql.gz")):
-                    stem = name.removesuffix(".gz").removesuffix(".sql")
-                    main.databases.append(ForeignDatabase("postgresql", stem, item.name, "sql", item.size))
+                ending = next((end for end in (".tar", ".sql", ".sql.gz") if item.last.endswith(end)), None)
+                if ending is not None:
+                    stem = item.last.removesuffix(ending)
+                    main.databases.append(database(self._staged, "postgresql", stem, item))
 
     def _dumps(self) -> Iterator[Item]:
         """Those in a zip archive of their own too."""
@@ -126,17 +123,11 @@ class _Account:
             if found is None:
                 inventory.warnings.append(f"{name}: has mail and is no domain of this account; its mail is left out")
                 continue
-            quotas = self._quotas(name)
+            quotas, shadow = self._quotas(name), self.etc(name, "shadow")
             for user in dict.fromkeys([*self._accounts(name), *self._folders(f"{mail}/{name}")]):
                 box = mailbox(self._staged, f"{user}@{name}", f"{mail}/{name}/{user}", declared)
                 box.quota = quotas.get(user)
-                found.mailboxes.append(box)
-                if box.left_out:
-                    inventory.warnings.append(
-                        f"{box.address}: {box.left_out} messages are in folders that are none of a maildir; left out"
-                    )
-                if f"{user}:" not in self.etc(name, "shadow"):
-                    inventory.must_reset.append(box.address)
+                inventory.add_mailbox(found, box, keeps_password=f"{user}:" in shadow)
         for user in self._folders(mail):  # archives made by hand: mail/USER@DOMAIN
             local, at, name = user.rpartition("@")
             if at and local and name in by_name:
@@ -153,7 +144,7 @@ class _Account:
                     yield name
 
     def _folders(self, folder: str) -> list[str]:
-        names = (name.decode("utf-8", "surrogateescape") for name in self._staged.names(folder))
+        names = self._staged.names(folder)
         return [name for name in names if not name.startswith(".") and self._staged.is_folder(f"{folder}/{name}")]
 
     def etc(self, domain: str, name: str) -> str:

@@ -14,6 +14,7 @@ from app.external.formats.plesk_dumps import KEPT, Dumps
 from app.external.formats.plesk_made import MARKER, MEMBERS, read_made
 from app.external.formats.plesk_subscription import CRYPT, Subscription
 from app.external.inventory import Inventory
+from app.external.items import shown
 from app.external.names import domain_name, local_part
 from app.external.staged import Staged
 from app.external.xml import Element
@@ -28,9 +29,9 @@ class PleskFormat(Format):
             return Match(f"{found.last} with the root element migration-dump")
         if staged.get(f"{root}{MARKER}") is not None:
             return Match(MARKER, marker=True)
-        for raw in staged.names(root.rstrip("/")):
-            if raw.startswith(MEMBERS):
-                return Match(raw.decode("utf-8", "replace"), marker=True)
+        for name in staged.names(root.rstrip("/")):
+            if name.startswith(MEMBERS):
+                return Match(shown(name), marker=True)
         return None
 
     def read(self, staged: Staged, root: str, domain: str | None, expand: Expand) -> Inventory:
@@ -46,18 +47,22 @@ class PleskFormat(Format):
                     found.domains.append(read)
         found.warnings += dumps.warnings
         found.listed |= {"other_backups": dumps.left_out} if dumps.left_out else {}
-        if not any(has.document_root or has.databases or has.mailboxes for has in found.domains):
-            made = Inventory(self.name, "")
-            try:
-                read_made(staged, root, domain, made)
-            except InvalidRequest:
-                if not found.domains:
-                    raise
-            if any(has.document_root or has.databases or has.mailboxes for has in made.domains):
-                found.domains, found.must_reset = made.domains, made.must_reset
-            found.domains = found.domains or made.domains
+        if not any(has.holds_anything for has in found.domains):
+            self._by_hand(staged, root, domain, found)
         measure(staged, (has for has in found.domains if has.files_problem is None))
         return found
+
+    def _by_hand(self, staged: Staged, root: str, domain: str | None, found: Inventory) -> None:
+        """Where no description names any content, folders may have some. Raises InvalidRequest."""
+        made = Inventory(self.name, "")
+        try:
+            read_made(staged, root, domain, made)
+        except InvalidRequest:
+            if not found.domains:
+                raise
+        found.warnings += made.warnings
+        if not found.domains or any(has.holds_anything for has in made.domains):
+            found.domains, found.must_reset = made.domains, made.must_reset
 
     def password_hashes(self, staged: Staged, root: str, inventory: Inventory) -> dict[str, str]:
         found = dict[str, str]()

@@ -13,7 +13,8 @@ from app.external.containers import sniff
 from app.external.document_roots import folder_in, path_in
 from app.external.formats.base import Expand, inside, opened
 from app.external.inventory import Problem
-from app.external.staged import Item, Staged, shown
+from app.external.items import Item, shown
+from app.external.staged import Staged
 from app.external.xml import Element
 
 
@@ -37,7 +38,7 @@ class PleskContent:
         item = self.staged.get(path) if path is not None else None
         return item if item is not None and item.type == "f" else None
 
-    def tree(self, cids: list[Element], into: bytes | None = None) -> tuple[str | None, Problem | None]:
+    def tree(self, cids: list[Element], into: str | None = None) -> tuple[str | None, Problem | None]:
         """The folder in which the contents of some archives lie together, one over the other; `into`: the folder."""
         problem = None
         for cid in cids:
@@ -49,12 +50,11 @@ class PleskContent:
                 problem = problem or opened(self._expand, item, into)
         if into is None:
             return None, problem
-        folder = into.decode("utf-8", "surrogateescape")
         for cid in cids:
             offset = cid.get("offset").replace("\\", "/").strip("/")
-            if offset and (below := folder_in(self.staged, f"{folder}/", offset)) is not None:
+            if offset and (below := folder_in(self.staged, f"{into}/", offset)) is not None:
                 return below, problem
-        return folder, problem
+        return into, problem
 
     def dump(self, cid: Element) -> tuple[Item | None, Problem | None]:
         """The one file in the archive of a database's dump, or the dump itself."""
@@ -62,7 +62,7 @@ class PleskContent:
             if item is None:
                 return None, _missing(name)
             try:
-                if sniff(next(self.staged.read(item), b"")) == "data":
+                if sniff(self.staged.head(item)) == "data":
                     return item, None
             except (ArchiveEncrypted, FormatUnsupported) as error:
                 return None, (error.code, f"{shown(item.path)}: {error.message}")

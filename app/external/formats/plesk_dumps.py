@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.external.items import Item
 from app.external.names import domain_name
 from app.external.object_index import IndexedDomain, indexed_domains
-from app.external.staged import Item, Staged
+from app.external.staged import Staged
 from app.external.xml import Element, Kept, read_xml, root_name
 
 ROOT = "migration-dump"
@@ -127,16 +128,15 @@ class Dumps:
     def _folders(self) -> Iterator[str]:
         owners = [self._root]
         for kind in ("resellers", "clients"):  # resellers have clients
-            owners += [f"{owner}{kind}/{name}/" for owner in list(owners) for name in self._names(f"{owner}{kind}")]
+            for owner in list(owners):
+                names = self._staged.names(f"{owner}{kind}")[:_MAX_FOLDERS]
+                owners += [f"{owner}{kind}/{name}/" for name in names]
         for owner in owners[:_MAX_FOLDERS]:
-            for name in self._names(f"{owner}domains"):
+            for name in self._staged.names(f"{owner}domains")[:_MAX_FOLDERS]:
                 yield f"{owner}domains/{name}/"
 
-    def _names(self, folder: str) -> list[str]:
-        return [name.decode("utf-8", "surrogateescape") for name in self._staged.names(folder)[:_MAX_FOLDERS]]
-
     def _indexed(self) -> Iterator[IndexedDomain]:
-        for name in self._names(f"{self._root}.discovered"):
+        for name in self._staged.names(f"{self._root}.discovered")[:_MAX_FOLDERS]:
             text = self._staged.text_of(f"{self._root}.discovered/{name}/object_index", _MAX_INDEX)
             yield from indexed_domains(text)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from app.errors import ForeignArchiveError, InvalidRequest
+from app.external.databases import database
 from app.external.inventory import ForeignDatabase, ForeignDomain, Inventory
 from app.external.mailboxes import mailboxes_below
 from app.external.names import domain_name
 from app.external.staged import Staged
 from app.external.xml import Kept, read_xml
 
-MARKER, MEMBERS = "dump.xml", b"psa_"
+MARKER, MEMBERS = "dump.xml", "psa_"
 _KEPT = Kept(frozenset({"domain"}), frozenset({"name"}), frozenset())
 _MAX_DOMAINS = 10_000
 
@@ -52,15 +53,11 @@ def _described(staged: Staged, root: str, inventory: Inventory) -> Iterator[str]
 
 def _folders(staged: Staged, root: str) -> Iterator[tuple[str, str]]:
     """By domain, with a slash at the end."""
-    owners = [root, *(f"{root}clients/{name}/" for name in _names(staged, f"{root}clients"))]
-    for owner in owners:
-        for folder in _names(staged, f"{owner}domains"):
+    owners = [root, *(f"{root}clients/{name}/" for name in staged.names(f"{root}clients"))]
+    for owner in owners[:_MAX_DOMAINS]:
+        for folder in staged.names(f"{owner}domains")[:_MAX_DOMAINS]:
             if (name := domain_name(folder)) is not None:
                 yield name, f"{owner}domains/{folder}/"
-
-
-def _names(staged: Staged, folder: str) -> list[str]:
-    return [name.decode("utf-8", "surrogateescape") for name in staged.names(folder)[:_MAX_DOMAINS]]
 
 
 def _databases(staged: Staged, folder: str) -> Iterator[ForeignDatabase]:
@@ -68,6 +65,5 @@ def _databases(staged: Staged, folder: str) -> Iterator[ForeignDatabase]:
         stem = item.last.removesuffix(".gz").removesuffix(".sql")
         if stem == item.last:
             continue
-        head = next(staged.read(item), b"")[:4096]
-        postgresql = b"PostgreSQL database dump" in head
-        yield ForeignDatabase("postgresql" if postgresql else "mysql", stem, item.name, "sql", item.size)
+        postgresql = b"PostgreSQL database dump" in staged.head(item)
+        yield database(staged, "postgresql" if postgresql else "mysql", stem, item)

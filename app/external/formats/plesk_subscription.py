@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from app.external.databases import database
 from app.external.document_roots import folder_in
 from app.external.formats.base import Expand
 from app.external.formats.plesk_content import PleskContent
 from app.external.formats.plesk_dumps import Described
-from app.external.inventory import ForeignDatabase, ForeignDomain, ForeignMailbox, Inventory, Problem
+from app.external.inventory import Engine, ForeignDatabase, ForeignDomain, ForeignMailbox, Inventory, Problem
 from app.external.mailboxes import mailbox, maildir_in
 from app.external.names import domain_name, local_part
 from app.external.staged import Staged
@@ -20,7 +21,7 @@ from app.external.xml import Element
 _TREES = ("user-data", "apache-files")
 _OLD_ROOT, _CGI = "docroot", "cgi"
 _MAILBOX, _DOMAIN_MAIL = ("mailbox", ""), ("domainmail", "mailbox", "")
-_ENGINES = {"mysql": "mysql", "mariadb": "mysql", "postgresql": "postgresql"}
+_ENGINES: dict[str, Engine] = {"mysql": "mysql", "mariadb": "mysql", "postgresql": "postgresql"}
 #: Passwords that are hashes, which can be carried over.
 CRYPT = ("crypt", "encrypted")
 _MAX_LISTED = 1000
@@ -114,8 +115,7 @@ class Subscription:
         if not cids:
             return
         if hosting.get("cgi_bin_mode") == "www-root" and found.document_root is not None:
-            into = f"{found.document_root}/cgi-bin".encode("utf-8", "surrogateescape")
-            _, problem = self._content.tree(cids, into)
+            _, problem = self._content.tree(cids, f"{found.document_root}/cgi-bin")
             found.files_problem = found.files_problem or problem
         else:
             self._inventory.warnings.append(
@@ -138,12 +138,10 @@ class Subscription:
             if item is None and problem is None:
                 self._inventory.warnings.append(f"{name[:200]}: the backup holds no dump of this database")
                 continue
-            source = item.name if item is not None else name
-            custom = item is not None and next(self._staged.read(item), b"")[:5] == b"PGDMP"
-            made = ForeignDatabase("mysql", name, source, "sql", 0 if item is None else item.size, users, problem)
-            if engine == "postgresql":
-                made.engine, made.format = "postgresql", "pg_dump" if custom else "sql"
-            main.databases.append(made)
+            if item is not None:
+                main.databases.append(database(self._staged, engine, name, item, users))
+            else:
+                main.databases.append(ForeignDatabase(engine, name, name, "sql", 0, users, problem))
         for user in self._element.all("dbuser"):
             self._inventory.must_reset.append(f"database user {user.get('name')[:100]}")
 
@@ -163,14 +161,9 @@ class Subscription:
             seen.add(name)
             box, problem = self._mailbox(f"{name}@{found.name}", user, shared)
             found.mail_problem = found.mail_problem or problem
-            found.mailboxes.append(box)
-            if box.left_out:
-                self._inventory.warnings.append(
-                    f"{box.address}: {box.left_out} messages are in folders that are none of a maildir; left out"
-                )
             password = user.first("password")
-            if password is None or password.get("type") not in CRYPT:
-                self._inventory.must_reset.append(box.address)
+            keeps = password is not None and password.get("type") in CRYPT
+            self._inventory.add_mailbox(found, box, keeps_password=keeps)
             self._list("aliases", [f"{alias.text[:100]}@{found.name}: {box.address}" for alias in user.all("alias")])
 
     def _mailbox(self, address: str, user: Element, shared: str | None) -> tuple[ForeignMailbox, Problem | None]:

@@ -14,9 +14,10 @@ from app.external.formats.base import Expand, Format, Match
 from app.external.formats.virtualmin_made import MARKERS, read_made
 from app.external.formats.virtualmin_server import VirtualServer
 from app.external.inventory import ForeignDomain, Inventory
-from app.external.staged import Item, Staged
+from app.external.items import Item
+from app.external.staged import Staged
 
-_SETTINGS = b"virtualmin_"
+_SETTINGS = "virtualmin_"
 _FEATURE = "_virtualmin"
 _MAX_SERVERS = 10_000
 _LOOKED_INTO = 100
@@ -71,7 +72,7 @@ class VirtualminFormat(Format):
 
 def _stems(staged: Staged, base: str) -> list[str]:
     """Of the virtual servers whose features lie in a folder. The server's own settings are none."""
-    names = (name.decode("utf-8", "surrogateescape") for name in staged.names(base.rstrip("/")))
+    names = staged.names(base.rstrip("/"))
     stems = [name.removesuffix(_FEATURE) for name in names if name.endswith(_FEATURE)]
     return [stem for stem in stems if stem not in ("", "virtualmin")][:_MAX_SERVERS]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from app.errors import InvalidRequest
+from app.external.databases import database
 from app.external.formats.base import Expand, inside, opened
-from app.external.inventory import ForeignDatabase, ForeignDomain, Inventory
+from app.external.inventory import Engine, ForeignDatabase, ForeignDomain, Inventory
 from app.external.key_values import pairs
 from app.external.mailboxes import mailboxes_below
 from app.external.names import domain_name
@@ -14,7 +15,7 @@ from app.external.staged import Staged
 
 MARKERS = ("virtualmin.info", "domain.info")
 _KEYS = ("dom", "domain", "domain_name")
-_FOLDERS = (("mysql", "mysql"), ("pgsql", "postgresql"), ("postgres", "postgresql"))
+_FOLDERS: tuple[tuple[str, Engine], ...] = (("mysql", "mysql"), ("pgsql", "postgresql"), ("postgres", "postgresql"))
 
 
 def read_made(staged: Staged, root: str, domain: str | None, expand: Expand, inventory: Inventory) -> None:
@@ -37,9 +38,9 @@ def _files(staged: Staged, root: str, expand: Expand, found: ForeignDomain) -> N
     for item in staged.files(root.rstrip("/")):
         if item.last.startswith("public_html."):
             found.files_problem = opened(expand, item)
-            folder = inside(item).decode("utf-8", "surrogateescape")
+            folder = inside(item)
             nested = f"{folder}/public_html"
-            alone = staged.names(folder) == [b"public_html"] and staged.is_folder(nested)
+            alone = staged.names(folder) == ["public_html"] and staged.is_folder(nested)
             found.document_root = nested if alone else folder
 
 
@@ -48,9 +49,5 @@ def _databases(staged: Staged, root: str) -> Iterator[ForeignDatabase]:
         for item in staged.files(f"{root}{folder}"):
             name = item.last.removesuffix(".gz")
             stem = name.removesuffix(".sql").removesuffix(".dump")
-            if stem == name:
-                continue
-            if engine == "mysql":
-                yield ForeignDatabase("mysql", stem, item.name, "sql", item.size)
-            else:
-                yield ForeignDatabase("postgresql", stem, item.name, "sql", item.size)
+            if stem != name:
+                yield database(staged, engine, stem, item)

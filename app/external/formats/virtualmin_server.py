@@ -10,19 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.external.databases import database
 from app.external.document_roots import folder_in
 from app.external.formats.base import Expand, inside, opened
-from app.external.inventory import ForeignDatabase, ForeignDomain, ForeignMailbox, Inventory, Problem
+from app.external.inventory import Engine, ForeignDatabase, ForeignDomain, ForeignMailbox, Inventory, Problem
+from app.external.items import Item, shown
 from app.external.key_values import pairs
 from app.external.mailboxes import mailbox, maildir_in, mbox
 from app.external.names import address, domain_name
-from app.external.staged import Item, Staged, shown
+from app.external.staged import Staged
 
 _MAX_USERS = 16 << 20
 _BLOCK = 1024
 _KEYS = {"dom", "id", "alias", "parent", "home", "public_html_dir"}  # not its passwords
 _LISTED = {"unix": "cron", "dns": "dns", "web": "web", "ssl_cert": "certificates", "mail_aliases": "aliases"}
-_ENGINES = {"mysql": "mysql", "postgres": "postgresql"}
+_ENGINES: dict[str, Engine] = {"mysql": "mysql", "postgres": "postgresql"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class VirtualServer:
             return None
         for feature, item in self._features.items():
             if feature == "dir" or feature.startswith("dir."):
-                self.home = _text(inside(item)) + "/"
+                self.home = inside(item) + "/"
                 return opened(self._expand, item)
         return None
 
@@ -108,12 +110,7 @@ class VirtualServer:
             kind, _, rest = feature.partition("_")
             if kind not in _ENGINES or not rest:
                 continue
-            name = rest.removesuffix(".gz")
-            custom = next(self._staged.read(item), b"")[:5] == b"PGDMP"
-            if kind == "mysql":
-                yield ForeignDatabase("mysql", name, item.name, "sql", item.size)
-            else:
-                yield ForeignDatabase("postgresql", name, item.name, "pg_dump" if custom else "sql", item.size)
+            yield database(self._staged, _ENGINES[kind], rest.removesuffix(".gz"), item)
 
     def users(self) -> Iterator[MailUser]:
         """Those that have an address."""
@@ -140,13 +137,7 @@ class VirtualServer:
             box, problem = self._mailbox(user, shared)
             box.quota = user.quota
             found.mail_problem = found.mail_problem or problem
-            found.mailboxes.append(box)
-            if not user.hash:
-                inventory.must_reset.append(user.address)
-            if box.left_out:
-                inventory.warnings.append(
-                    f"{box.address}: {box.left_out} messages are in folders that are none of a maildir; left out"
-                )
+            inventory.add_mailbox(found, box, keeps_password=bool(user.hash))
         self._unnamed(found, inventory)
 
     def _unnamed(self, found: ForeignDomain, inventory: Inventory) -> None:
@@ -154,20 +145,20 @@ class VirtualServer:
         if self.home is None:
             return
         known = {box.source for box in found.mailboxes}
-        for raw in self._staged.names(f"{self.home}homes"):
-            folder = f"{self.home}homes/{_text(raw)}/Maildir"
+        for name in self._staged.names(f"{self.home}homes"):
+            folder = f"{self.home}homes/{name}/Maildir"
             if folder not in known and self._staged.is_folder(folder):
-                inventory.warnings.append(f"{shown(folder.encode('utf-8', 'surrogateescape'))}: mail of nobody who "
-                                          "has an address in the archive; left out")  # fmt: skip
+                text = f"{shown(folder)}: mail of nobody who has an address in the archive; left out"
+                inventory.warnings.append(text)
 
     def _mailbox(self, user: MailUser, shared: Item | None) -> tuple[ForeignMailbox, Problem | None]:
         """Where a user's mail lies: in a tar of its own, in that of all, or in the home."""
         own = self._features.get(f"mail_homes_{user.login}")
         problem = opened(self._expand, own) if own is not None else None
         local = user.address.partition("@")[0]
-        outside = [_text(inside(own))] if own is not None else []
+        outside = [inside(own)] if own is not None else []
         if shared is not None:
-            outside += [f"{_text(inside(shared))}/{name}" for name in dict.fromkeys((user.login, local))]
+            outside += [f"{inside(shared)}/{name}" for name in dict.fromkeys((user.login, local))]
         homes = []
         if self.home is not None:
             below = self._settings.get("home", "").rstrip("/")
@@ -197,7 +188,3 @@ class VirtualServer:
 
 def _plain(login: str) -> bool:
     return bool(login) and "/" not in login and not login.startswith((".", "-"))
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
