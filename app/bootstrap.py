@@ -47,6 +47,7 @@ from app.services.domains import DomainService
 from app.services.downloads import DownloadService
 from app.services.imports import ImportService, ImportSources
 from app.services.operations import OperationService
+from app.services.quotas import QuotaService
 from app.services.schedules import ScheduleService
 from app.services.seeds import seeds
 from app.services.tokens import TokenService
@@ -127,7 +128,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             await _same_installation(database, keys, settings)
             made = compose(settings, keys, database)
             first_token = await _first_start(made.container, settings)
-            await made.engine.start(made.runner, made.parents)
+            await made.engine.start(made.runner, made.parents, settings.quotas.operations)
         if settings.jobs.role != "api":
             made.scheduler.start()
         try:
@@ -166,7 +167,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
             await DomainRepository(session).remember(domain_id, found)
 
     deployments = DeploymentRegistry(settings.deployments.docker_url, settings.deployments.kubeconfig)
-    components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server)
+    components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
     engine = JobEngine(settings.engine_url, database, settings.jobs, replicated=settings.replicated)
     restores = RestoreJob(database, components, destinations, keys)
     domains = DomainService(keys.cipher, settings.sites)
@@ -184,7 +185,8 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     parents: dict[str, Job] = {"bulk_restore": BulkRestoreJob(database, engine, restores, settings.jobs.concurrency)}
     runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts)
     operations = OperationService(engine)
-    backups = BackupService(domains, destinations, operations, keys.cipher)
+    quotas = QuotaService(settings.quotas)
+    backups = BackupService(domains, destinations, operations, quotas, keys.cipher)
     overdue_after = timedelta(hours=settings.schedules.overdue_hours)
     schedules = ScheduleService(domains, destinations, backups, overdue_after)
     container = Container(
@@ -198,6 +200,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         downloads=DownloadService(backups, destinations, keys),
         imports=ImportService(sources, destinations, operations, settings.imports),
         operations=operations,
+        quotas=quotas,
         schedules=schedules,
         tokens=TokenService(),
     )

@@ -13,6 +13,7 @@ LiberuError
 │   ├── AlreadyRunning        one backup per domain and type at a time
 │   ├── DestinationProtected  the default destination, or one that has backups
 │   ├── NotRestorable         the backup's state has nothing to restore
+│   ├── QuotaExceeded         the tenant has what its quota allows
 │   ├── ConsentRequired       possible only with a flag that the request lacks
 │   └── DataFolderLocked      another process uses this data folder
 ├── StorageError
@@ -46,6 +47,7 @@ LiberuError
 │   ├── DeploymentUnreachable a server, engine or cluster that does not answer
 │   ├── DeploymentRefused     it does not accept the credentials, or denies what is asked
 │   ├── DeploymentKeyMismatch another server answers than the one that was pinned
+│   ├── WrongServer           the site is on another server than this process
 │   ├── StreamCut             a command's output ended before its end was confirmed
 │   └── SwapImpossible        no mode of the swap works at the target
 ├── ComponentError
@@ -124,6 +126,10 @@ class DestinationProtected(Conflict):
 
 class NotRestorable(Conflict):
     code = "not_restorable"
+
+
+class QuotaExceeded(Conflict):
+    code = "quota_exceeded"
 
 
 class ConsentRequired(Conflict):
@@ -276,6 +282,10 @@ class DeploymentRefused(DeploymentError):
 
 class DeploymentKeyMismatch(DeploymentError):
     code = "deployment_key_mismatch"
+
+
+class WrongServer(DeploymentError):
+    code = "wrong_server"
 
 
 class StreamCut(DeploymentError):

@@ -8,6 +8,9 @@ from typing import Literal
 from pydantic import BaseModel, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+#: Of a machine that sites run on, as domains and workers name it.
+SERVER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
 
 class ServerSettings(BaseModel):
     host: str = "127.0.0.1"
@@ -47,9 +50,11 @@ class DeploymentSettings(BaseModel):
 
 
 class JobSettings(BaseModel):
-    """`concurrency`: operations at once; `parents`: bulk restores at once, which start operations;
-    `components`: parts of one backup at once. `reserve_bytes`: a backup
-    does not start when less than this would be left at its destination.
+    """`concurrency`: operations at once; `urgent`: restores at once beside these; `parents`: bulk restores at once,
+    which start operations; `components`: parts of one backup at once. `server`: run operations of sites on this
+    server alone, whose domains name it. `dispatch_seconds`: how often it is looked for operations that another
+    process has recorded. `reserve_bytes`: a backup does not start when less than this would be left at its
+    destination.
 
     With PostgreSQL: `role`: what this process does, requests, operations or both. `lease_seconds`: how long after its
     last sign of life a process' operations are taken over by another one. `reconcile_seconds`: how often it is looked
@@ -59,13 +64,24 @@ class JobSettings(BaseModel):
     lease_seconds: float = Field(30, ge=1)
     reconcile_seconds: float = Field(60, gt=0)
 
+    server: str | None = Field(None, pattern=SERVER_NAME)
     concurrency: int = Field(2, ge=1)
+    urgent: int = Field(1, ge=0)
+    dispatch_seconds: float = Field(1, gt=0)
     parents: int = Field(4, ge=1)
     components: int = Field(3, ge=1)
     max_attempts: int = Field(5, ge=1)
     sweep_grace_hours: int = Field(24, ge=0)
     reserve_bytes: int = Field(64 << 20, ge=0)
     polling_seconds: float = Field(0.2, gt=0)
+
+
+class QuotaSettings(BaseModel):
+    """Of each user, where PUT /api/quotas/{user_id} has set none; None: no limit."""
+
+    stored_bytes: int | None = Field(None, ge=0)
+    on_demand_backups: int | None = Field(None, ge=0)
+    operations: int | None = Field(None, ge=1)
 
 
 class ScheduleSettings(BaseModel):
@@ -118,6 +134,7 @@ class Settings(BaseSettings):
     deployments: DeploymentSettings = DeploymentSettings()
     jobs: JobSettings = JobSettings()
     schedules: ScheduleSettings = ScheduleSettings()
+    quotas: QuotaSettings = QuotaSettings()
     archives: ArchiveSettings = ArchiveSettings()
     storage: StorageSettings = StorageSettings()
     imports: ImportSettings = ImportSettings()

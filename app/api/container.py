@@ -13,6 +13,7 @@ from app.services.domains import DomainService
 from app.services.downloads import DownloadService
 from app.services.imports import ImportService
 from app.services.operations import OperationService
+from app.services.quotas import QuotaService
 from app.services.schedules import ScheduleService
 from app.services.tokens import TokenService
 from app.services.upkeep import UpkeepService
@@ -30,5 +31,6 @@ class Container:
     downloads: DownloadService
     imports: ImportService
     operations: OperationService
+    quotas: QuotaService
     schedules: ScheduleService
     tokens: TokenService

@@ -15,6 +15,7 @@ from app.jobs.outcome import Outcome
 from app.jobs.restore import RestoreJob
 from app.jobs.runner import Job
 from app.services.operations import JobQueue
+from app.services.turns import WAITED_FOR
 
 _POLL_SECONDS = 0.3
 _CANCEL_SECONDS = 60
@@ -90,7 +91,8 @@ class BulkRestoreJob(Job):
 
         async with asyncio.TaskGroup() as group:
             for plan in plans:
-                group.create_task(check(plan))
+                if plan["server"] is None:  # elsewhere only a worker there can look; a restore does before it begins
+                    group.create_task(check(plan))
         operation.journal["unfit"] = unfit
         await context.record(journal=operation.journal)
         return unfit
@@ -106,9 +108,15 @@ class BulkRestoreJob(Job):
         request = dict(plan["request"])
         if "identity" in operation.request:
             request["identity"] = operation.request["identity"]
-        kept = ("backup_id", "domain_id", "domain_uid", "user_id", "bytes_total")
+        kept = ("backup_id", "domain_id", "domain_uid", "user_id", "bytes_total", "server", "destination_id")
         return Operation(
-            type="restore", parent_id=operation.id, request=request, journal={}, **{name: plan[name] for name in kept}
+            type="restore",
+            parent_id=operation.id,
+            request=request,
+            journal={},
+            priority=WAITED_FOR,
+            destinations=[plan["destination_id"]],
+            **{name: plan[name] for name in kept},
         )
 
     async def _start(self, operation: Operation, plan: Plan, context: JobContext) -> None:
@@ -117,9 +125,7 @@ class BulkRestoreJob(Job):
         async with self._database.transaction() as session:
             child = self._child(operation, plan)
             session.add(child)
-            await session.flush()
-            uid = child.uid
-        await self._queue.enqueue(uid, "restore", plan["domain_uid"])
+        await self._queue.wake()
 
 
 def _ready(waiting: Sequence[Plan], known: dict[int, Operation], active: set[str]) -> list[Plan]:

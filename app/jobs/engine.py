@@ -7,25 +7,25 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from contextvars import Context
+from dataclasses import asdict
 from typing import Any
 
 from app.db.repositories.operations import OperationRepository
 from app.db.session import Database, is_outage
 from app.jobs.context import Result
+from app.jobs.dispatcher import Dispatcher
 from app.jobs.leases import Leases, new_executor_id
 from app.jobs.runner import OperationRunner
+from app.services.turns import OPERATIONS, PARENTS, URGENT, Slots, lane
 from app.settings import JobSettings
 
 log = logging.getLogger(__name__)
-LEAVES = "operations"
-#: Operations that start others wait for them: in the queue of those they would take their place.
-PARENTS = "parents"
 _LOOKED_UP = 500
 
 
 class JobEngine:
-    """Workflow id = the operation's uid: an operation runs once, and goes on after a restart.
+    """Workflow id = the operation's uid: an operation runs once, and goes on after a restart. The dispatcher decides
+    when it is handed to one of the engine's queues, which workers take it from.
 
     `replicated`: several processes share the database; each has a lease, and takes over from those without one."""
 
@@ -34,21 +34,24 @@ class JobEngine:
         self._database = database
         self._settings = settings
         self._executor_id = new_executor_id() if replicated else "embedded"
+        self._slots = _slots(settings)
         self._leases: Leases | None = None
         if replicated:
+            slots = asdict(self._slots)
+            slots.pop("workers")
             self._leases = Leases(
-                database, self._executor_id, settings.lease_seconds, self._pending, self._recover, self._fenced
+                database, self._executor_id, settings.lease_seconds, slots, self._pending, self._recover, self._fenced
             )
         self._stopping = False
-        self._parents: set[str] = set()
+        self._dispatcher: Dispatcher | None = None
         self._workflows: dict[str, Callable[[str], Awaitable[None]]] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._later: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
 
-    async def start(self, runner: OperationRunner, parents: set[str]) -> None:
+    async def start(self, runner: OperationRunner, parents: set[str], tenant_operations: int | None) -> None:
         """Call on the event loop's thread: async steps then run on this loop. `parents`: types of operations that
-        start others."""
+        start others. `tenant_operations`: of each tenant at once, unless its quota says otherwise."""
         from dbos import DBOS, DBOSPortableJSONSerializer
 
         DBOS(
@@ -80,28 +83,35 @@ class JobEngine:
                     self._later.add(later := asyncio.create_task(self._again(uid)))
                     later.add_done_callback(self._later.discard)
                     raise asyncio.CancelledError from error  # it stays pending
+                finally:
+                    await self.wake()
 
             return workflow
 
         self._workflows = {name: register(name) for name in runner.types}
-        self._parents = parents
         if self._leases is not None:
             await self._leases.begin()
-        if self._settings.role == "api":
-            DBOS.listen_queues([])
+        sizes = {
+            lane(OPERATIONS, self._slots.server): self._slots.operations,
+            lane(URGENT, self._slots.server): self._slots.urgent,
+            lane(PARENTS, self._slots.server): self._slots.parents,
+        }
+        sizes = {name: size for name, size in sizes.items() if size > 0}
+        DBOS.listen_queues(list(sizes))
         DBOS.launch()
-        await DBOS.register_queue_async(
-            LEAVES,
-            worker_concurrency=self._settings.concurrency,
-            partition_concurrency=1,
-            polling_interval_sec=self._settings.polling_seconds,
-        )
-        await DBOS.register_queue_async(
-            PARENTS,
-            worker_concurrency=self._settings.parents,
-            polling_interval_sec=self._settings.polling_seconds,
-        )
+        for name, size in sizes.items():
+            await DBOS.register_queue_async(
+                name,
+                worker_concurrency=size,
+                polling_interval_sec=self._settings.polling_seconds,
+                on_conflict="always_update",
+            )
         await self._reconcile()
+        own = None if self._leases is not None else self._slots
+        self._dispatcher = Dispatcher(
+            self._database, own, parents, tenant_operations, self._settings.dispatch_seconds, self._enqueue
+        )
+        self._dispatcher.start()
         if self._leases is not None:
             self._leases.keep()
             self._keeper = asyncio.create_task(self._keep_reconciled())
@@ -144,7 +154,7 @@ class JobEngine:
     def _requeue(self, uid: str) -> None:
         from dbos._dbos import _get_dbos_instance
 
-        _get_dbos_instance()._sys_db.reenqueue_for_recovery(uid, [self._executor_id], LEAVES)
+        _get_dbos_instance()._sys_db.reenqueue_for_recovery(uid, [self._executor_id], OPERATIONS)
 
     def _fenced(self) -> None:
         """Others may run already what this process runs: end it all, and the process with it."""
@@ -163,43 +173,38 @@ class JobEngine:
 
         return await DBOS.run_step_async({"name": name}, run)
 
-    async def enqueue(self, operation_uid: str, operation_type: str, partition: str) -> None:
-        """Idempotent: an operation that the engine knows is not queued again.
+    async def wake(self) -> None:
+        """An operation was recorded: it begins when it is its turn."""
+        if self._dispatcher is not None:
+            self._dispatcher.wake()
 
-        Outside the context of whoever calls: inside a workflow the engine would take it for a step of that, and after
-        a restart return the one that was queued in its place the first time.
-        """
-        work = self._enqueue(operation_uid, operation_type, partition)
-        await asyncio.create_task(work, context=Context())
-
-    async def _enqueue(self, operation_uid: str, operation_type: str, partition: str) -> None:
-        from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+    async def _enqueue(self, operation_uid: str, operation_type: str, queue: str) -> None:
+        """Idempotent: an operation that the engine knows is not queued again."""
+        from dbos import DBOS, SetWorkflowID
 
         workflow: Any = self._workflows[operation_type]
-        if operation_type in self._parents:
-            with SetWorkflowID(operation_uid):
-                await DBOS.enqueue_workflow_async(PARENTS, workflow, operation_uid)
-            return
-        with SetWorkflowID(operation_uid), SetEnqueueOptions(queue_partition_key=partition):
-            await DBOS.enqueue_workflow_async(LEAVES, workflow, operation_uid)
+        with SetWorkflowID(operation_uid):
+            await DBOS.enqueue_workflow_async(queue, workflow, operation_uid)
 
     async def _reconcile(self) -> None:
-        """Hand over what was committed but never queued: the process may have died in between."""
+        """Queue what was handed over but never queued: the process may have died in between."""
         from dbos import DBOS
 
         async with self._database.transaction() as session:
-            active = await OperationRepository(session).active()
+            active = await OperationRepository(session).handed_over()
         for start in range(0, len(active), _LOOKED_UP):
             some = {operation.uid: operation for operation in active[start : start + _LOOKED_UP]}
             known = await DBOS.list_workflows_async(workflow_ids=list(some), load_input=False, load_output=False)
             for uid in set(some) - {workflow.workflow_id for workflow in known}:
-                await self.enqueue(uid, some[uid].type, some[uid].domain_uid)
+                await self._enqueue(uid, some[uid].type, some[uid].queue or OPERATIONS)
 
     async def stop(self) -> None:
         """Stop what runs without ending it: it stays pending, and the next start or another process resumes it."""
         from dbos import DBOS
 
         self._stopping = True
+        if self._dispatcher is not None:
+            await self._dispatcher.stop()
         keeper = [] if self._keeper is None else [self._keeper]
         for task in [*self._running, *self._later, *keeper]:
             task.cancel()
@@ -208,3 +213,11 @@ class JobEngine:
         if self._leases is not None and not self._running:
             await self._leases.end()
         await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=0)
+
+
+def _slots(settings: JobSettings) -> Slots:
+    """What this process takes; parents only wait, so workers of a server leave them to the others."""
+    if settings.role == "api":
+        return Slots(settings.server, 0, 0, 0)
+    parents = settings.parents if settings.server is None else 0
+    return Slots(settings.server, settings.concurrency, settings.urgent, parents)

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 from app.db.repositories.executors import ExecutorRepository
 from app.db.session import Database
@@ -24,15 +25,16 @@ def new_executor_id() -> str:
 
 
 class Leases:
-    """`fenced` is called once, when this process may have lost what it runs: it must stop, and publish nothing.
-    `running`: in whose name operations run. `recover` hands what these processes ran to others; it may be called with
-    the same ones again."""
+    """`slots`: what this process takes. `fenced` is called once, when it may have lost what it runs: it must stop,
+    and publish nothing. `running`: in whose name operations run. `recover` hands what these processes ran to others;
+    it may be called with the same ones again."""
 
     def __init__(
         self,
         database: Database,
         executor_id: str,
         seconds: float,
+        slots: dict[str, Any],
         running: Callable[[], Awaitable[set[str]]],
         recover: Callable[[list[str]], Awaitable[None]],
         fenced: Callable[[], None],
@@ -40,6 +42,7 @@ class Leases:
         self._database = database
         self._executor_id = executor_id
         self._seconds = seconds
+        self._slots = slots
         self._running = running
         self._recover = recover
         self._fenced = fenced
@@ -48,7 +51,7 @@ class Leases:
     async def begin(self) -> None:
         """Before this process takes its first operation."""
         async with self._database.transaction() as session:
-            await ExecutorRepository(session).begin(self._executor_id, self._seconds)
+            await ExecutorRepository(session).begin(self._executor_id, self._seconds, **self._slots)
 
     def keep(self) -> None:
         self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._sweep())]

@@ -28,7 +28,8 @@ class CleanupIn(Model):
 
 class DestinationBase(Model):
     """`encrypt` null: on, but off for local. `own_key` false: only `recipients` can open what is stored here.
-    `bandwidth`: bytes per second in each direction, over all that runs; `transfers`: at once. Null: no limit."""
+    `bandwidth`: bytes per second in each direction, and `transfers` at once, both of each process of the
+    service; `operations`: at once, over all processes. Null: no limit."""
 
     name: str = Field(min_length=1, max_length=255)
     user_id: int | None = Field(None, ge=1)
@@ -38,6 +39,7 @@ class DestinationBase(Model):
     retention: Retention = Retention()
     bandwidth: int | None = Field(None, ge=1 << 16)
     transfers: int | None = Field(None, ge=1, le=100)
+    operations: int | None = Field(None, ge=1, le=1000)
     description: str | None = Field(None, max_length=10_000)
     encrypt: bool | None = None
     recipients: list[str] = Field([], max_length=20)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, SecretStr, field_validator, model_validator
 
 from app.schemas.common import Model
+from app.settings import SERVER_NAME
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = re.compile(rf"(?:{_LABEL}\.)+[a-z]{{2,63}}")
@@ -49,23 +50,30 @@ Host = Annotated[str, AfterValidator(_host)]
 ContainerName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$")]
 
 
+ServerName = Annotated[str, Field(pattern=SERVER_NAME)]
+
+
 class AutoDeployment(Model):
-    """Found out at each backup; see POST /api/domains/{id}/detect-deployment."""
+    """Found out at each backup, on `server`; see POST /api/domains/{id}/detect-deployment."""
 
     type: Literal["auto"] = "auto"
+    server: ServerName | None = None
 
 
 class StandaloneDeployment(Model):
-    """The machine that this service runs on."""
+    """The machine that a worker runs on: the one whose LIBERU_JOBS__SERVER is `server`. Null: any that has none."""
 
     type: Literal["standalone"]
+    server: ServerName | None = None
 
 
 class DockerDeployment(Model):
     """Containers by name. What is left out is looked for: by the label `liberu.domain` (and `liberu.role`), in the
-    compose `project`, or by the panel's names (`<domain>_web`, `<domain>_database`, `dovecot`)."""
+    compose `project`, or by the panel's names (`<domain>_web`, `<domain>_database`, `dovecot`). `server`: as for
+    standalone."""
 
     type: Literal["docker"]
+    server: ServerName | None = None
     container: ContainerName | None = None
     database_container: ContainerName | None = None
     mail_container: ContainerName | None = None

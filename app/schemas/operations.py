@@ -12,7 +12,9 @@ from app.security.tokens import Ability
 
 
 class OperationOut(Model):
-    """`progress`: bytes and state per component; `bytes_total` is an estimate from the last backup, if any."""
+    """`priority`: 0 somebody waits for it, 1 somebody asked for it, 2 automatic. `server`: whose workers alone can
+    run it. `queued`: it was its turn; it runs as soon as a worker is free. `progress`: bytes and state per component;
+    `bytes_total` is an estimate from the last backup, if any."""
 
     id: int
     uid: str
@@ -23,6 +25,9 @@ class OperationOut(Model):
     domain_id: int | None
     backup_id: int | None
     destination_id: int | None
+    priority: int
+    server: str | None
+    queued: bool
     result: dict[str, Any]
     progress: dict[str, Any]
     bytes_done: int

@@ -18,6 +18,8 @@ from app.services.components import planned
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.operations import Idempotency, OperationService
+from app.services.quotas import QuotaService
+from app.services.turns import AUTOMATIC, ON_DEMAND, WAITED_FOR
 from app.services.unit import Unit
 
 
@@ -27,8 +29,10 @@ class BackupService:
         domains: DomainService,
         destinations: DestinationService,
         operations: OperationService,
+        quotas: QuotaService,
         cipher: CredentialCipher,
     ) -> None:
+        self._quotas = quotas
         self._domains = domains
         self._destinations = destinations
         self._operations = operations
@@ -49,8 +53,18 @@ class BackupService:
     async def stats(self, unit: Unit, principal: Principal, domain_id: int | None) -> dict[str, Any]:
         return await BackupRepository(unit.session).stats(principal.user_id, domain_id)
 
-    async def create(self, unit: Unit, principal: Principal, body: BackupIn, idempotency: Idempotency) -> Operation:
-        """Start a backup. Raises NotFound, InvalidRequest, AlreadyRunning; nothing is recorded then."""
+    async def create(
+        self,
+        unit: Unit,
+        principal: Principal,
+        body: BackupIn,
+        idempotency: Idempotency,
+        schedule: tuple[int, int] | None = None,
+    ) -> Operation:
+        """Start a backup. `schedule`: the ids of the one that does, and of its run.
+
+        Raises NotFound, InvalidRequest, AlreadyRunning, QuotaExceeded; nothing is recorded then.
+        """
         principal.require("backups:create")
         domain = await self._domains.get(unit, principal, body.domain_id)
         destination = await self._destinations.choose(unit, principal, body.destination_id)
@@ -60,11 +74,17 @@ class BackupService:
                 f"{domain.domain_name} has nothing for a {body.type} backup: set document root, databases or mail",
                 field="type",
             )
-        sizes = await BackupRepository(unit.session).last_sizes(domain.uid)
-        estimate = sum(sizes.get((item.kind, item.name), 0) for item in planned(domain, body.type))
+        repository = BackupRepository(unit.session)
+        sizes, stored = await repository.last_sizes(domain.uid), await repository.last_stored_sizes(domain.uid)
+        parts = [(item.kind, item.name) for item in planned(domain, body.type)]
+        places = [destination.id, *(copy.destination_id for copy in body.copies)]
+        expected = sum(stored.get(part, 0) for part in parts) * len(places)
 
         async def make() -> Operation:
+            await self._quotas.check(unit, domain, expected, automatic=schedule is not None)
             backup = _recorded(domain, body, destination.id)
+            if schedule is not None:
+                backup.is_automated, backup.schedule_id = True, schedule[0]
             unit.session.add(backup)
             await unit.session.flush()
             return Operation(
@@ -78,7 +98,13 @@ class BackupService:
                     "panel_metadata": body.panel_metadata,
                     "copies": [copy.model_dump() for copy in body.copies],
                 },
-                bytes_total=estimate or None,
+                bytes_total=sum(sizes.get(part, 0) for part in parts) or None,
+                expected_bytes=expected,
+                destination_id=destination.id,
+                destinations=places,
+                priority=ON_DEMAND if schedule is None else AUTOMATIC,
+                server=domain.server,
+                schedule_run_id=None if schedule is None else schedule[1],
             )
 
         return await self._operations.start(unit, principal, idempotency, make)
@@ -109,6 +135,7 @@ class BackupService:
         domain = await self._domains.get(unit, principal, _target(backup, body))
         if body.destination_id not in (None, *(copy.destination_id for copy in backup.stored_copies)):
             raise InvalidRequest(f"Backup {backup.id} has no copy there", field="destination_id")
+        place = body.destination_id if body.destination_id is not None else backup.stored_copies[0].destination_id
         good = {component.number for component in backup.components if component.status == "completed"}
         wanted = set(body.components) if body.components is not None else good
         if not wanted <= good:
@@ -123,6 +150,10 @@ class BackupService:
             domain_id=domain.id,
             domain_uid=domain.uid,
             backup_id=backup.id,
+            destination_id=place,
+            destinations=[place],
+            priority=WAITED_FOR,
+            server=domain.server,
             request=request,
             bytes_total=sum(c.plain_size or 0 for c in backup.components if c.number in wanted) or None,
         )
@@ -147,6 +178,8 @@ class BackupService:
                 domain_id=backup.domain_id,
                 domain_uid=f"verify-{backup.uid}",
                 backup_id=backup.id,
+                destination_id=backup.stored_copies[0].destination_id,
+                destinations=[copy.destination_id for copy in backup.stored_copies],
                 request={},
                 bytes_total=total or None,
             )

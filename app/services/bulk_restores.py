@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from typing import Any
 
@@ -50,7 +51,7 @@ class BulkRestoreService:
             return Operation(
                 type="bulk_restore",
                 user_id=principal.user_id if principal.user_id is not None or len(owners) > 1 else owners.pop(),
-                domain_uid="bulk-restore",
+                domain_uid=f"bulk-restore-{secrets.token_hex(12)}",
                 request=request,
                 bytes_total=sum(plan.bytes_total or 0 for plan in plans) or None,
             )
@@ -83,5 +84,5 @@ def _planned(plan: Operation, backup: Backup) -> dict[str, Any]:
     return {
         "backup_id": backup.id, "domain_name": backup.domain_name, "domain_id": plan.domain_id,
         "domain_uid": plan.domain_uid, "user_id": plan.user_id, "bytes_total": plan.bytes_total,
-        "request": plan.request,
+        "request": plan.request, "server": plan.server, "destination_id": plan.destination_id,
     }  # fmt: skip

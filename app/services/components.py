@@ -21,7 +21,7 @@ from app.deployments.detector import Detection
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.site import DatabaseAccount, DomainPlace, Role, Site
 from app.deployments.standalone import StandaloneDeployment
-from app.errors import ComponentError, InvalidRequest, TargetMissing
+from app.errors import ComponentError, InvalidRequest, TargetMissing, WrongServer
 from app.security.keys import CredentialCipher
 from app.settings import SitesSettings
 
@@ -57,11 +57,18 @@ def planned(domain: Domain, type: str) -> list[Planned]:
 
 
 class ComponentFactory:
-    """`pin` keeps in a domain's setting what was learnt at the first connection to its server."""
+    """`pin` keeps in a domain's setting what was learnt at the first connection to its server. `server`: the one that
+    this process runs on, as domains name it."""
 
     def __init__(
-        self, deployments: DeploymentRegistry, sites: SitesSettings, cipher: CredentialCipher, pin: Pin
+        self,
+        deployments: DeploymentRegistry,
+        sites: SitesSettings,
+        cipher: CredentialCipher,
+        pin: Pin,
+        server: str | None = None,
     ) -> None:
+        self._server = server
         self._cipher = cipher
         self._deployments = deployments
         self._sites = sites
@@ -69,12 +76,20 @@ class ComponentFactory:
 
     @asynccontextmanager
     async def opened(self, domain: Domain) -> AsyncGenerator[DomainSite, None]:
-        """Where a domain runs; connections are closed at the end. Raises InvalidRequest, DeploymentError."""
+        """Where a domain runs; connections are closed at the end. Raises InvalidRequest, DeploymentError,
+        WrongServer before anything of this machine is touched."""
+        self._require_here(domain)
         site = await self._deployments.open(self.place(domain), partial(self._pin, domain.id))
         try:
             yield DomainSite(site, domain, self._sites, self._cipher)
         finally:
             await asyncio.shield(site.close())
+
+    def _require_here(self, domain: Domain) -> None:
+        wanted = domain.server
+        if wanted is not None and wanted != self._server:
+            here = self._server or "none in particular"
+            raise WrongServer(f"{domain.domain_name} is on server {wanted}; this process runs on {here}")
 
     def place(self, domain: Domain) -> DomainPlace:
         secrets = self._cipher.open(domain.deployment_credentials)
@@ -83,6 +98,7 @@ class ComponentFactory:
 
     async def detect(self, domain: Domain) -> tuple[Detection, dict[str, Any]]:
         """What a backup would find now, and what it would use, by role."""
+        self._require_here(domain)
         place = self.place(domain)
         found = await self._deployments.detector.probe(place)
         if found.type is None:

@@ -241,6 +241,7 @@ class DestinationService:
         destination.is_active = body.is_active
         destination.is_default = body.is_default or first
         destination.bandwidth, destination.transfers = body.bandwidth, body.transfers
+        destination.operations = body.operations
         destination.retention_days, destination.retention = body.retention_days, body.retention.model_dump()
         encrypt = body.type != "local" if body.encrypt is None else body.encrypt
         destination.encrypt = encrypt or bool(body.recipients)

@@ -145,6 +145,8 @@ class ImportService:
                 domain_id=target[0],
                 domain_uid=target[1],
                 destination_id=destination.id,
+                destinations=[destination.id],
+                server=target[2],
                 request=request,
                 bytes_total=size,
             )
@@ -164,13 +166,13 @@ class ImportService:
         return await asyncio.to_thread(self._sources.size, path)
 
     @staticmethod
-    async def _target(unit: Unit, principal: Principal, body: ImportIn) -> tuple[int | None, str]:
-        """The domain whose turn the import waits for: the one that is named, else only itself."""
+    async def _target(unit: Unit, principal: Principal, body: ImportIn) -> tuple[int | None, str, str | None]:
+        """The domain whose turn the import waits for: the one that is named, else only itself; and its server."""
         if body.domain_name is not None:
             domain = await DomainRepository(unit.session).by_name(body.domain_name)
             if domain is not None and (principal.operator or domain.user_id == principal.user_id):
-                return domain.id, domain.uid
-        return None, f"import-{secrets.token_hex(12)}"
+                return domain.id, domain.uid, domain.server
+        return None, f"import-{secrets.token_hex(12)}", None
 
     async def upload(self, unit: Unit, principal: Principal, body: AsyncIterator[bytes]) -> UploadOut:
         """Take an archive in, to its last byte or not at all. Raises InvalidRequest when it is too large, NoSpace."""

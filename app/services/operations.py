@@ -23,7 +23,8 @@ from app.services.unit import Unit
 class JobQueue(Protocol):
     """The engine, as services see it."""
 
-    async def enqueue(self, operation_uid: str, operation_type: str, partition: str) -> None: ...
+    async def wake(self) -> None:
+        """An operation was recorded: it begins when it is its turn."""
 
 
 #: The ability that starts an operation cancels it too.
@@ -101,7 +102,8 @@ class OperationService:
                 )
             )
             await repository.flush()
-        unit.after_commit.append(lambda: self._queue.enqueue(operation.uid, operation.type, operation.domain_uid))
+        if self._queue.wake not in unit.after_commit:
+            unit.after_commit.append(self._queue.wake)
         return operation
 
     async def cancel(self, unit: Unit, principal: Principal, operation_id: int) -> Operation:

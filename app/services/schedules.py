@@ -157,10 +157,10 @@ class ScheduleService:
             domain = await self._domains.get(unit, principal, domain_id)
             if await OperationRepository(unit.session).active_backup(domain.uid, schedule.type):
                 raise AlreadyRunning(f"A {schedule.type} backup of {domain.domain_name} is still running")
-            operation = await self._backups.create(unit, principal, body, Idempotency(None, "schedule", b""))
+            nobody = Idempotency(None, "schedule", b"")
+            await self._backups.create(unit, principal, body, nobody, (schedule.id, run.id))
         except LiberuError as error:
             return {"domain_id": domain_id, "code": error.code, "message": error.message}
-        operation.schedule_run_id = run.id
         return None
 
     async def runs(

@@ -48,6 +48,7 @@ class UpkeepService:
                 user_id=destination.user_id,
                 domain_uid=f"destination-{destination.id}",
                 destination_id=destination.id,
+                destinations=[destination.id],
                 request=request,
             )
 

@@ -5,6 +5,7 @@ from app.db.models.destination import Destination
 from app.db.models.domain import Domain, DomainDatabase, DomainMailbox
 from app.db.models.executor import ExecutorLease, Installation
 from app.db.models.operation import IdempotencyKey, Operation
+from app.db.models.quota import TenantQuota
 from app.db.models.schedule import BackupSchedule, ScheduleRun
 from app.db.models.security import ApiToken, AuditEvent, SseTicket
 
@@ -25,4 +26,5 @@ __all__ = [
     "Operation",
     "ScheduleRun",
     "SseTicket",
+    "TenantQuota",
 ]

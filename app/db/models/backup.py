@@ -14,7 +14,7 @@ from app.db.base import NEVER_REUSED, Base, new_uid, now
 class Backup(Base):
     """`file_path` and `file_size` describe the primary copy: the manifest's key, the sum of stored bytes.
 
-    `locked`: retention leaves it alone, and it cannot be deleted.
+    `schedule_id`: which schedule has made it. `locked`: retention leaves it alone, and it cannot be deleted.
     """
 
     __tablename__ = "backups"
@@ -39,6 +39,7 @@ class Backup(Base):
     file_size: Mapped[int | None] = mapped_column(BigInteger)
     status: Mapped[str] = mapped_column(String(16), default="pending")
     error_message: Mapped[str | None] = mapped_column(Text)
+    schedule_id: Mapped[int | None] = mapped_column(index=True)
     is_automated: Mapped[bool] = mapped_column(default=False)
     locked: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=now)

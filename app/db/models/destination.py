@@ -15,7 +15,8 @@ class Destination(Base):
     """`user_id` null: shared by all. `encrypt`: age for what is stored here, to `recipients` beside our own key.
 
     `retention`: what is kept beyond `retention_days`. `credentials`: what of the configuration is secret, sealed
-    under the master key. `bandwidth`: bytes per second in each direction, `transfers`: at once; null: no limit.
+    under the master key. `bandwidth`: bytes per second in each direction, `transfers`: at once, both of each process;
+    `operations`: at once, over all processes; null: no limit.
     """
 
     __tablename__ = "backup_destinations"
@@ -42,6 +43,7 @@ class Destination(Base):
     retention: Mapped[dict[str, Any]] = mapped_column(default=dict)
     bandwidth: Mapped[int | None] = mapped_column(BigInteger)
     transfers: Mapped[int | None]
+    operations: Mapped[int | None]
     description: Mapped[str | None] = mapped_column(Text)
     encrypt: Mapped[bool] = mapped_column(default=False)
     recipients: Mapped[list[str]]

@@ -30,6 +30,12 @@ class Domain(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 
+    @property
+    def server(self) -> str | None:
+        """Whose worker alone can reach the site; None: any."""
+        found: str | None = self.deployment.get("server")
+        return found
+
     databases: Mapped[list[DomainDatabase]] = relationship(
         lazy="raise", cascade="all, delete-orphan", order_by="DomainDatabase.id"
     )

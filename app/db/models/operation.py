@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import NEVER_REUSED, Base, new_uid, now
@@ -16,8 +16,11 @@ _ACTIVE_BACKUP = text("type = 'backup' AND status IN ('pending', 'running')")
 class Operation(Base):
     """`uid` is the engine's workflow id. `attempt` counts starts: whoever holds an older one has lost it.
 
-    `domain_uid`: whose turn it waits for, a domain's uid or a name of its own. `parent_id`: which operation began
-    it. `journal`: what a restart must know of a restore. `progress`: per component, for people.
+    `domain_uid`: whose turn it waits for, a domain's uid or a name of its own. `parent_id`: which operation began it.
+    `journal`: what a restart must know of a restore. `progress`: per component, for people. `priority`: see
+    app.services.turns. `server`: whose workers alone can run it. `destinations`: all that it uses; `destination_id`
+    is the first. `expected_bytes`: what a backup will store, at all its destinations. `queue`: of the engine, which
+    it was handed to; None while it waits for its turn.
     """
 
     __tablename__ = "operations"
@@ -48,6 +51,10 @@ class Operation(Base):
     domain_uid: Mapped[str] = mapped_column(String(64))
     backup_id: Mapped[int | None]
     destination_id: Mapped[int | None]
+    destinations: Mapped[list[int]] = mapped_column(JSON, default=list)
+    priority: Mapped[int] = mapped_column(default=1)
+    server: Mapped[str | None] = mapped_column(String(64))
+    queue: Mapped[str | None] = mapped_column(String(80))
     backup_type: Mapped[str | None] = mapped_column(String(16))
     request: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -55,6 +62,7 @@ class Operation(Base):
     progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
     bytes_done: Mapped[int] = mapped_column(BigInteger, default=0)
     bytes_total: Mapped[int | None] = mapped_column(BigInteger)
+    expected_bytes: Mapped[int | None] = mapped_column(BigInteger)
     attempt: Mapped[int] = mapped_column(default=0)
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     error_code: Mapped[str | None] = mapped_column(String(64))
@@ -63,6 +71,10 @@ class Operation(Base):
     started_at: Mapped[datetime | None]
     beat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+    @property
+    def queued(self) -> bool:
+        return self.queue is not None
 
 
 class IdempotencyKey(Base):

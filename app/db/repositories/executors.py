@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, select, update
 
@@ -13,8 +14,9 @@ from app.db.repositories.base import Repository
 class ExecutorRepository(Repository):
     """PostgreSQL only: with SQLite there is one process, which needs no lease."""
 
-    async def begin(self, executor_id: str, seconds: float) -> None:
-        self._session.add(ExecutorLease(executor_id=executor_id, expires_at=self._in(seconds)))
+    async def begin(self, executor_id: str, seconds: float, **slots: Any) -> None:
+        """`slots`: what it takes."""
+        self._session.add(ExecutorLease(executor_id=executor_id, expires_at=self._in(seconds), **slots))
         await self._session.flush()
 
     async def renew(self, executor_id: str, seconds: float) -> bool:

@@ -32,9 +32,14 @@ class OperationRepository(Repository):
         return await self._page(query, request, {"created_at": Operation.created_at, "id": Operation.id})
 
     async def active(self) -> list[Operation]:
-        """What the queue needs of them; thousands may wait, and this is asked every minute."""
-        shown = load_only(Operation.uid, Operation.type, Operation.domain_uid, raiseload=True)
+        shown = load_only(Operation.uid, Operation.domain_uid, raiseload=True)
         query = select(Operation).where(Operation.status.in_(ACTIVE)).order_by(Operation.id).options(shown)
+        return list((await self._session.scalars(query)).all())
+
+    async def handed_over(self) -> list[Operation]:
+        """Those that the engine must know, with what it needs of them."""
+        shown = load_only(Operation.uid, Operation.type, Operation.queue, raiseload=True)
+        query = select(Operation).where(Operation.status.in_(ACTIVE), Operation.queue.is_not(None)).options(shown)
         return list((await self._session.scalars(query)).all())
 
     async def active_backup(self, domain_uid: str, backup_type: str) -> bool:

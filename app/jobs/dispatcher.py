@@ -1,0 +1,108 @@
+"""Hands operations to the engine when it is their turn. Every process has one; the database decides who does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from typing import Any
+
+from app.db.repositories.dispatch import LOOKED_AT, DispatchRepository
+from app.db.session import Database
+from app.services.turns import Active, Limits, Slots, Turns, Waiting
+
+log = logging.getLogger(__name__)
+Enqueue = Callable[[str, str, str], Awaitable[None]]
+
+
+class Dispatcher:
+    """`own`: what this process takes, where it is the only one; None: what the leases say. `parents`: types of
+    operations that start others. `enqueue` gives the engine an operation: uid, type, queue; idempotent."""
+
+    def __init__(
+        self,
+        database: Database,
+        own: Slots | None,
+        parents: set[str],
+        tenant_limit: int | None,
+        seconds: float,
+        enqueue: Enqueue,
+    ) -> None:
+        self._database = database
+        self._own = own
+        self._parents = parents
+        self._tenant_limit = tenant_limit
+        self._seconds = seconds
+        self._enqueue = enqueue
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        # Outside of any context: inside a workflow the engine would take what is queued for a step of that.
+        self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    def wake(self) -> None:
+        """Something was recorded, or has ended."""
+        self._woken.set()
+
+    async def _run(self) -> None:
+        """What other processes record is found within `seconds`, at the latest."""
+        while True:
+            self._woken.clear()
+            try:
+                await self.dispatch()
+            except Exception as error:  # noqa: BLE001,RUF100  the next one may succeed; nothing was handed over
+                log.warning("Operations could not be handed to the queue: %s", type(error).__name__, exc_info=True)
+                await asyncio.sleep(1)
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+
+    async def dispatch(self) -> None:
+        """Committed first, then queued: what a crash leaves in between, the engine finds (`reconcile`)."""
+        async with self._database.transaction() as session:
+            if not await DispatchRepository(session).any_waiting():
+                return
+        async with self._database.transaction() as session:
+            repository = DispatchRepository(session)
+            await repository.lock()
+            handed = await self._choose(repository)
+        for row, queue in handed:
+            await self._enqueue(row.uid, row.type, queue)
+
+    async def _choose(self, repository: DispatchRepository) -> list[tuple[Any, str]]:
+        slots = [Slots(**row) for row in await repository.slots()] if self._own is None else [self._own]
+        destinations, tenants = await repository.limits()
+        active = [Active(row.queue, row.user_id, row.domain_uid, tuple(row.destinations)) for row in
+                  await repository.active()]  # fmt: skip
+        turns = Turns(slots, Limits(destinations, tenants, self._tenant_limit), active)
+        handed: list[tuple[Any, str]] = []
+        while turns.servers:  # once more when those that were looked at have filled up a tenant or a destination
+            rows = await repository.waiting(
+                turns.servers, turns.busy_domains, turns.full_tenants, turns.full_destinations
+            )
+            known = {row.id: row for row in rows}
+            chosen = turns.choose([self._waiting(row) for row in rows])
+            handed += [(known[one.id], queue) for one, queue in chosen if await repository.hand_over(one.id, queue)]
+            if not chosen or len(rows) < LOOKED_AT:
+                break
+        return handed
+
+    def _waiting(self, row: Any) -> Waiting:
+        return Waiting(
+            row.id,
+            row.user_id,
+            row.domain_uid,
+            tuple(row.destinations),
+            row.priority,
+            row.server,
+            row.type in self._parents,
+        )
