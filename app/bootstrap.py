@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 
@@ -27,13 +27,17 @@ from app.errors import DataFolderLocked, KeyMaterialInvalid
 from app.jobs.backup import BackupJob
 from app.jobs.bulk_restore import BulkRestoreJob
 from app.jobs.cleanup import CleanupJob
+from app.jobs.courier import Courier
 from app.jobs.engine import JobEngine
+from app.jobs.housekeeper import Housekeeper
 from app.jobs.imports import ImportJob
 from app.jobs.restore import RestoreJob
 from app.jobs.runner import Job, OperationRunner
 from app.jobs.scan import ScanJob
 from app.jobs.scheduler import Scheduler
+from app.jobs.sweep import SweepJob
 from app.jobs.verify import VerifyJob
+from app.notifications.registry import MessengerRegistry
 from app.schemas.destinations import LocalDestinationIn
 from app.schemas.operations import TokenIn
 from app.security.keys import KeyRing, load_or_create
@@ -45,7 +49,11 @@ from app.services.deployments import DeploymentService
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.downloads import DownloadService
+from app.services.events import EventService
 from app.services.imports import ImportService, ImportSources
+from app.services.metrics import MetricsService
+from app.services.notices import Notices
+from app.services.notifications import NotificationService
 from app.services.operations import OperationService
 from app.services.quotas import QuotaService
 from app.services.schedules import ScheduleService
@@ -130,26 +138,34 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             first_token = await _first_start(made.container, settings)
             await made.engine.start(made.runner, made.parents, settings.quotas.operations)
         if settings.jobs.role != "api":
-            made.scheduler.start()
+            for task in made.tasks:
+                task.start()
         try:
             yield Application(made.container, keys, first_token)
         finally:
-            await made.scheduler.stop()
+            for task in made.tasks:
+                await task.stop()
             await made.engine.stop()
             await made.deployments.close()
             await database.close()
 
 
+class BackgroundTask(Protocol):
+    def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """`parents`: types of operations that start others."""
+    """`parents`: types of operations that start others. `tasks`: what every worker does besides."""
 
     container: Container
     engine: JobEngine
     runner: OperationRunner
     parents: set[str]
     deployments: DeploymentRegistry
-    scheduler: Scheduler
+    tasks: list[BackgroundTask]
 
 
 def compose(settings: Settings, keys: KeyRing, database: Database) -> Composition:
@@ -181,31 +197,51 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         "verify": VerifyJob(database, destinations),
         "cleanup": CleanupJob(database, destinations),
         "scan": ScanJob(database, destinations),
+        "sweep": SweepJob(database, destinations, keys.installation),
     }
     parents: dict[str, Job] = {"bulk_restore": BulkRestoreJob(database, engine, restores, settings.jobs.concurrency)}
-    runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts)
+    notices = Notices()
+    messengers = MessengerRegistry(settings.notifications)
+    runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts, notices)
     operations = OperationService(engine)
     quotas = QuotaService(settings.quotas)
     backups = BackupService(domains, destinations, operations, quotas, keys.cipher)
     overdue_after = timedelta(hours=settings.schedules.overdue_hours)
-    schedules = ScheduleService(domains, destinations, backups, overdue_after)
+    schedules = ScheduleService(domains, destinations, backups, operations, notices, overdue_after)
+    upkeep = UpkeepService(destinations, operations)
     container = Container(
         database=database,
         domains=domains,
         deployments=DeploymentService(domains, components),
         destinations=destinations,
-        upkeep=UpkeepService(destinations, operations),
+        upkeep=upkeep,
         backups=backups,
         bulk_restores=BulkRestoreService(backups, operations),
         downloads=DownloadService(backups, destinations, keys),
+        events=EventService(database),
         imports=ImportService(sources, destinations, operations, settings.imports),
+        metrics=MetricsService(),
+        notifications=NotificationService(messengers, keys.cipher, notices),
         operations=operations,
         quotas=quotas,
         schedules=schedules,
         tokens=TokenService(),
     )
-    scheduler = Scheduler(database, schedules, settings.schedules.tick_seconds)
-    return Composition(container, engine, runner, set(parents), deployments, scheduler)
+    scheduler = Scheduler(database, schedules, settings.schedules.tick_seconds, settings.schedules.overdue_seconds)
+    told = settings.notifications
+    courier = Courier(database, messengers, keys.cipher, told.seconds, told.timeout_seconds)
+    housekeeper = Housekeeper(
+        database,
+        destinations,
+        upkeep,
+        sources,
+        notices,
+        engine.forget,
+        settings.housekeeping,
+        told,
+        elsewhere=settings.jobs.server is not None,
+    )
+    return Composition(container, engine, runner, set(parents), deployments, [scheduler, courier, housekeeper])
 
 
 async def _same_installation(database: Database, keys: KeyRing, settings: Settings) -> None:

@@ -96,11 +96,13 @@ def restore(
 @cli.command()
 def sweep(
     grace_hours: Annotated[int | None, typer.Option(help="Spare what is younger")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be removed")] = False,
 ) -> None:
-    """Remove what interrupted backups left at the destinations. The service must be stopped."""
+    """Remove what interrupted backups left at the destinations. With SQLite the service must be stopped: it does the
+    same itself, once a week, and through POST /api/backup-destinations/{id}/sweep."""
     from app.sweep import sweep_all
 
-    for line in asyncio.run(sweep_all(Settings(), grace_hours)):
+    for line in asyncio.run(sweep_all(Settings(), grace_hours, dry_run=dry_run)):
         typer.echo(line)
 
 

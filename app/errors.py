@@ -4,6 +4,7 @@ LiberuError
 ├── InvalidRequest            the caller's input is wrong; nothing was changed
 │   ├── InvalidName           a key, name or path that is not allowed
 │   ├── AddressForbidden      a destination's host that must not be reached
+│   ├── NothingToBackUp       the domain has none of what the backup would hold
 │   ├── IdempotencyMismatch   the same Idempotency-Key with another body
 │   └── KeyMaterialInvalid    a recipient, identity or key file that cannot be used
 ├── NotFound                  no such thing, or not the caller's
@@ -56,6 +57,9 @@ LiberuError
 │   ├── DatabaseNotFound
 │   ├── DumpIncomplete        exit status 0, but the end marker or tables are missing
 │   └── LoadFailed            the database refused what was loaded; nothing was changed
+├── NotificationError
+│   ├── NotificationFailed    the receiver cannot be reached, or not now
+│   └── NotificationRefused   the receiver does not want it: trying again does not help
 └── JobError
     ├── OwnershipLost         another attempt took the operation over
     ├── OperationCancelled
@@ -89,6 +93,10 @@ class InvalidName(InvalidRequest):
 
 class AddressForbidden(InvalidRequest):
     code = "address_forbidden"
+
+
+class NothingToBackUp(InvalidRequest):
+    code = "nothing_to_back_up"
 
 
 class IdempotencyMismatch(InvalidRequest):
@@ -320,6 +328,19 @@ class DumpIncomplete(ComponentError):
 
 class LoadFailed(ComponentError):
     code = "load_failed"
+
+
+class NotificationError(LiberuError):
+    code = "notification_error"
+
+
+class NotificationFailed(NotificationError):
+    code = "notification_failed"
+    retryable = True
+
+
+class NotificationRefused(NotificationError):
+    code = "notification_refused"
 
 
 class JobError(LiberuError):

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from app.api import problems
 from app.api.audit import AuditMiddleware
-from app.api.routers import backups, health, imports, quotas, resources, schedules
+from app.api.routers import backups, health, imports, notifications, quotas, resources, schedules
 from app.bootstrap import application
 from app.schemas.common import Problem
 from app.security.recovery_kit import kit_saved
@@ -49,7 +49,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     if chosen.jobs.role != "worker":
-        for router in (resources.router, imports.router, backups.router, schedules.router, quotas.router):
+        for router in (
+            resources.router,
+            imports.router,
+            backups.router,
+            schedules.router,
+            quotas.router,
+            notifications.router,
+        ):
             app.include_router(router, responses=_ERRORS)  # type: ignore[arg-type]
     app.include_router(health.router)
     app.add_middleware(AuditMiddleware)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from app.addresses import AddressGuard
 from app.archives.compression import Compressor
 from app.archives.layout import MANIFEST, parsed_folder
 from app.archives.manifest import ComponentDetails, Manifest
@@ -20,7 +21,6 @@ from app.deployments.standalone import StandaloneDeployment
 from app.errors import ArchiveError, InvalidRequest, KeyMaterialInvalid, NotFound
 from app.security.keys import load_signer
 from app.security.signing import Signer
-from app.storage.addresses import AddressGuard
 from app.storage.base import Options
 from app.storage.registry import build_driver
 

@@ -71,7 +71,6 @@ class JobSettings(BaseModel):
     parents: int = Field(4, ge=1)
     components: int = Field(3, ge=1)
     max_attempts: int = Field(5, ge=1)
-    sweep_grace_hours: int = Field(24, ge=0)
     reserve_bytes: int = Field(64 << 20, ge=0)
     polling_seconds: float = Field(0.2, gt=0)
 
@@ -86,10 +85,34 @@ class QuotaSettings(BaseModel):
 
 class ScheduleSettings(BaseModel):
     """`tick_seconds`: how often it is asked what is due. `overdue_hours`: how long after it was due a run must have
-    become a good backup."""
+    become a good backup; `overdue_seconds`: how often that is looked at."""
 
     tick_seconds: float = Field(5, gt=0)
+    overdue_seconds: float = Field(300, gt=0)
     overdue_hours: float = Field(6, gt=0)
+
+
+class NotificationSettings(BaseModel):
+    """`allow_private`: operators' webhooks may go to private networks and to this machine; tenants' never do.
+    `seconds`: how often it is looked for what is due; `timeout_seconds`: of one attempt. `space_low_bytes`: a
+    destination with less is told of."""
+
+    allow_private: bool = False
+    seconds: float = Field(1, gt=0)
+    timeout_seconds: float = Field(15, gt=0)
+    space_low_bytes: int = Field(10 << 30, ge=0)
+
+
+class HousekeepingSettings(BaseModel):
+    """`seconds`: how often. Kept for days: `operations` that have ended, with runs of schedules, and `deliveries` of
+    notifications. `sweep_days`: how often leftovers are looked for at each destination, 0: never; those younger than
+    `sweep_grace_hours` are left alone."""
+
+    seconds: float = Field(3600, gt=0)
+    operations_days: int = Field(90, ge=1)
+    deliveries_days: int = Field(30, ge=1)
+    sweep_days: int = Field(7, ge=0)
+    sweep_grace_hours: int = Field(24, ge=1)
 
 
 class ArchiveSettings(BaseModel):
@@ -135,6 +158,8 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     schedules: ScheduleSettings = ScheduleSettings()
     quotas: QuotaSettings = QuotaSettings()
+    housekeeping: HousekeepingSettings = HousekeepingSettings()
+    notifications: NotificationSettings = NotificationSettings()
     archives: ArchiveSettings = ArchiveSettings()
     storage: StorageSettings = StorageSettings()
     imports: ImportSettings = ImportSettings()

@@ -11,9 +11,9 @@ from app.db.repositories.operations import OperationRepository
 from app.settings import Settings
 
 
-async def sweep_all(settings: Settings, grace_hours: int | None) -> list[str]:
+async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: bool) -> list[str]:
     """Objects that no manifest names, older than the grace period and of no active operation."""
-    hours = settings.jobs.sweep_grace_hours if grace_hours is None else grace_hours
+    hours = settings.housekeeping.sweep_grace_hours if grace_hours is None else grace_hours
     removed = []
     runs_nothing = settings.jobs.model_copy(update={"role": "api"})
     async with application(settings.model_copy(update={"jobs": runs_nothing})) as started:
@@ -21,15 +21,17 @@ async def sweep_all(settings: Settings, grace_hours: int | None) -> list[str]:
         async with container.database.transaction() as session:
             repository = DestinationRepository(session)
             destinations = [await repository.get(number) for number in await repository.all_ids()]
-            active = [operation.domain_uid for operation in await OperationRepository(session).active()]
+            active = await OperationRepository(session).active()
         for destination in destinations:
             if destination is None:
                 continue
             async with container.destinations.opened(destination) as store:
-                keys = await store.sweep(
+                found = await store.sweep(
                     started.keys.installation,
                     now() - timedelta(hours=hours),
-                    lambda key: any(f"-{uid}/" in key for uid in active),
+                    lambda key: any(f"-{one.domain_uid}/" in key for one in active),
+                    puts_since=min((one.created_at for one in active), default=None),
+                    dry_run=dry_run,
                 )
-            removed += [f"{destination.name}: {key}" for key in keys]
+            removed += [f"{destination.name}: {info.key}" for info in found]
     return removed

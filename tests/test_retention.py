@@ -58,8 +58,15 @@ def test_a_domain_that_is_always_partial_keeps_its_last_good_parts() -> None:
 
 
 def test_locked_and_running_ones_stay() -> None:
-    rows = [backup(1, 1), backup(2, 400, locked=True), backup(3, 400, "running"), backup(4, 400, "deleting")]
+    rows = [backup(1, 1), backup(2, 400, locked=True), backup(3, 400, "running"), backup(4, 400, "pending")]
     assert kept(plan_retention(rows, RetentionPolicy(days=30), NOW)) == {1, 2, 3, 4}
+
+
+def test_a_deletion_that_was_begun_is_ended() -> None:
+    rows = [backup(1, 1), backup(2, 2, "deleting"), backup(3, 2, "deleting", locked=True)]
+    plan = plan_retention(rows, RetentionPolicy(days=30), NOW)
+    assert kept(plan) == {1, 3}
+    assert plan.reasons[2] == ["its deletion was begun"]
 
 
 def test_within_a_period_a_whole_backup_goes_before_a_newer_partial_one() -> None:
@@ -101,8 +108,8 @@ def test_nothing_that_alone_can_be_restored_is_ever_removed(rows: list[Candidate
     for number in plan.remove:
         row = by_id[number]
         assert not row.locked
-        assert row.status in ("completed", "partial", "failed", "cancelled")
-        assert row.created_at <= NOW - timedelta(days=policy.days)
+        assert row.status in ("completed", "partial", "failed", "cancelled", "deleting")
+        assert row.status == "deleting" or row.created_at <= NOW - timedelta(days=policy.days)
     again = plan_retention([by_id[number] for number in plan.keep], policy, NOW)
     assert again.remove == [], "what was kept once is kept when the rest is gone"
 

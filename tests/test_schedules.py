@@ -23,6 +23,7 @@ from app.errors import InvalidRequest
 from app.jobs import scheduler as ticking
 from app.jobs.scheduler import Scheduler
 from app.services import schedules as scheduling
+from app.services.notices import Notices
 from app.services.schedules import ScheduleService
 from app.services.timetable import cron_of, timetable
 
@@ -97,7 +98,7 @@ class Recorded(ScheduleService):
     """Starts no backups: runs are what is counted."""
 
     def __init__(self) -> None:
-        super().__init__(None, None, None, timedelta(hours=6))  # type: ignore[arg-type]
+        super().__init__(None, None, None, None, Notices(), timedelta(hours=6))  # type: ignore[arg-type]
 
 
 @pytest.fixture

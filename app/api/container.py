@@ -11,7 +11,10 @@ from app.services.deployments import DeploymentService
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.downloads import DownloadService
+from app.services.events import EventService
 from app.services.imports import ImportService
+from app.services.metrics import MetricsService
+from app.services.notifications import NotificationService
 from app.services.operations import OperationService
 from app.services.quotas import QuotaService
 from app.services.schedules import ScheduleService
@@ -29,7 +32,10 @@ class Container:
     backups: BackupService
     bulk_restores: BulkRestoreService
     downloads: DownloadService
+    events: EventService
     imports: ImportService
+    metrics: MetricsService
+    notifications: NotificationService
     operations: OperationService
     quotas: QuotaService
     schedules: ScheduleService

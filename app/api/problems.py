@@ -34,6 +34,7 @@ STATUS: dict[type[errors.LiberuError], int] = {
     errors.ForeignArchiveError: 422,
     errors.DeploymentError: 502,
     errors.ComponentError: 502,
+    errors.NotificationError: 502,
     errors.JobError: 409,
 }
 

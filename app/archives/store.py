@@ -205,8 +205,18 @@ class BackupStore:
             for key in keys:
                 await self._driver.delete(key)
 
-    async def sweep(self, installation: str, older_than: datetime, keep: Callable[[str], bool]) -> list[str]:
-        """Delete objects that no valid manifest names and `keep` does not claim; return their keys.
+    async def sweep(
+        self,
+        installation: str,
+        older_than: datetime,
+        keep: Callable[[str], bool],
+        *,
+        puts_since: datetime | None = None,
+        dry_run: bool = False,
+    ) -> list[ObjectInfo]:
+        """Delete objects that no valid manifest names and `keep` does not claim; return what they were.
+
+        `puts_since`: when the oldest put that is still going on can have begun. `dry_run`: only say it.
 
         Only in our installation's prefix, only older than `older_than`, and never in the folder of a
         manifest that cannot be read: what we cannot judge, we leave.
@@ -236,7 +246,10 @@ class BackupStore:
             young = info.modified_at is None or info.modified_at >= older_than
             if info.key in referenced or attempts in untouchable or young or keep(info.key):
                 continue
-            await self._driver.delete(info.key)
-            removed.append(info.key)
-        await self._driver.remove_leftovers(older_than)
+            if not dry_run:
+                await self._driver.delete(info.key)
+            removed.append(info)
+        if not dry_run:
+            begun = older_than if puts_since is None else min(older_than, puts_since)
+            await self._driver.remove_leftovers(f"{installation}/", begun)
         return removed

@@ -1,4 +1,5 @@
-"""Retention at one destination: what no rule keeps is deleted there, then its row."""
+"""Retention at one destination: what no rule keeps is deleted there, then its row. The rules are the destination's; a
+schedule may have its own for what it has made."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from app.db.base import now
 from app.db.models import Backup, Destination, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
+from app.db.repositories.schedules import ScheduleRepository
 from app.db.session import Database
 from app.errors import LiberuError
 from app.jobs.context import JobContext
@@ -31,10 +33,21 @@ class CleanupJob(Job):
         async with self._database.transaction() as session:
             [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
             backups = await BackupRepository(session).at_destination(destination.id)
+            schedules = ScheduleRepository(session)
+            own = {found.id: RetentionPolicy(**(found.retention or {})) for found in await schedules.with_retention()}
+            run = await schedules.run(operation.request.get("schedule_run_id") or 0)
+            domains = set() if run is None else await schedules.completed_domains(run.id)
+        if run is not None:
+            governed = run.schedule_id if run.schedule_id in own else None
+            backups = [
+                backup for backup in backups if backup.domain_uid in domains and _governed(backup, own) == governed
+            ]
+        elif operation.request.get("schedule_run_id"):
+            backups = []  # its schedule was deleted
         if destination.user_id is not None:  # its owner's rules are not for what others keep there
             backups = [backup for backup in backups if backup.user_id == destination.user_id]
         policy = RetentionPolicy(days=destination.retention_days, **destination.retention)
-        keep, remove = _planned(backups, policy)
+        keep, remove = _planned(backups, policy, own)
         if operation.request["dry_run"]:
             return _outcome(keep, remove, [], dry_run=True)
         removed, failed = [], []
@@ -67,14 +80,22 @@ class CleanupJob(Job):
             await BackupRepository(session).forget_copy(backup_id, destination.id)
 
 
-def _planned(backups: list[Backup], policy: RetentionPolicy) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    by_domain: dict[str, list[Backup]] = defaultdict(list)
+def _governed(backup: Backup, own: dict[int, RetentionPolicy]) -> int | None:
+    """The schedule whose rules decide; None: the destination's do."""
+    return backup.schedule_id if backup.schedule_id in own else None
+
+
+def _planned(
+    backups: list[Backup], policy: RetentionPolicy, own: dict[int, RetentionPolicy]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    groups: dict[tuple[str, int | None], list[Backup]] = defaultdict(list)
     for backup in backups:
-        by_domain[backup.domain_uid].append(backup)
+        groups[backup.domain_uid, _governed(backup, own)].append(backup)
     keep: list[dict[str, Any]] = []
     remove: list[dict[str, Any]] = []
-    for group in by_domain.values():
-        plan = plan_retention([_candidate(backup) for backup in group], policy, now())
+    for (_, schedule_id), group in groups.items():
+        rules = policy if schedule_id is None else own[schedule_id]
+        plan = plan_retention([_candidate(backup) for backup in group], rules, now())
         rows = {backup.id: backup for backup in group}
         for ids, into in ((plan.keep, keep), (plan.remove, remove)):
             for number in ids:

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from app.db.repositories.operations import OperationRepository
@@ -197,6 +198,21 @@ class JobEngine:
             known = await DBOS.list_workflows_async(workflow_ids=list(some), load_input=False, load_output=False)
             for uid in set(some) - {workflow.workflow_id for workflow in known}:
                 await self._enqueue(uid, some[uid].type, some[uid].queue or OPERATIONS)
+
+    async def forget(self, before: datetime) -> int:
+        """Remove some of the engine's rows of what ended before then; how many."""
+        from dbos import DBOS
+
+        found = await DBOS.list_workflows_async(
+            status=["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"],
+            completed_before=before.isoformat(),
+            limit=_LOOKED_UP,
+            load_input=False,
+            load_output=False,
+        )
+        if found:
+            await DBOS.delete_workflows_async([workflow.workflow_id for workflow in found])
+        return len(found)
 
     async def stop(self) -> None:
         """Stop what runs without ending it: it stays pending, and the next start or another process resumes it."""

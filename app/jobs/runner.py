@@ -13,6 +13,7 @@ from app.db.session import Database, is_outage
 from app.errors import LiberuError, OperationCancelled
 from app.jobs.context import JobContext, StepRunner, heartbeat
 from app.jobs.outcome import Outcome
+from app.services.notices import Notices
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class Job(ABC):
 
 
 class OperationRunner:
-    def __init__(self, database: Database, jobs: dict[str, Job], max_attempts: int) -> None:
+    def __init__(self, database: Database, jobs: dict[str, Job], max_attempts: int, notices: Notices) -> None:
+        self._notices = notices
         self._database = database
         self._jobs = jobs
         self._max_attempts = max_attempts
@@ -46,6 +48,8 @@ class OperationRunner:
         that cannot be reached, whose error is raised (see is_outage)."""
         async with self._database.transaction() as session:
             operation = await OperationRepository(session).claim(uid)
+            if operation is not None and operation.attempt == 1:
+                await self._notices.operation(session, operation, "started", None, None)
             ended = None if operation is not None else await OperationRepository(session).by_uid(uid)
         if operation is None:
             if ended is not None:
@@ -125,6 +129,7 @@ class OperationRunner:
                 return False
             if outcome.apply is not None:
                 await outcome.apply(session)
+            await self._notices.operation(session, operation, outcome.status, outcome.code, outcome.message)
             session.add(
                 AuditEvent(
                     user_id=operation.user_id,

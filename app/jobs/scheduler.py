@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from datetime import datetime
 
 from app.db.base import now
@@ -17,7 +18,10 @@ _AT_ONCE = 100
 
 
 class Scheduler:
-    def __init__(self, database: Database, schedules: ScheduleService, seconds: float) -> None:
+    def __init__(
+        self, database: Database, schedules: ScheduleService, seconds: float, overdue_seconds: float = 300
+    ) -> None:
+        self._overdue_seconds = overdue_seconds
         self._database = database
         self._schedules = schedules
         self._seconds = seconds
@@ -32,12 +36,28 @@ class Scheduler:
             await asyncio.wait({self._task})
 
     async def _run(self) -> None:
+        looked = -self._overdue_seconds
         while True:
             try:
                 await self.tick(now())
+                if time.monotonic() - looked >= self._overdue_seconds:
+                    await self.look(now())
+                    looked = time.monotonic()
             except Exception:  # noqa: BLE001,RUF100  the next one may succeed; a schedule is due until it was started
                 log.exception("Schedules could not be started")
             await asyncio.sleep(self._seconds)
+
+    async def look(self, moment: datetime) -> None:
+        """Whether each schedule has a good backup as young as it should be."""
+        after = 0
+        while True:
+            async with transaction(self._database) as unit:
+                found = await ScheduleRepository(unit.session).active(after, _AT_ONCE)
+                for schedule in found:
+                    await self._schedules.look_at(unit, schedule, moment)
+            if not found:
+                return
+            after = found[-1].id
 
     async def tick(self, moment: datetime) -> None:
         """Start every run that is due. Runs are begun in one transaction, the backups of each in batches with the
@@ -49,6 +69,11 @@ class Scheduler:
         for run_id in unfinished:
             while await self._advance(run_id):
                 pass
+        async with transaction(self._database) as unit:
+            ended = await ScheduleRepository(unit.session).unsettled(_AT_ONCE)
+        for run_id in ended:
+            async with transaction(self._database) as unit:
+                await self._schedules.settle(unit, run_id, moment)
 
     async def _fire(self, moment: datetime) -> bool:
         """False when nothing is due."""

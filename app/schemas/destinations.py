@@ -26,6 +26,13 @@ class CleanupIn(Model):
     dry_run: bool = False
 
 
+class SweepIn(Model):
+    """`dry_run`: only say what would be removed. What is younger than `grace_hours` is left alone."""
+
+    dry_run: bool = False
+    grace_hours: int = Field(24, ge=1, le=24 * 365)
+
+
 class DestinationBase(Model):
     """`encrypt` null: on, but off for local. `own_key` false: only `recipients` can open what is stored here.
     `bandwidth`: bytes per second in each direction, and `transfers` at once, both of each process of the
@@ -81,7 +88,8 @@ DestinationIn = Annotated[
 
 
 class DestinationOut(Model):
-    """`secrets`: the names of the secrets that are set; their values are never shown."""
+    """`secrets`: the names of the secrets that are set; their values are never shown. `free_bytes`: as it was at
+    `free_at`, where that can be known."""
 
     id: int
     name: str
@@ -95,6 +103,9 @@ class DestinationOut(Model):
     retention: Retention
     bandwidth: int | None
     transfers: int | None
+    operations: int | None
+    free_bytes: int | None
+    free_at: datetime | None
     description: str | None
     encrypt: bool
     recipients: list[str]

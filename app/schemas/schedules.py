@@ -7,14 +7,23 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.schemas.backups import BackupType
+from app.schemas.backups import BackupType, CopyIn
 from app.schemas.common import Model
+from app.schemas.destinations import Retention
+
+
+class ScheduleRetention(Retention):
+    """What is kept of the schedule's own backups: those of the last `days`, and what the other rules say."""
+
+    days: int = Field(30, ge=1, le=3650)
 
 
 class ScheduleIn(Model):
     """Either `frequency` (weekly is on Sunday, monthly on the first) with `schedule_time` (HH:MM or HH:MM:SS), or
     `cron` (five fields); both in `timezone`. `domain_id` null: all domains of `user_id`, or of the token's user.
-    `jitter_seconds`: starts are spread over so many seconds after the time, the same for each run of a schedule."""
+    `jitter_seconds`: starts are spread over so many seconds after the time, the same for each run of a schedule.
+    `copies`: further destinations. `retention` null: as the destinations have it; either is applied after a completed
+    backup only."""
 
     name: str = Field(min_length=1, max_length=255)
     domain_id: int | None = None
@@ -25,6 +34,8 @@ class ScheduleIn(Model):
     cron: str | None = Field(None, max_length=255)
     timezone: str = Field("UTC", max_length=64)
     destination_id: int | None = None
+    copies: list[CopyIn] = Field([], max_length=4)
+    retention: ScheduleRetention | None = None
     jitter_seconds: int = Field(1800, ge=0, le=43_200)
     is_active: bool = True
 
@@ -49,6 +60,8 @@ class ScheduleOut(Model):
     cron: str
     timezone: str
     destination_id: int | None
+    copies: list[CopyIn]
+    retention: ScheduleRetention | None
     jitter_seconds: int
     is_active: bool
     next_runs: list[datetime]
@@ -66,7 +79,8 @@ class SkippedDomain(Model):
 
 class ScheduleRunOut(Model):
     """`coalesced`: times that were due before this one, while nothing ran, and that it stands for. `operations`: how
-    many of its backups stand how. `skipped`: domains of which no backup was started."""
+    many of its backups stand how. `outcome`: null until all of them have ended; completed: all good and none skipped.
+    `skipped`: domains of which no backup was started."""
 
     id: int
     due_at: datetime
@@ -74,4 +88,5 @@ class ScheduleRunOut(Model):
     by_hand: bool
     coalesced: int
     operations: dict[str, int]
+    outcome: str | None
     skipped: list[SkippedDomain]

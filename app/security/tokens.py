@@ -18,6 +18,7 @@ Ability = Literal[
     "destinations:manage",
     "schedules:manage",
     "domains:manage",
+    "notifications:manage",
     "audit:read",
     "*",
 ]

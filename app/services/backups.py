@@ -9,7 +9,7 @@ from app.db.models import Backup, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.destinations import DestinationRepository
-from app.errors import Conflict, InvalidRequest, NotFound, NotRestorable
+from app.errors import Conflict, InvalidRequest, NotFound, NothingToBackUp, NotRestorable
 from app.schemas.backups import LABELS, BackupIn, BackupUpdate, RestoreIn
 from app.security.encryption import parse_identity
 from app.security.keys import CredentialCipher
@@ -70,7 +70,7 @@ class BackupService:
         destination = await self._destinations.choose(unit, principal, body.destination_id)
         await self._check_copies(unit, principal, destination, body)
         if not planned(domain, body.type):
-            raise InvalidRequest(
+            raise NothingToBackUp(
                 f"{domain.domain_name} has nothing for a {body.type} backup: set document root, databases or mail",
                 field="type",
             )

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
+from app.addresses import AddressGuard
 from app.archives.compression import Compressor
 from app.archives.layout import MANIFEST
 from app.archives.mirror import MirroredStore
@@ -23,7 +24,6 @@ from app.security.keys import KeyRing
 from app.security.tokens import Principal
 from app.services.unit import Unit
 from app.settings import StorageSettings
-from app.storage.addresses import AddressGuard
 from app.storage.base import Options, StorageDriver
 from app.storage.budget import Budget
 from app.storage.config import CONFIGURATIONS, Configuration

@@ -92,7 +92,7 @@ class DomainService:
             "document_root": body.document_root != domain.document_root,
             "mail_path": body.mail_path != domain.mail_path,
             "system_user": body.system_user != domain.system_user,
-            "deployment": _plain(body) != (domain.deployment or {"type": "auto"}),
+            "deployment": _set(_plain(body)) != _set(domain.deployment or {"type": "auto"}),
             "databases": bool(body.databases),
         }
         for field, differs in changed.items():
@@ -148,6 +148,11 @@ class DomainService:
 def _plain(body: DomainIn) -> dict[str, Any]:
     """A deployment setting without its secrets."""
     return body.deployment.model_dump(exclude=DEPLOYMENT_SECRETS)
+
+
+def _set(configuration: dict[str, Any]) -> dict[str, Any]:
+    """Without what is not set."""
+    return {name: value for name, value in configuration.items() if value is not None}
 
 
 def _put(secrets: dict[str, str], key: str, value: SecretStr | None) -> None:

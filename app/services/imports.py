@@ -55,6 +55,19 @@ class ImportSources:
     def uploads(self, user_id: int | None) -> Path:
         return self.staging / _UPLOADS / ("operator" if user_id is None else str(user_id))
 
+    def staged(self) -> set[str]:
+        """Uids of the operations that have a folder here. Blocking."""
+        if not self.staging.is_dir():
+            return set()
+        return {path.name for path in self.staging.iterdir() if path.name != _UPLOADS and path.is_dir()}
+
+    def forget_staged(self, uids: set[str], moment: float) -> None:
+        """Remove these folders, and uploads that nobody has imported within a day of `moment`. Blocking."""
+        for uid in uids:
+            remove_staging(self.staging / uid)
+        for folder in (self.staging / _UPLOADS).glob("*/"):
+            forget_uploads(folder, moment)
+
     def size(self, path: Path) -> int:
         """Of a plain file that is reached through no link. Raises NotFound."""
         with os.fdopen(self._opened(path), "rb") as file:
@@ -203,9 +216,13 @@ class ImportService:
     def _prepare(folder: Path) -> None:
         """Make the folder, and forget what nobody has imported within a day."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in folder.iterdir():
-            if time.time() - path.stat().st_mtime > _KEPT_SECONDS:
-                path.unlink(missing_ok=True)
+        forget_uploads(folder, time.time())
+
+
+def forget_uploads(folder: Path, moment: float) -> None:
+    for path in folder.iterdir():
+        if moment - path.stat().st_mtime > _KEPT_SECONDS:
+            path.unlink(missing_ok=True)
 
 
 def remove_staging(folder: Path) -> None:

@@ -36,6 +36,7 @@ _CANCEL: dict[str, Ability] = {
     "verify": "backups:create",
     "cleanup": "backups:delete",
     "scan": "destinations:manage",
+    "sweep": "backups:delete",
 }
 
 
@@ -84,13 +85,7 @@ class OperationService:
                     raise IdempotencyMismatch("This Idempotency-Key was used with another body")
                 return await self.get(unit, principal, known.operation_id)
         operation = await make()
-        repository.add(operation)
-        try:
-            await repository.flush()
-        except IntegrityError as error:
-            raise AlreadyRunning(
-                f"A {operation.backup_type} backup of this domain is running already; wait for it or cancel it"
-            ) from error
+        await self.record(unit, operation)
         if idempotency.key is not None:
             repository.add(
                 IdempotencyKey(
@@ -102,9 +97,20 @@ class OperationService:
                 )
             )
             await repository.flush()
+        return operation
+
+    async def record(self, unit: Unit, operation: Operation) -> None:
+        """It begins when it is its turn, once it is committed. Raises AlreadyRunning."""
+        repository = OperationRepository(unit.session)
+        repository.add(operation)
+        try:
+            await repository.flush()
+        except IntegrityError as error:
+            raise AlreadyRunning(
+                f"A {operation.backup_type} backup of this domain is running already; wait for it or cancel it"
+            ) from error
         if self._queue.wake not in unit.after_commit:
             unit.after_commit.append(self._queue.wake)
-        return operation
 
     async def cancel(self, unit: Unit, principal: Principal, operation_id: int) -> Operation:
         """A pending operation is cancelled at once, a running one stops within seconds. Raises Conflict."""
@@ -124,10 +130,6 @@ class OperationService:
         ticket, expires_at = secrets.token_urlsafe(24), now() + timedelta(minutes=1)
         tickets.add(SseTicket(ticket_sha256=hash_token(ticket), operation_id=operation_id, expires_at=expires_at))
         return ticket, expires_at
-
-    @staticmethod
-    async def redeem(unit: Unit, ticket: str, operation_id: int) -> bool:
-        return await TicketRepository(unit.session).take(hash_token(ticket), now()) == operation_id
 
 
 def view(operation: Operation) -> dict[str, Any]:

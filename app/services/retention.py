@@ -1,7 +1,7 @@
 """Which backups of one domain at one destination are kept, and why: a pure function.
 
-A backup is *good* when it is `completed` or `partial`: something of it can be restored. What is being made or deleted
-is left alone; what failed is no backup, its row goes when it is old.
+A backup is *good* when it is `completed` or `partial`: something of it can be restored. What is being made
+is left alone; what failed is no backup, its row goes when it is old. A deletion that was begun is ended.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ def plan_retention(backups: Iterable[Candidate], policy: RetentionPolicy, now: d
     for backup in newest_first:
         if backup.locked:
             why[backup.id].append("locked")
+        if backup.status == "deleting":
+            continue
         if backup.status not in (*GOOD, *ENDED_BADLY):
             why[backup.id].append(f"it is {backup.status}")
         if backup.created_at > now - timedelta(days=policy.days):
@@ -80,7 +82,9 @@ def plan_retention(backups: Iterable[Candidate], policy: RetentionPolicy, now: d
     for backup in newest_first:
         reasons = why[backup.id]
         (plan.keep if reasons else plan.remove).append(backup.id)
-        plan.reasons[backup.id] = reasons or [f"older than {policy.days} days, and no rule keeps it"]
+        begun = backup.status == "deleting"
+        gone = "its deletion was begun" if begun else f"older than {policy.days} days, and no rule keeps it"
+        plan.reasons[backup.id] = reasons or [gone]
     return plan
 
 

@@ -9,19 +9,21 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.db.base import now
-from app.db.models import BackupSchedule, ScheduleRun
+from app.db.models import BackupSchedule, Operation, ScheduleRun
 from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.operations import OperationRepository
 from app.db.repositories.schedules import ScheduleRepository
-from app.errors import AlreadyRunning, LiberuError, NotFound
-from app.schemas.backups import BackupIn
+from app.errors import AlreadyRunning, InvalidRequest, LiberuError, NotFound, NothingToBackUp
+from app.schemas.backups import BackupIn, CopyIn
 from app.schemas.schedules import ScheduleIn, ScheduleOut, ScheduleRunOut
 from app.security.tokens import Principal
 from app.services.backups import BackupService
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
-from app.services.operations import Idempotency
+from app.services.notices import Notices
+from app.services.operations import Idempotency, OperationService
 from app.services.timetable import Timetable, cron_of, timetable
+from app.services.turns import AUTOMATIC
 from app.services.unit import Unit
 
 _SHOWN = 5
@@ -38,8 +40,12 @@ class ScheduleService:
         domains: DomainService,
         destinations: DestinationService,
         backups: BackupService,
+        operations: OperationService,
+        notices: Notices,
         overdue_after: timedelta,
     ) -> None:
+        self._operations = operations
+        self._notices = notices
         self._domains = domains
         self._destinations = destinations
         self._backups = backups
@@ -54,7 +60,7 @@ class ScheduleService:
 
     async def page(self, unit: Unit, principal: Principal, request: PageRequest) -> Page[ScheduleOut]:
         found = await ScheduleRepository(unit.session).page(request, principal.user_id)
-        return Page(await self.shown(unit, found.items), found.total, request)
+        return Page([self.shown(schedule) for schedule in found.items], found.total, request)
 
     async def create(self, unit: Unit, principal: Principal, body: ScheduleIn) -> BackupSchedule:
         """Raises NotFound, InvalidRequest, Forbidden."""
@@ -88,16 +94,26 @@ class ScheduleService:
             domain = await self._domains.get(unit, principal, body.domain_id)
             owner = domain.user_id if owner is None else owner
             Principal(0, owner, _ALL).require_owner(domain.user_id, f"domain {body.domain_id}")
-        await self._destinations.choose(unit, Principal(0, owner, _ALL), body.destination_id)
+        await self._check_destinations(unit, Principal(0, owner, _ALL), body)
         at = time.fromisoformat(body.schedule_time)
         expression = body.cron if body.frequency is None else cron_of(body.frequency, at)
         assert expression is not None
         timetable(expression, body.timezone, now())
         schedule.name, schedule.user_id, schedule.domain_id = body.name, owner, body.domain_id
         schedule.type, schedule.destination_id, schedule.is_active = body.type, body.destination_id, body.is_active
+        schedule.copies = [copy.model_dump() for copy in body.copies]
+        schedule.retention = None if body.retention is None else body.retention.model_dump()
         schedule.frequency, schedule.expression = body.frequency, " ".join(expression.split())
         schedule.schedule_time = at.strftime("%H:%M") if body.frequency is not None else None
         schedule.timezone, schedule.jitter_seconds = body.timezone, body.jitter_seconds
+
+    async def _check_destinations(self, unit: Unit, owner: Principal, body: ScheduleIn) -> None:
+        """As a backup does: what cannot be started must not be scheduled."""
+        places = [await self._destinations.choose(unit, owner, body.destination_id)]
+        places += [await self._destinations.choose(unit, owner, copy.destination_id) for copy in body.copies]
+        if len({place.id for place in places}) < len(places):
+            raise InvalidRequest("A destination is named twice", field="copies")
+        self._destinations.shared_recipients(places)
 
     @staticmethod
     def _move_on(schedule: BackupSchedule, moment: datetime) -> None:
@@ -126,7 +142,8 @@ class ScheduleService:
         missed = table.between(schedule.due_at, moment - delay)
         due_at = table.before(moment - delay + timedelta(microseconds=1)) if missed else schedule.due_at
         following = table.after(max(due_at, moment - delay))
-        if await repository.take(schedule, following, following + delay, moment):
+        taken = await repository.take(schedule, following, following + delay, moment)
+        if taken and not await repository.ran(schedule.id, due_at):  # a clock that was set back
             unit.session.add(
                 ScheduleRun(schedule_id=schedule.id, due_at=due_at, coalesced=missed, cursor=0, skipped=[])
             )
@@ -152,7 +169,10 @@ class ScheduleService:
     ) -> dict[str, Any] | None:
         """Of one domain; why not, otherwise."""
         principal = Principal(0, schedule.user_id, _ALL)
-        body = BackupIn(domain_id=domain_id, type=schedule.type, destination_id=schedule.destination_id)
+        copies = [CopyIn(**copy) for copy in schedule.copies]
+        body = BackupIn(
+            domain_id=domain_id, type=schedule.type, destination_id=schedule.destination_id, copies=copies
+        )
         try:
             domain = await self._domains.get(unit, principal, domain_id)
             if await OperationRepository(unit.session).active_backup(domain.uid, schedule.type):
@@ -162,6 +182,52 @@ class ScheduleService:
         except LiberuError as error:
             return {"domain_id": domain_id, "code": error.code, "message": error.message}
         return None
+
+    async def settle(self, unit: Unit, run_id: int, moment: datetime) -> None:
+        """Record how a run has ended, tell of it, and apply the retention rules to what it has replaced."""
+        repository = ScheduleRepository(unit.session)
+        run = await repository.run(run_id)
+        schedule = None if run is None else await repository.get(run.schedule_id)
+        if run is None or schedule is None:
+            return
+        counts = (await repository.outcomes([run_id])).get(run_id, {})
+        outcome = _outcome(counts, run.skipped)
+        if not await repository.settle(run_id, outcome, moment):
+            return  # another process has
+        if outcome == "completed" and (schedule.last_good_at is None or schedule.last_good_at < run.due_at):
+            schedule.last_good_at = run.due_at
+        await self._notices.schedule(unit.session, schedule, outcome, counts, run.skipped)
+        for destination_id in sorted(await repository.destinations(run_id)):
+            await self._operations.record(
+                unit,
+                Operation(
+                    type="cleanup",
+                    user_id=schedule.user_id,
+                    domain_uid=f"retention-{schedule.id}-{destination_id}",
+                    destination_id=destination_id,
+                    destinations=[destination_id],
+                    priority=AUTOMATIC,
+                    request={"dry_run": False, "schedule_run_id": run_id},
+                ),
+            )
+
+    async def look_at(self, unit: Unit, schedule: BackupSchedule, moment: datetime) -> None:
+        """Tell once when it is overdue; put right what a clock that was far ahead has done to it."""
+        repository = ScheduleRepository(unit.session)
+        expected = self._missing(schedule, moment)
+        if expected is None:
+            await repository.mark_overdue(schedule.id, None)
+        elif await repository.mark_overdue(schedule.id, moment):
+            await self._notices.overdue(unit.session, schedule, expected)
+        if schedule.due_at > _table(schedule).after(moment):
+            self._move_on(schedule, moment)
+
+    def _missing(self, schedule: BackupSchedule, moment: datetime) -> datetime | None:
+        """When the run was due that should have become a good one by now, and has not."""
+        expected = _table(schedule).before(moment - self._overdue_after - _delay(schedule))
+        known = schedule.is_active and expected >= schedule.created_at
+        good = schedule.last_good_at is not None and schedule.last_good_at >= expected
+        return expected if known and not good else None
 
     async def runs(
         self, unit: Unit, principal: Principal, schedule_id: int, request: PageRequest
@@ -173,33 +239,37 @@ class ScheduleService:
     @staticmethod
     async def _runs(unit: Unit, runs: Sequence[ScheduleRun]) -> list[ScheduleRunOut]:
         outcomes = await ScheduleRepository(unit.session).outcomes([run.id for run in runs])
-        fields = ("id", "due_at", "started_at", "by_hand", "coalesced", "skipped")
+        fields = ("id", "due_at", "started_at", "by_hand", "coalesced", "skipped", "outcome")
         return [
             ScheduleRunOut(**{name: getattr(run, name) for name in fields}, operations=outcomes.get(run.id, {}))
             for run in runs
         ]
 
-    async def shown(self, unit: Unit, schedules: Sequence[BackupSchedule]) -> list[ScheduleOut]:
-        good = await ScheduleRepository(unit.session).last_good([schedule.id for schedule in schedules])
-        return [self._shown(schedule, good.get(schedule.id)) for schedule in schedules]
-
-    def _shown(self, schedule: BackupSchedule, last_good: datetime | None) -> ScheduleOut:
+    def shown(self, schedule: BackupSchedule) -> ScheduleOut:
         table, following = _table(schedule), list[datetime]()
         while schedule.is_active and len(following) < _SHOWN:
             following.append(table.after(following[-1] if following else now()))
-        expected = table.before(now() - self._overdue_after - _delay(schedule))
-        known = expected >= schedule.created_at
         fields = (
             "id", "name", "domain_id", "user_id", "type", "frequency", "schedule_time", "timezone", "destination_id",
-            "jitter_seconds", "is_active", "last_run_at", "created_at",
+            "copies", "retention", "jitter_seconds", "is_active", "last_run_at", "last_good_at", "created_at",
         )  # fmt: skip
         return ScheduleOut(
             **{name: getattr(schedule, name) for name in fields},
             cron=schedule.expression,
             next_runs=following,
-            last_good_at=last_good,
-            overdue=schedule.is_active and known and (last_good is None or last_good < expected),
+            overdue=self._missing(schedule, now()) is not None,
         )
+
+
+def _outcome(counts: dict[str, int], skipped: Sequence[Any]) -> str:
+    """Domains with nothing to back up are fine; those that have something, and no backup of it, are not."""
+    started = sum(counts.values())
+    missed = [found for found in skipped if found["code"] != NothingToBackUp.code]
+    if counts.get("completed", 0) == started and not missed:
+        return "completed"
+    if started == 0:
+        return "skipped"
+    return "partial" if counts.keys() & {"completed", "partial"} else "failed"
 
 
 def _table(schedule: BackupSchedule) -> Timetable:

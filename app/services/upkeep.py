@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from app.db.models import Destination, Operation
-from app.schemas.destinations import CleanupIn
+from app.schemas.destinations import CleanupIn, SweepIn
 from app.security.tokens import Principal
 from app.services.destinations import DestinationService
 from app.services.operations import Idempotency, OperationService
+from app.services.turns import AUTOMATIC, ON_DEMAND
 from app.services.unit import Unit
 
 
@@ -24,6 +25,20 @@ class UpkeepService:
         principal.require("backups:delete")
         destination = await self._destinations.own(unit, principal, destination_id)
         return await self._start(unit, principal, "cleanup", destination, body.model_dump(), idempotency)
+
+    async def sweep(
+        self, unit: Unit, principal: Principal, destination_id: int, body: SweepIn, idempotency: Idempotency
+    ) -> Operation:
+        """Remove what interrupted backups have left there; operators only, since it may be anybody's."""
+        principal.require_operator("A sweep")
+        principal.require("backups:delete")
+        destination = await self._destinations.own(unit, principal, destination_id)
+        return await self._start(unit, principal, "sweep", destination, body.model_dump(), idempotency)
+
+    async def record_sweep(self, unit: Unit, destination: Destination, grace_hours: int) -> None:
+        """As `sweep`, by the service itself."""
+        request = SweepIn(grace_hours=grace_hours).model_dump()
+        await self._operations.record(unit, _operation("sweep", destination, request, AUTOMATIC))
 
     async def scan(
         self, unit: Unit, principal: Principal, destination_id: int, idempotency: Idempotency
@@ -43,13 +58,18 @@ class UpkeepService:
         idempotency: Idempotency,
     ) -> Operation:
         async def make() -> Operation:
-            return Operation(
-                type=type,
-                user_id=destination.user_id,
-                domain_uid=f"destination-{destination.id}",
-                destination_id=destination.id,
-                destinations=[destination.id],
-                request=request,
-            )
+            return _operation(type, destination, request, ON_DEMAND)
 
         return await self._operations.start(unit, principal, idempotency, make)
+
+
+def _operation(type: str, destination: Destination, request: dict[str, Any], priority: int) -> Operation:
+    return Operation(
+        type=type,
+        user_id=destination.user_id,
+        domain_uid=f"destination-{destination.id}",
+        destination_id=destination.id,
+        destinations=[destination.id],
+        priority=priority,
+        request=request,
+    )

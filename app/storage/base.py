@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from app.addresses import AddressGuard
 from app.errors import DestinationInvalid, InvalidName, LiberuError
-from app.storage.addresses import AddressGuard
 from app.storage.budget import Budget
 
 MAX_KEY_BYTES = 1024
@@ -159,8 +159,9 @@ class StorageDriver(ABC):
         """Free space for new objects in bytes, or None where the destination cannot tell."""
         return None
 
-    async def remove_leftovers(self, older_than: datetime) -> int:
-        """Remove temporary objects that interrupted puts left before `older_than`; return how many."""
+    async def remove_leftovers(self, prefix: str, older_than: datetime) -> int:
+        """Remove temporary objects that interrupted puts of keys below `prefix` (empty, or with `/` at its end) left
+        before `older_than`; return how many. One that is still written must have been begun after that."""
         return 0
 
     async def close(self) -> None:  # noqa: B027  most drivers hold nothing

@@ -273,8 +273,8 @@ class FtpDriver(StorageDriver):
 
         await self._call(f"Deleting {key}", remove)
 
-    async def remove_leftovers(self, older_than: datetime) -> int:
-        count, pending = 0, [""]
+    async def remove_leftovers(self, prefix: str, older_than: datetime) -> int:
+        count, pending = 0, [prefix]
         while pending:
             current = pending.pop()
             for name, facts in await self._scan(current):

@@ -16,6 +16,7 @@ import aioftp
 from aioftp.common import SSLSessionBoundContext
 from aioftp.errors import AIOFTPException, StatusCodeError
 
+from app.addresses import AddressGuard
 from app.errors import (
     CertificateInvalid,
     DestinationRefused,
@@ -25,7 +26,6 @@ from app.errors import (
     StorageError,
     StoragePermissionDenied,
 )
-from app.storage.addresses import AddressGuard
 from app.storage.config import FtpConfiguration
 
 _BUFFER = 1 << 20

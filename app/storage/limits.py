@@ -77,8 +77,8 @@ class LimitedDriver(StorageDriver):
     async def free_bytes(self) -> int | None:
         return await self._driver.free_bytes()
 
-    async def remove_leftovers(self, older_than: datetime) -> int:
-        return await self._driver.remove_leftovers(older_than)
+    async def remove_leftovers(self, prefix: str, older_than: datetime) -> int:
+        return await self._driver.remove_leftovers(prefix, older_than)
 
     async def close(self) -> None:
         await self._driver.close()

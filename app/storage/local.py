@@ -203,10 +203,10 @@ class LocalDriver(StorageDriver):
         with _mapped("Asking for free space"):
             return await asyncio.to_thread(free)
 
-    async def remove_leftovers(self, older_than: datetime) -> int:
+    async def remove_leftovers(self, prefix: str, older_than: datetime) -> int:
         def remove() -> int:
             count = 0
-            for folder, _, names in os.walk(self._root):
+            for folder, _, names in os.walk(self._root / prefix):
                 for name in names:
                     path = Path(folder, name)
                     if name.startswith(_TEMPORARY) and path.lstat().st_mtime < older_than.timestamp():

@@ -224,10 +224,10 @@ class S3Driver(StorageDriver):
         with suppress(ObjectNotFound):
             await self._s3.call(f"Deleting {key}", lambda client: client.delete_object(**target))
 
-    async def remove_leftovers(self, older_than: datetime) -> int:
+    async def remove_leftovers(self, prefix: str, older_than: datetime) -> int:
         """Abort uploads that were begun before `older_than`: their parts cost space and are listed nowhere else."""
         bucket, what = self._configuration.bucket, "Removing leftovers"
-        request: dict[str, Any] = {"Bucket": bucket, "Prefix": self._configuration.prefix}
+        request: dict[str, Any] = {"Bucket": bucket, "Prefix": self._configuration.prefix + prefix}
         count = 0
         while True:
             arguments = dict(request)

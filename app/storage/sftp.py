@@ -211,8 +211,8 @@ class SftpDriver(StorageDriver):
 
         return await self._connections.call("Asking for free space", ask)
 
-    async def remove_leftovers(self, older_than: datetime) -> int:
-        count, pending = 0, [""]
+    async def remove_leftovers(self, prefix: str, older_than: datetime) -> int:
+        count, pending = 0, [prefix]
         while pending:
             current = pending.pop()
             for name, status in await self._scan(current, hidden=True):

@@ -145,7 +145,8 @@ async def test_sweep_takes_leftovers_only(store: BackupStore, driver: MemoryDriv
     later = datetime.now(UTC) + timedelta(hours=1)
     assert await store.sweep("inst", datetime.now(UTC) - timedelta(hours=1), lambda key: False) == []
     assert await store.sweep("inst", later, lambda key: "u3" in key) == []
-    assert await store.sweep("inst", later, lambda key: False) == [leftover]
+    assert [info.key for info in await store.sweep("inst", later, lambda key: False, dry_run=True)] == [leftover]
+    assert [info.key for info in await store.sweep("inst", later, lambda key: False)] == [leftover]
     assert {info.key async for info in driver.list()} == before - {leftover}
 
 

@@ -69,8 +69,9 @@ def test_what_is_due_is_backed_up_once_and_its_outcome_is_shown(service: Service
     schedule = service.call("POST", URL, 201, json=body(domain_id=domain["id"]))
     make_due(service, schedule)
     [run] = service.until(
-        lambda: runs(service, schedule), lambda found: bool(found) and found[0]["operations"] == {"completed": 1}
+        lambda: runs(service, schedule), lambda found: bool(found) and found[0]["outcome"] == "completed"
     )
+    assert run["operations"] == {"completed": 1}
     assert (run["by_hand"], run["coalesced"], run["skipped"]) == (False, 0, [])
     assert service.call("GET", "/api/backups")["total"] == 1
     shown = service.call("GET", f"{URL}/{schedule['id']}")
@@ -119,8 +120,12 @@ def test_all_domains_of_an_owner(service: Service, folder: Path, domain: dict[st
     without = service.call("POST", "/api/domains", 201, json=empty)
     schedule = service.call("POST", URL, 201, json=body(user_id=7))
     run = service.call("POST", f"{URL}/{schedule['id']}/run", 202)
-    assert [(found["domain_id"], found["code"]) for found in run["skipped"]] == [(without["id"], "invalid_request")]
+    assert [(found["domain_id"], found["code"]) for found in run["skipped"]] == [
+        (without["id"], "nothing_to_back_up")
+    ]
     service.until(lambda: runs(service, schedule)[0]["operations"], lambda found: found == {"completed": 2})
+    service.until(lambda: runs(service, schedule)[0]["outcome"], lambda found: found == "completed")
+    assert service.call("GET", f"{URL}/{schedule['id']}")["last_good_at"] == run["due_at"]
     names = {backup["domain_name"] for backup in service.call("GET", "/api/backups")["data"]}
     assert names == {domain["domain_name"], "site1.example.com"}
 
@@ -132,6 +137,102 @@ def test_what_should_have_run_is_overdue(service: Service, domain: dict[str, Any
     assert service.call("GET", f"{URL}/{schedule['id']}")["overdue"]
     make_due(service, schedule, created_at=old)
     service.until(lambda: service.call("GET", f"{URL}/{schedule['id']}")["overdue"], lambda overdue: not overdue)
+
+
+def test_a_destination_that_was_switched_off_meanwhile(service: Service, domain: dict[str, Any]) -> None:
+    (service.folder / "off").mkdir()
+    place = {"name": "off", "type": "local", "configuration": {"path": str(service.folder / "off")}}
+    made = service.call("POST", "/api/backup-destinations", 201, json=place)
+    schedule = service.call("POST", URL, 201, json=body(domain_id=domain["id"], destination_id=made["id"]))
+    service.call("PUT", f"/api/backup-destinations/{made['id']}", json=place | {"is_active": False})
+    make_due(service, schedule)
+    [run] = service.until(lambda: runs(service, schedule), lambda found: found and found[0]["outcome"])
+    assert run["outcome"] == "skipped"
+    assert run["skipped"][0]["message"] == "The destination off is switched off"
+    assert service.call("GET", "/api/backups")["total"] == 0
+    service.call("POST", URL, 422, json=body(domain_id=domain["id"], destination_id=made["id"]))
+
+
+def test_two_schedules_for_one_domain_at_the_same_minute(service: Service, domain: dict[str, Any]) -> None:
+    (service.folder / "slow").mkdir()
+    where = {"path": str(service.folder / "slow")}
+    place = {"name": "slow", "type": "local", "configuration": where, "bandwidth": 1 << 20}
+    slow = service.call("POST", "/api/backup-destinations", 201, json=place)
+    made = [
+        service.call("POST", URL, 201, json=body(domain_id=domain["id"], name=name, destination_id=slow["id"]))
+        for name in ("one", "two")
+    ]
+    with closing(sqlite3.connect(service.folder / "data/liberu.db", timeout=15)) as database, database:
+        when = (datetime.now(UTC) - timedelta(minutes=1)).strftime("%Y-%m-%d %H:%M:%S.%f")
+        database.execute("UPDATE backup_schedules SET due_at = ?, starts_at = ?", (when, when))
+    found = [settled(service, one) for one in made]
+    assert sorted(run["outcome"] for run in found) == ["completed", "skipped"]
+    [skipped] = [run for run in found if run["outcome"] == "skipped"]
+    assert skipped["skipped"][0]["code"] == "already_running"
+    assert service.call("GET", "/api/backups")["total"] == 1
+
+
+def test_several_destinations_and_retention_after_success(service: Service, domain: dict[str, Any]) -> None:
+    places = []
+    for name in ("first", "second"):
+        (service.folder / name).mkdir()
+        place = {"name": name, "type": "local", "configuration": {"path": str(service.folder / name)}}
+        places.append(service.call("POST", "/api/backup-destinations", 201, json=place)["id"])
+    rules = {"days": 1, "last": 2}
+    schedule = service.call(
+        "POST", URL, 201,
+        json=body(domain_id=domain["id"], destination_id=places[0], copies=[{"destination_id": places[1]}],
+                  retention=rules),
+    )  # fmt: skip
+    by_hand = service.call("POST", "/api/backups", 202, json={"domain_id": domain["id"], "destination_id": places[0]})
+    service.wait(by_hand)
+    age(service, days=5)
+    for number in range(4):
+        service.call("POST", f"{URL}/{schedule['id']}/run", 202)
+        service.until(lambda: runs(service, schedule)[0], lambda run: run["outcome"] == "completed")
+        age(service, days=3 - number)
+    service.until(lambda: cleaned(service), lambda found: len(found) == 8 and not {"pending", "running"} & set(found))
+    service.call("POST", f"{URL}/{schedule['id']}/run", 202)
+    service.until(
+        lambda: cleaned(service), lambda found: len(found) == 10 and not {"pending", "running"} & set(found)
+    )
+    kept = service.call("GET", "/api/backups")["data"]
+    assert [backup["is_automated"] for backup in kept].count(True) == 2, "the last two, at both places"
+    assert [backup["id"] for backup in kept if not backup["is_automated"]] == [by_hand["backup_id"]], "not its own"
+    for name, count in (("first", 3), ("second", 2)):
+        assert len(list((service.folder / name).rglob("manifest.json"))) == count
+    answer = service.call("POST", f"/api/backup-destinations/{places[0]}/cleanup", 202, json={"dry_run": True})
+    reasons = {tuple(one["reasons"]) for one in service.wait(answer)["result"]["kept"]}
+    assert any("one of the last 2" in found for found in reasons), "the schedule's rules, not the destination's"
+
+
+def test_what_fails_removes_nothing(service: Service, domain: dict[str, Any], site: Path) -> None:
+    schedule = service.call("POST", URL, 201, json=body(domain_id=domain["id"], retention={"days": 1, "last": 1}))
+    service.call("POST", f"{URL}/{schedule['id']}/run", 202)
+    service.until(lambda: cleaned(service), lambda found: found == ["completed"])
+    age(service, days=40)
+    site.rename(site.with_name("gone"))
+    service.call("POST", f"{URL}/{schedule['id']}/run", 202)
+    run = service.until(lambda: runs(service, schedule)[0], lambda found: found["outcome"])
+    assert run["outcome"] == "failed"
+    assert cleaned(service) == ["completed"], "no clean-up after a failure"
+    assert service.call("GET", "/api/backups", params={"status": "completed"})["total"] == 1
+
+
+def settled(service: Service, schedule: dict[str, Any]) -> dict[str, Any]:
+    found = service.until(lambda: runs(service, schedule), lambda some: some and some[0]["outcome"])
+    return dict(found[0])
+
+
+def age(service: Service, days: int) -> None:
+    """As if all backups had been made so long ago."""
+    with closing(sqlite3.connect(service.folder / "data/liberu.db", timeout=15)) as database, database:
+        database.execute("UPDATE backups SET created_at = datetime(created_at, ?) || '.000000'", (f"-{days} days",))
+
+
+def cleaned(service: Service) -> list[str]:
+    found = service.call("GET", "/api/operations", params={"type": "cleanup", "per_page": 50})["data"]
+    return [str(operation["status"]) for operation in found]
 
 
 def test_who_may_see_and_change_what(service: Service, domain: dict[str, Any]) -> None:

@@ -156,7 +156,9 @@ def test_a_site_is_backed_up_by_the_worker_on_its_server(folder: Path, server: P
         worker.start()
         assert general.wait(again)["status"] == "completed"
         bulk = {"backup_ids": [waits["backup_id"]], "clear_existing": False}
-        assert general.wait(general.call("POST", "/api/backups/bulk-restore", 202, json=bulk))["status"] == "completed"
+        assert (
+            general.wait(general.call("POST", "/api/backups/bulk-restore", 202, json=bulk))["status"] == "completed"
+        )
         refused = general.call("POST", f"/api/domains/{domain['id']}/detect-deployment", 502)
         assert refused["code"] == "wrong_server"
     finally:

@@ -299,8 +299,10 @@ async def test_kill_in_the_middle_of_a_put_shows_nothing(
     driver = build_driver(kind, configuration, Options())
     try:
         assert await keys(driver) == []
-        assert await driver.remove_leftovers(datetime.now(UTC) - timedelta(hours=1)) == 0
-        assert await driver.remove_leftovers(datetime.now(UTC) + timedelta(seconds=5)) == 1
-        assert await driver.remove_leftovers(datetime.now(UTC) + timedelta(seconds=5)) == 0
+        later = datetime.now(UTC) + timedelta(seconds=5)
+        assert await driver.remove_leftovers("", datetime.now(UTC) - timedelta(hours=1)) == 0
+        assert await driver.remove_leftovers("other/", later) == 0, "another installation's"
+        assert await driver.remove_leftovers("a/", later) == 1
+        assert await driver.remove_leftovers("", later) == 0
     finally:
         await driver.close()

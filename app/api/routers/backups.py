@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials
 
@@ -22,15 +21,12 @@ from app.api.dependencies import (
     principal,
 )
 from app.api.routers.resources import paged
-from app.db.session import Database
-from app.errors import NotFound, Unauthenticated
 from app.schemas.backups import BackupIn, BackupOut, BackupType, BackupUpdate, BulkRestoreIn, RestoreIn, Stats, Status
 from app.schemas.common import PageOf
 from app.schemas.operations import OperationOut, Ticket
-from app.services.operations import view
+from app.services.events import Subscription
 
 router = APIRouter(prefix="/api")
-_TICK_SECONDS = 0.5
 
 
 @router.post("/backups", status_code=202, tags=["backups"])
@@ -159,45 +155,31 @@ async def allowed(
     services: Services,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ticket: Annotated[str | None, Query(max_length=100)] = None,
-) -> int:
+    last_event_id: Annotated[str | None, Header(max_length=200)] = None,
+) -> Subscription:
     """A bearer token, or a ticket of this operation."""
     if ticket is not None:
-        if not await services.operations.redeem(unit, ticket, operation_id):
-            raise Unauthenticated("This ticket is unknown, used or expired")
-        return operation_id
+        return await services.events.by_ticket(unit, operation_id, ticket, last_event_id)
     caller = await principal(request, unit, credentials)
     caller.require("backups:read")
     await services.operations.get(unit, caller, operation_id)
-    return operation_id
+    return Subscription(operation_id, last_event_id or "")
 
 
 @router.get("/operations/{operation_id}/events", tags=["operations"], response_class=StreamingResponse)
 async def operation_events(
-    operation: Annotated[int, Depends(allowed, scope="function")], services: Services
+    subscription: Annotated[Subscription, Depends(allowed, scope="function")], services: Services
 ) -> StreamingResponse:
-    """Server-sent events: state, bytes, rate, ETA and components, until the operation ends."""
-    events = _events(services.database, operation)
-    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    """Server-sent events: state, bytes, rate, ETA and components, until the operation ends. A client that connects
+    again sends `Last-Event-ID`, as browsers do: it gets what has changed since then, from any process of the service,
+    with the same ticket."""
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_written(services, subscription), media_type="text/event-stream", headers=headers)
 
 
-async def _events(database: Database, operation_id: int) -> AsyncGenerator[str, None]:
-    from app.db.repositories.operations import OperationRepository
-
-    last = ""
-    number = 0
-    while True:
-        async with database.transaction() as session:  # short: no session is held between two events
-            operation = await OperationRepository(session).get(operation_id)
-        if operation is None:
-            raise NotFound(f"There is no operation {operation_id}")
-        data = json.dumps(view(operation))
-        ended = operation.status not in ("pending", "running")
-        if data != last:
-            number += 1
-            yield f"id: {number}\nevent: {'ended' if ended else 'progress'}\ndata: {data}\n\n"
-            last = data
-        else:
-            yield ": waiting\n\n"
-        if ended:
-            return
-        await asyncio.sleep(_TICK_SECONDS)
+async def _written(services: Services, subscription: Subscription) -> AsyncGenerator[str, None]:
+    """As the HTML standard has it, section 9.2: what begins with a colon is a comment."""
+    yield "retry: 2000\n\n"
+    async with aclosing(services.events.stream(subscription)) as events:
+        async for event in events:
+            yield f"id: {event.id}\nevent: {event.name}\ndata: {event.data}\n\n" if event.name else ": waiting\n\n"

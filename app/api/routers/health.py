@@ -1,4 +1,4 @@
-"""Health checks; no token."""
+"""Health checks and metrics; no token."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import asyncio
 
 from fastapi import APIRouter, Response
 
-from app.api.dependencies import Services
+from app.api.dependencies import Services, Transaction
+from app.services.metrics import CONTENT_TYPE
 
-router = APIRouter(prefix="/health", tags=["health"])
+router = APIRouter(tags=["health"])
 
 
-@router.get("/live")
+@router.get("/health/live")
 async def live() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
-@router.get("/ready")
+@router.get("/health/ready")
 async def ready(services: Services, response: Response) -> dict[str, str]:
     """The database answers; 503 while it does not."""
     try:
@@ -27,3 +28,13 @@ async def ready(services: Services, response: Response) -> dict[str, str]:
         response.status_code = 503
         return {"status": "database unreachable"}
     return {"status": "ok"}
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus' text"}},
+)
+async def metrics(unit: Transaction, services: Services) -> Response:
+    """Numbers and ids for a monitoring system, no names."""
+    return Response(await services.metrics.text(unit), media_type=CONTENT_TYPE)

@@ -11,7 +11,7 @@ from app.api.dependencies import Caller, IdempotencyKey, Paging, Reader, Service
 from app.db.models import Destination
 from app.db.repositories.base import Page
 from app.schemas.common import PageOf
-from app.schemas.destinations import CleanupIn, ConnectionTest, DestinationIn, DestinationOut, Usage
+from app.schemas.destinations import CleanupIn, ConnectionTest, DestinationIn, DestinationOut, SweepIn, Usage
 from app.schemas.domains import DetectionOut, DomainIn, DomainName, DomainOut, EnvironmentOut
 from app.schemas.operations import AuditEventOut, NewToken, OperationOut, TokenIn, TokenOut
 
@@ -144,6 +144,19 @@ async def clean_destination(
 ) -> OperationOut:
     """Delete what the retention rules do not keep; with `dry_run`, only say what that would be, and why."""
     return OperationOut.model_validate(await services.upkeep.clean(unit, caller, destination_id, body, idempotency))
+
+
+@router.post("/backup-destinations/{destination_id}/sweep", status_code=202, tags=["destinations"])
+async def sweep_destination(
+    destination_id: int,
+    body: SweepIn,
+    unit: Transaction,
+    caller: Caller,
+    services: Services,
+    idempotency: IdempotencyKey,
+) -> OperationOut:
+    """Remove what interrupted backups have left: objects that no manifest names. The service does so once a week."""
+    return OperationOut.model_validate(await services.upkeep.sweep(unit, caller, destination_id, body, idempotency))
 
 
 @router.post("/backup-destinations/{destination_id}/scan", status_code=202, tags=["destinations"])

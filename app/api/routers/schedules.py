@@ -14,8 +14,7 @@ router = APIRouter(prefix="/api/backup-schedules", tags=["schedules"])
 
 @router.post("", status_code=201)
 async def create_schedule(body: ScheduleIn, unit: Transaction, caller: Caller, services: Services) -> ScheduleOut:
-    [shown] = await services.schedules.shown(unit, [await services.schedules.create(unit, caller, body)])
-    return shown
+    return services.schedules.shown(await services.schedules.create(unit, caller, body))
 
 
 @router.get("")
@@ -27,8 +26,7 @@ async def list_schedules(
 
 @router.get("/{schedule_id}")
 async def get_schedule(schedule_id: int, unit: Transaction, caller: Reader, services: Services) -> ScheduleOut:
-    [shown] = await services.schedules.shown(unit, [await services.schedules.get(unit, caller, schedule_id)])
-    return shown
+    return services.schedules.shown(await services.schedules.get(unit, caller, schedule_id))
 
 
 @router.put("/{schedule_id}")
@@ -36,9 +34,7 @@ async def update_schedule(
     schedule_id: int, body: ScheduleIn, unit: Transaction, caller: Caller, services: Services
 ) -> ScheduleOut:
     """Its next run is the next time due after now."""
-    changed = await services.schedules.update(unit, caller, schedule_id, body)
-    [shown] = await services.schedules.shown(unit, [changed])
-    return shown
+    return services.schedules.shown(await services.schedules.update(unit, caller, schedule_id, body))
 
 
 @router.delete("/{schedule_id}", status_code=204)

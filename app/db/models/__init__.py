@@ -4,6 +4,7 @@ from app.db.models.backup import Backup, BackupComponent, BackupCopy
 from app.db.models.destination import Destination
 from app.db.models.domain import Domain, DomainDatabase, DomainMailbox
 from app.db.models.executor import ExecutorLease, Installation
+from app.db.models.notification import NotificationChannel, NotificationDelivery
 from app.db.models.operation import IdempotencyKey, Operation
 from app.db.models.quota import TenantQuota
 from app.db.models.schedule import BackupSchedule, ScheduleRun
@@ -23,6 +24,8 @@ __all__ = [
     "ExecutorLease",
     "IdempotencyKey",
     "Installation",
+    "NotificationChannel",
+    "NotificationDelivery",
     "Operation",
     "ScheduleRun",
     "SseTicket",

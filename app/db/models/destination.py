@@ -16,7 +16,8 @@ class Destination(Base):
 
     `retention`: what is kept beyond `retention_days`. `credentials`: what of the configuration is secret, sealed
     under the master key. `bandwidth`: bytes per second in each direction, `transfers`: at once, both of each process;
-    `operations`: at once, over all processes; null: no limit.
+    `operations`: at once, over all processes; null: no limit. `free_bytes`: as it was at `free_at`, where that can be
+    known. `space_low_since`: when it was found to be too little, and told.
     """
 
     __tablename__ = "backup_destinations"
@@ -48,5 +49,8 @@ class Destination(Base):
     encrypt: Mapped[bool] = mapped_column(default=False)
     recipients: Mapped[list[str]]
     own_key: Mapped[bool] = mapped_column(default=True)
+    free_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    free_at: Mapped[datetime | None]
+    space_low_since: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)

@@ -35,6 +35,7 @@ class Operation(Base):
         ),
         Index(None, "user_id", "created_at"),
         Index(None, "status"),
+        Index(None, "finished_at"),
         Index(None, "parent_id"),
         Index(None, "schedule_run_id"),
         NEVER_REUSED,

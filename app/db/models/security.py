@@ -45,7 +45,7 @@ class AuditEvent(Base):
 
 
 class SseTicket(Base):
-    """Opens one operation's event stream once: a browser's EventSource sends no header."""
+    """Opens one operation's event stream once: a browser's EventSource sends no header. `resumes`: opens it again."""
 
     __tablename__ = "sse_tickets"
     __table_args__ = (NEVER_REUSED,)
@@ -53,4 +53,5 @@ class SseTicket(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     ticket_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     operation_id: Mapped[int]
+    resumes: Mapped[bool] = mapped_column(default=False)
     expires_at: Mapped[datetime]

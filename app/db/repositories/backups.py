@@ -114,6 +114,7 @@ class BackupRepository(Repository):
     async def start_removal(self, backup_id: int, destination_id: int) -> Backup | None:
         """Mark the copy at a destination as `deleting`, and the backup too when it is the last one; None when the
         backup is gone, locked or in use."""
+        await self._lock(backup_id)
         backup = await self.get(backup_id)
         if backup is None or backup.locked or await self.in_use(backup_id):
             return None
@@ -126,12 +127,18 @@ class BackupRepository(Repository):
 
     async def forget_copy(self, backup_id: int, destination_id: int) -> None:
         """Forget the copy at a destination, and the backup when no other one is left."""
+        await self._lock(backup_id)
         backup = await self.get(backup_id)
         if backup is None:
             return
         backup.copies = [copy for copy in backup.copies if copy.destination_id != destination_id]
         if not any(copy.state != "failed" for copy in backup.copies):
             await self._session.delete(backup)
+
+    async def _lock(self, backup_id: int) -> None:
+        """Two copies may be removed at once, and the last one takes the backup with it: one after the other. A write
+        that changes nothing locks the row, and with SQLite the database."""
+        await self._session.execute(update(Backup).where(Backup.id == backup_id).values(status=Backup.status))
 
     async def in_use(self, backup_id: int) -> bool:
         query = select(Operation.id).where(

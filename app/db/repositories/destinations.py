@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import or_, select, update
@@ -52,3 +53,20 @@ class DestinationRepository(Repository):
 
     async def all_ids(self) -> list[int]:
         return list((await self._session.scalars(select(Destination.id))).all())
+
+    async def active(self) -> list[Destination]:
+        return list((await self._session.scalars(select(Destination).where(Destination.is_active))).all())
+
+    async def note_space(self, destination_id: int, free: int, moment: datetime, *, low: bool) -> bool:
+        """Remember what is free; whether it has become too little or enough since the last time."""
+        known = Destination.space_low_since
+        await self._session.execute(
+            update(Destination).where(Destination.id == destination_id).values(free_bytes=free, free_at=moment)
+        )
+        query = (
+            update(Destination)
+            .where(Destination.id == destination_id, known.is_(None) if low else known.is_not(None))
+            .values(space_low_since=moment if low else None)
+            .returning(Destination.id)
+        )
+        return await self._session.scalar(query) is not None

@@ -43,3 +43,6 @@ class DomainRepository(Repository):
             Operation.domain_uid == domain_uid, Operation.status.in_(("pending", "running"))
         )
         return await self._session.scalar(query.limit(1)) is not None
+
+    async def name(self, domain_id: int) -> str | None:
+        return await self._session.scalar(select(Domain.domain_name).where(Domain.id == domain_id))

@@ -32,7 +32,7 @@ class OperationRepository(Repository):
         return await self._page(query, request, {"created_at": Operation.created_at, "id": Operation.id})
 
     async def active(self) -> list[Operation]:
-        shown = load_only(Operation.uid, Operation.domain_uid, raiseload=True)
+        shown = load_only(Operation.uid, Operation.domain_uid, Operation.created_at, raiseload=True)
         query = select(Operation).where(Operation.status.in_(ACTIVE)).order_by(Operation.id).options(shown)
         return list((await self._session.scalars(query)).all())
 
@@ -111,10 +111,25 @@ class OperationRepository(Repository):
         )
         return status
 
+    async def forget(self, before: datetime, limit: int) -> int:
+        """Remove operations that ended before then; how many."""
+        old = select(Operation.id).where(Operation.finished_at < before).order_by(Operation.id).limit(limit)
+        gone = await self._session.execute(delete(Operation).where(Operation.id.in_(old)))
+        return int(getattr(gone, "rowcount", 0))
+
+    async def swept(self, destination_id: int, since: datetime) -> bool:
+        """Whether leftovers were looked for at a destination since then, or are."""
+        query = select(Operation.id).where(
+            Operation.type == "sweep", Operation.destination_id == destination_id, Operation.created_at > since
+        )
+        return await self._session.scalar(query.limit(1)) is not None
+
+    async def forget_idempotency(self, before: datetime) -> None:
+        await self._session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < before))
+
     async def idempotent(self, token_id: int, route: str, key: str) -> IdempotencyKey | None:
         """Keys live for 24 hours."""
-        old: datetime = now() - timedelta(hours=24)
-        await self._session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < old))
+        await self.forget_idempotency(now() - timedelta(hours=24))
         return await self._session.scalar(
             select(IdempotencyKey).where(
                 IdempotencyKey.token_id == token_id, IdempotencyKey.route == route, IdempotencyKey.key == key

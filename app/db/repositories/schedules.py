@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 
 from app.db.models import BackupSchedule, Domain, Operation, ScheduleRun
 from app.db.repositories.base import Page, PageRequest, Repository
+from app.db.repositories.operations import ACTIVE
 
 
 class ScheduleRepository(Repository):
@@ -86,17 +87,68 @@ class ScheduleRepository(Repository):
             found.setdefault(run_id or 0, {})[status] = count
         return found
 
-    async def last_good(self, schedule_ids: list[int]) -> dict[int, datetime]:
-        """Per schedule, when the last run was due whose backups have all been completed."""
-        bad = select(Operation.id).where(
-            Operation.schedule_run_id == ScheduleRun.id, Operation.status.is_distinct_from("completed")
+    async def unsettled(self, limit: int) -> list[int]:
+        """Runs that have started all of their backups, all of which have ended."""
+        running = select(Operation.id).where(
+            Operation.schedule_run_id == ScheduleRun.id, Operation.status.in_(ACTIVE)
         )
-        good = select(Operation.id).where(Operation.schedule_run_id == ScheduleRun.id)
         query = (
-            select(ScheduleRun.schedule_id, func.max(ScheduleRun.due_at))
-            .where(
-                ScheduleRun.schedule_id.in_(schedule_ids), ScheduleRun.cursor.is_(None), good.exists(), ~bad.exists()
-            )
-            .group_by(ScheduleRun.schedule_id)
+            select(ScheduleRun.id)
+            .where(ScheduleRun.cursor.is_(None), ScheduleRun.outcome.is_(None), ~running.exists())
+            .order_by(ScheduleRun.id)
+            .limit(limit)
         )
-        return {number: due_at for number, due_at in (await self._session.execute(query)).all() if due_at is not None}
+        return list((await self._session.scalars(query)).all())
+
+    async def settle(self, run_id: int, outcome: str, moment: datetime) -> bool:
+        """False when another process has."""
+        query = (
+            update(ScheduleRun)
+            .where(ScheduleRun.id == run_id, ScheduleRun.outcome.is_(None))
+            .values(outcome=outcome, settled_at=moment)
+            .returning(ScheduleRun.id)
+        )
+        return await self._session.scalar(query) is not None
+
+    async def destinations(self, run_id: int) -> set[int]:
+        """Where completed backups of a run are."""
+        query = select(Operation.destinations).where(
+            Operation.schedule_run_id == run_id, Operation.status == "completed"
+        )
+        return {number for numbers in (await self._session.scalars(query)).all() for number in numbers}
+
+    async def completed_domains(self, run_id: int) -> set[str]:
+        """Uids of the domains whose backup in a run was completed."""
+        query = select(Operation.domain_uid).where(
+            Operation.schedule_run_id == run_id, Operation.status == "completed"
+        )
+        return set((await self._session.scalars(query)).all())
+
+    async def with_retention(self) -> list[BackupSchedule]:
+        """Those that have rules of their own for their backups."""
+        query = select(BackupSchedule).where(BackupSchedule.retention.is_not(None))
+        return list((await self._session.scalars(query)).all())
+
+    async def ran(self, schedule_id: int, due_at: datetime) -> bool:
+        query = select(ScheduleRun.id).where(ScheduleRun.schedule_id == schedule_id, ScheduleRun.due_at == due_at)
+        return await self._session.scalar(query) is not None
+
+    async def active(self, after: int, limit: int) -> list[BackupSchedule]:
+        query = select(BackupSchedule).where(BackupSchedule.is_active, BackupSchedule.id > after)
+        return list((await self._session.scalars(query.order_by(BackupSchedule.id).limit(limit))).all())
+
+    async def mark_overdue(self, schedule_id: int, since: datetime | None) -> bool:
+        """False when another process has, or nothing changes."""
+        known = BackupSchedule.overdue_since
+        query = (
+            update(BackupSchedule)
+            .where(BackupSchedule.id == schedule_id, known.is_not(None) if since is None else known.is_(None))
+            .values(overdue_since=since)
+            .returning(BackupSchedule.id)
+        )
+        return await self._session.scalar(query) is not None
+
+    async def forget_runs(self, before: datetime) -> int:
+        """Runs that were settled before then; the last ones of each schedule are among the younger."""
+        query = delete(ScheduleRun).where(ScheduleRun.settled_at < before)
+        return int(getattr(await self._session.execute(query), "rowcount", 0))

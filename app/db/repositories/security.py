@@ -41,8 +41,16 @@ class TicketRepository(Repository):
         """Use a ticket up; the operation it opens, or None."""
         return await self._session.scalar(
             delete(SseTicket)
-            .where(SseTicket.ticket_sha256 == sha256, SseTicket.expires_at > at)
+            .where(SseTicket.ticket_sha256 == sha256, SseTicket.expires_at > at, ~SseTicket.resumes)
             .returning(SseTicket.operation_id)
+        )
+
+    async def resumes(self, sha256: str, at: datetime) -> int | None:
+        """The operation whose stream was opened before with what goes by this hash; it is not used up."""
+        return await self._session.scalar(
+            select(SseTicket.operation_id).where(
+                SseTicket.ticket_sha256 == sha256, SseTicket.expires_at > at, SseTicket.resumes
+            )
         )
 
     async def forget_expired(self) -> None:

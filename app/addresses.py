@@ -1,4 +1,4 @@
-"""Which addresses a destination may have: never the machine's own metadata service."""
+"""Which addresses may be connected to for somebody: never the machine's own metadata service."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ _METADATA = {ipaddress.ip_address(text) for text in ("fd00:ec2::254", "100.100.1
 
 @dataclass(frozen=True, slots=True)
 class AddressGuard:
-    """`allow_link_local`: link-local and metadata addresses are refused unless an operator's setting allows them."""
+    """`allow_link_local`: link-local and metadata addresses are refused unless an operator's setting allows them.
+    `allow_private`: the machine itself and private networks may be reached."""
 
     allow_link_local: bool = False
+    allow_private: bool = True
 
     async def resolve(self, host: str, port: int) -> str:
-        """An address of `host`, checked: connect to it, so that a name cannot change its meaning in between.
+        """The first of `addresses`: connect to it, so that a name cannot change its meaning in between.
 
         Raises AddressForbidden, and DestinationUnreachable for a name that does not exist.
         """
+        return (await self.addresses(host, port))[0]
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """The addresses of `host`, each checked. Raises as `resolve`."""
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
@@ -31,7 +37,7 @@ class AddressGuard:
         addresses = [str(entry[4][0]) for entry in found]
         for address in addresses:
             self.check(host, address)
-        return addresses[0]
+        return addresses
 
     def check(self, host: str, text: str) -> None:
         """Raises AddressForbidden when `host` must not be reached at the address `text`."""
@@ -39,5 +45,7 @@ class AddressGuard:
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         local = address.is_link_local or address in _METADATA
-        if (local and not self.allow_link_local) or address.is_multicast or address.is_unspecified:
-            raise AddressForbidden(f"{host} is {address}, which a destination may not have", field="host")
+        private = not address.is_global and not address.is_link_local
+        forbidden = (local and not self.allow_link_local) or (private and not self.allow_private)
+        if forbidden or address.is_multicast or address.is_unspecified:
+            raise AddressForbidden(f"{host} is {address}, which may not be reached", field="host")

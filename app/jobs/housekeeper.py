@@ -1,0 +1,136 @@
+"""What has to be done from time to time: old rows, leftovers, a look at how much space is left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+
+from app.db.base import now
+from app.db.repositories.destinations import DestinationRepository
+from app.db.repositories.notifications import NotificationRepository
+from app.db.repositories.operations import OperationRepository
+from app.db.repositories.schedules import ScheduleRepository
+from app.db.repositories.security import TicketRepository
+from app.db.session import Database
+from app.errors import LiberuError
+from app.services.destinations import DestinationService
+from app.services.imports import ImportSources
+from app.services.notices import Notices
+from app.services.unit import transaction
+from app.services.upkeep import UpkeepService
+from app.settings import HousekeepingSettings, NotificationSettings
+
+log = logging.getLogger(__name__)
+_BATCH = 500
+#: The engine's rows of an operation that has ended are of no use to anybody.
+_ENGINE_DAYS = 7
+
+
+class Housekeeper:
+    """Every worker has one; all of it can be done twice. `engine`: removes the engine's rows of what ended before a
+    time. `elsewhere`: this worker is bound to a server: it does not look after destinations."""
+
+    def __init__(
+        self,
+        database: Database,
+        destinations: DestinationService,
+        upkeep: UpkeepService,
+        sources: ImportSources,
+        notices: Notices,
+        engine: Callable[[datetime], Awaitable[int]],
+        settings: HousekeepingSettings,
+        told: NotificationSettings,
+        *,
+        elsewhere: bool,
+    ) -> None:
+        self._database = database
+        self._destinations = destinations
+        self._upkeep = upkeep
+        self._sources = sources
+        self._notices = notices
+        self._engine = engine
+        self._settings = settings
+        self._space_low = told.space_low_bytes
+        self._elsewhere = elsewhere
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.seconds)
+            await self.clean()
+
+    async def clean(self) -> None:
+        """Everything, once; what fails does not keep the rest from being done."""
+        parts: list[Callable[[datetime], Awaitable[None]]] = [self._rows, self._engine_rows, self._staging]
+        if not self._elsewhere:
+            parts += [self._space, self._sweeps]
+        for part in parts:
+            try:
+                await part(now())
+            except Exception as error:  # noqa: BLE001,RUF100  the next time may succeed
+                log.warning("Housekeeping (%s) failed: %s", part.__name__, type(error).__name__, exc_info=True)
+
+    async def _rows(self, moment: datetime) -> None:
+        """In batches, so that nobody waits for long."""
+        before = moment - timedelta(days=self._settings.operations_days)
+        while True:
+            async with self._database.transaction() as session:
+                gone = await OperationRepository(session).forget(before, _BATCH)
+            if gone < _BATCH:
+                break
+        async with self._database.transaction() as session:
+            await NotificationRepository(session).forget(moment - timedelta(days=self._settings.deliveries_days))
+            await ScheduleRepository(session).forget_runs(before)
+            await OperationRepository(session).forget_idempotency(moment - timedelta(hours=24))
+            await TicketRepository(session).forget_expired()
+
+    async def _engine_rows(self, moment: datetime) -> None:
+        while await self._engine(moment - timedelta(days=_ENGINE_DAYS)):
+            pass
+
+    async def _staging(self, moment: datetime) -> None:
+        """Folders of imports on this machine whose operation has ended or was forgotten, and old uploads."""
+        found = await asyncio.to_thread(self._sources.staged)
+        async with self._database.transaction() as session:
+            active = {one.uid for one in await OperationRepository(session).active()}
+        await asyncio.to_thread(self._sources.forget_staged, found - active, time.time())
+
+    async def _space(self, moment: datetime) -> None:
+        async with self._database.transaction() as session:
+            repository = DestinationRepository(session)
+            found = await repository.active()
+        for destination in found:
+            try:
+                async with asyncio.timeout(60), self._destinations.reading(destination) as driver:
+                    free = await driver.free_bytes()
+            except (LiberuError, TimeoutError) as error:
+                log.warning("How much space destination %s has cannot be seen: %s", destination.id, error)
+                continue
+            if free is None:
+                continue
+            async with self._database.transaction() as session:
+                repository = DestinationRepository(session)
+                low = free < self._space_low
+                if await repository.note_space(destination.id, free, moment, low=low) and low:
+                    await self._notices.space_low(session, destination, free)
+
+    async def _sweeps(self, moment: datetime) -> None:
+        """Start a sweep where none was for a while."""
+        if self._settings.sweep_days == 0:
+            return
+        since = moment - timedelta(days=self._settings.sweep_days)
+        async with transaction(self._database) as unit:
+            for destination in await DestinationRepository(unit.session).active():
+                if not await OperationRepository(unit.session).swept(destination.id, since):
+                    await self._upkeep.record_sweep(unit, destination, self._settings.sweep_grace_hours)

@@ -1,0 +1,146 @@
+"""Signed webhooks.
+
+Source: Standard Webhooks 1.0.0 (standardwebhooks.com): headers webhook-id, webhook-timestamp (seconds since 1970) and
+webhook-signature: `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`; secrets are `whsec_` and base64.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import socket
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from app.addresses import AddressGuard
+from app.errors import DestinationUnreachable, NotificationFailed, NotificationRefused
+from app.notifications.base import Messenger, Notification
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
+
+PREFIX = "whsec_"
+_ANSWER = 200
+#: What will not be better next time (RFC 9110): the receiver has to change something.
+_FINAL = frozenset({400, 401, 403, 404, 405, 410, 411, 413, 414, 415, 422, 501})
+
+
+def new_secret() -> str:
+    return PREFIX + base64.b64encode(secrets.token_bytes(24)).decode()
+
+
+def signature(secret: str, id: str, timestamp: int, body: bytes) -> str:
+    """`secret` as `new_secret` makes it. Raises ValueError for one that is not base64."""
+    key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+    digest = hmac.new(key, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return "v1," + base64.b64encode(digest).decode()
+
+
+class WebhookMessenger(Messenger):
+    """Redirects are not followed: they would lead past the guard. `seconds`: for one attempt."""
+
+    def __init__(self, url: str, secret: str, guard: AddressGuard, seconds: float) -> None:
+        self._url = url
+        self._secret = secret
+        self._guard = guard
+        self._seconds = seconds
+
+    async def send(self, notification: Notification) -> str:
+        import aiohttp
+
+        body = json.dumps(
+            {
+                "id": notification.id,
+                "type": notification.event,
+                "title": notification.title,
+                "text": notification.text,
+                **notification.payload,
+            },
+            separators=(",", ":"),
+        ).encode()
+        timestamp = int(time.time())
+        headers = {
+            "content-type": "application/json",
+            "user-agent": "Liberu-Backup",
+            "webhook-id": notification.id,
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": signature(self._secret, notification.id, timestamp, body),
+        }
+        host = urlsplit(self._url).hostname or ""
+        self._check_literal(host)
+        connector = aiohttp.TCPConnector(resolver=_resolver(self._guard), force_close=True)
+        timeout = aiohttp.ClientTimeout(total=self._seconds)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                session.post(self._url, data=body, headers=headers, allow_redirects=False) as response,
+            ):
+                answer = await response.content.read(_ANSWER)
+                return self._judged(response.status, answer)
+        except TimeoutError as error:
+            raise NotificationFailed(f"{host} did not answer within {self._seconds:g} s") from error
+        except (aiohttp.ClientError, DestinationUnreachable, OSError, ValueError) as error:
+            raise NotificationFailed(f"{host} could not be reached: {_plain(error)}") from error
+
+    def _check_literal(self, host: str) -> None:
+        """An address in the URL is not looked up, so the resolver does not see it."""
+        try:
+            socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host.partition("%")[0])
+        except OSError:
+            return
+        self._guard.check(host, host)
+
+    @staticmethod
+    def _judged(status: int, answer: bytes) -> str:
+        if 200 <= status < 300:
+            return f"HTTP {status}"
+        said = answer.decode("utf-8", "replace").split("\n")[0].strip()
+        failure = NotificationRefused if status in _FINAL else NotificationFailed
+        raise failure(f"HTTP {status}: {said}".rstrip(": "))
+
+
+def _plain(error: BaseException) -> str:
+    """aiohttp's connection errors name the URL's host and the system's reason."""
+    reason = getattr(error, "os_error", None)
+    return str(reason.strerror if reason is not None and reason.strerror else type(error).__name__)
+
+
+def _resolver(guard: AddressGuard) -> AbstractResolver:
+    """The addresses that were checked are those that are connected to."""
+    from aiohttp.abc import AbstractResolver, ResolveResult
+
+    class Guarded(AbstractResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[ResolveResult]:
+            async with asyncio.timeout(10):
+                found = await guard.addresses(host, port)
+            return [self._entry(host, port, address) for address in dict.fromkeys(found)]
+
+        @staticmethod
+        def _entry(host: str, port: int, address: str) -> ResolveResult:
+            kind = socket.AF_INET6 if ":" in address else socket.AF_INET
+            return ResolveResult(
+                hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST
+            )
+
+        async def close(self) -> None:
+            """Nothing is kept."""
+
+    return Guarded()
+
+
+def checked_url(url: str) -> str:
+    """Raises ValueError for what is no plain http(s) URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
+        raise ValueError("must be an http or https URL without a fragment")
+    if any(ord(character) < 33 for character in url):
+        raise ValueError("must not hold spaces or control characters")
+    _ = parts.port
+    return url
