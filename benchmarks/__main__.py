@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import deployments, destinations, imports, memory, pipeline
+from benchmarks import deployments, destinations, imports, jobs, memory, pipeline
 
 BENCHMARKS = {
     "pipeline": pipeline.main, "memory": memory.main, "destinations": destinations.main,
-    "deployments": deployments.main, "import": imports.main,
+    "deployments": deployments.main, "import": imports.main, "jobs": jobs.main,
 }  # fmt: skip
 
 

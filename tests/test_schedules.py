@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from app.db.base import Base
-from app.db.models import BackupSchedule, ScheduleRun
+from app.db.models import BackupSchedule, NotificationChannel, NotificationDelivery, ScheduleRun
 from app.db.repositories.base import PageRequest
 from app.db.repositories.schedules import ScheduleRepository
 from app.db.session import Database
@@ -179,3 +179,80 @@ async def test_ninety_days(database: Database, monkeypatch: pytest.MonkeyPatch) 
         stats["coalesced"] += sum(run.coalesced for run in mine)
     assert stats["runs"] > 5_000
     assert stats["coalesced"] > 100
+
+
+async def _one(database: Database, monkeypatch: pytest.MonkeyPatch, start: datetime) -> None:
+    monkeypatch.setattr(scheduling, "now", lambda: start)
+    schedule = BackupSchedule(
+        id=1, name="daily", type="full", expression="0 2 * * *", timezone="UTC", jitter_seconds=0, is_active=True,
+        user_id=7, domain_id=None, created_at=start, due_at=start, starts_at=start,
+    )  # fmt: skip
+    ScheduleService._move_on(schedule, start)
+    async with database.transaction() as session:
+        session.add(schedule)
+
+
+async def _runs(database: Database) -> list[tuple[datetime, int]]:
+    async with database.transaction() as session:
+        found = (await session.scalars(select(ScheduleRun).order_by(ScheduleRun.due_at))).all()
+    return [(run.due_at, run.coalesced) for run in found]
+
+
+async def test_a_clock_that_jumps(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far ahead and back again, as a machine without its time server: one run too early, none twice, none missing."""
+    await _one(database, monkeypatch, NEW_YEAR)
+    scheduler = Scheduler(database, Recorded(), 5)
+    two = NEW_YEAR + timedelta(hours=2)
+
+    async def at(moment: datetime) -> None:
+        await scheduler.tick(moment)
+        await scheduler.look(moment)
+
+    await at(two)
+    assert await _runs(database) == [(two, 0)]
+    await at(two + timedelta(days=400))
+    assert await _runs(database) == [(two, 0), (two + timedelta(days=400), 399)]
+    await at(two + timedelta(minutes=5))
+    await at(two - timedelta(hours=1))
+    assert len(await _runs(database)) == 2, "what has run does not run again"
+    for day in (1, 2, 3):
+        await at(two + timedelta(days=day, seconds=3))
+    assert [due for due, _ in await _runs(database)] == [
+        two, *(two + timedelta(days=day) for day in (1, 2, 3)), two + timedelta(days=400)
+    ]  # fmt: skip
+    await at(two + timedelta(days=400, seconds=3))
+    assert len(await _runs(database)) == 5, "that time has had its run"
+    await at(two + timedelta(days=401, seconds=3))
+    assert len(await _runs(database)) == 6
+
+
+async def test_overdue_is_told_once_and_again_when_it_was_good_in_between(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _one(database, monkeypatch, NEW_YEAR)
+    async with database.transaction() as session:
+        session.add(
+            NotificationChannel(
+                name="ops", type="webhook", shown="", credentials="x", events=["schedule.overdue"], user_id=None
+            )
+        )
+    scheduler = Scheduler(database, Recorded(), 5)
+
+    async def told() -> int:
+        async with database.transaction() as session:
+            return len((await session.scalars(select(NotificationDelivery))).all())
+
+    day = timedelta(days=1)
+    for hours, expected in ((5, 0), (8, 0), (9, 1), (10, 1), (33, 1)):
+        await scheduler.look(NEW_YEAR + timedelta(hours=hours))
+        assert await told() == expected, hours
+    async with database.transaction() as session:
+        schedule = await session.get(BackupSchedule, 1)
+        assert schedule is not None
+        assert schedule.overdue_since == NEW_YEAR + timedelta(hours=9)
+        schedule.last_good_at = NEW_YEAR + day + timedelta(hours=2)
+    await scheduler.look(NEW_YEAR + day + timedelta(hours=10))
+    await scheduler.look(NEW_YEAR + 2 * day + timedelta(hours=7))
+    assert await told() == 1
+    await scheduler.look(NEW_YEAR + 2 * day + timedelta(hours=9))
+    assert await told() == 2

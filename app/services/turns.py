@@ -76,8 +76,8 @@ class Turns:
         self._destinations: Counter[int] = Counter()
         self._room: dict[str, int] = {}
         for some in slots:
-            # One more than can run for each worker, so that none has to wait for the next decision.
-            ahead = some.workers if some.operations else 0
+            # More than can run, so that no worker has to wait for the next decision.
+            ahead = 2 * some.workers if some.operations else 0
             self._room[lane(OPERATIONS, some.server)] = some.operations + ahead
             self._room[lane(URGENT, some.server)] = some.urgent
             self._room[lane(PARENTS, some.server)] = some.parents

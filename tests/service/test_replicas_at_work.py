@@ -57,7 +57,7 @@ def test_processes_with_other_keys_do_not_start(folder: Path, server: Postgresql
         cluster.stop()
 
 
-JOBS = int(os.environ.get("REPLICA_JOBS", "150"))
+JOBS = int(os.environ.get("REPLICA_JOBS", "500"))
 
 
 def test_a_rolling_restart_under_load(cluster: Cluster) -> None:

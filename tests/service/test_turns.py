@@ -73,7 +73,7 @@ def test_tenants_take_turns_and_a_restore_does_not_wait(service: Service) -> Non
     ended = [service.wait(operation) for operation in [busy, *crowd, late]]
     assert [found["status"] for found in ended] == ["completed"] * 6
     order = [found["id"] for found in sorted(ended, key=lambda found: found["started_at"])]
-    assert order.index(late["id"]) <= 2, "one of the others was its turn already"
+    assert order.index(late["id"]) <= 3, "one or two of the others was its turn already"
 
 
 def test_a_destination_and_a_tenant_have_limits(folder: Path) -> None:
