@@ -53,9 +53,9 @@ class JobSettings(BaseModel):
     """`concurrency`: operations at once; `urgent`: restores at once beside these; `parents`: bulk restores at once,
     which start operations; `components`: parts of one backup at once. `server`: run operations of sites on this
     server alone, whose domains name it. `polling_seconds`: how often each queue is asked; by default 0.2, with
-    PostgreSQL 0.5: an operation waits half of that on average, and each process asks the database about nine times as
-    often as it asks a queue. `dispatch_seconds`: how often it is looked for operations that another process has
-    recorded. `reserve_bytes`: a backup does not start when less than this would be left at its destination.
+    PostgreSQL 0.5; an operation waits half of that on average. `dispatch_seconds`: how often it is looked for
+    operations that another process has recorded. `reserve_bytes`: a backup does not start when less than this would
+    be left at its destination.
 
     With PostgreSQL: `role`: what this process does, requests, operations or both. `lease_seconds`: how long after its
     last sign of life a process' operations are taken over by another one. `reconcile_seconds`: how often it is looked

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from app.db.base import now
+from app.db.models import Destination
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.notifications import NotificationRepository
 from app.db.repositories.operations import OperationRepository
@@ -25,6 +26,7 @@ from app.settings import HousekeepingSettings, NotificationSettings
 
 log = logging.getLogger(__name__)
 _BATCH = 500
+_LOOKED_AT_ONCE = 8
 #: The engine's rows of an operation that has ended are of no use to anybody.
 _ENGINE_DAYS = 7
 
@@ -110,20 +112,25 @@ class Housekeeper:
         async with self._database.transaction() as session:
             repository = DestinationRepository(session)
             found = await repository.active()
-        for destination in found:
-            try:
-                async with asyncio.timeout(60), self._destinations.reading(destination) as driver:
-                    free = await driver.free_bytes()
-            except (LiberuError, TimeoutError) as error:
-                log.warning("How much space destination %s has cannot be seen: %s", destination.id, error)
-                continue
-            if free is None:
-                continue
-            async with self._database.transaction() as session:
-                repository = DestinationRepository(session)
-                low = free < self._space_low
-                if await repository.note_space(destination.id, free, moment, low=low) and low:
-                    await self._notices.space_low(session, destination, free)
+        places = asyncio.Semaphore(_LOOKED_AT_ONCE)  # one that does not answer must not hold up the rest
+        async with asyncio.TaskGroup() as group:
+            for destination in found:
+                group.create_task(self._look(destination, moment, places))
+
+    async def _look(self, destination: Destination, moment: datetime, places: asyncio.Semaphore) -> None:
+        try:
+            async with places, asyncio.timeout(60), self._destinations.reading(destination) as driver:
+                free = await driver.free_bytes()
+        except (LiberuError, TimeoutError) as error:
+            log.warning("How much space destination %s has cannot be seen: %s", destination.id, error)
+            return
+        if free is None:
+            return
+        async with self._database.transaction() as session:
+            low = free < self._space_low
+            changed = await DestinationRepository(session).note_space(destination.id, free, moment, low=low)
+            if changed and low:
+                await self._notices.space_low(session, destination, free)
 
     async def _sweeps(self, moment: datetime) -> None:
         """Start a sweep where none was for a while."""

@@ -132,6 +132,8 @@ class BackupService:
         """The restore as an operation that is not recorded yet. Raises NotFound, NotRestorable, InvalidRequest."""
         if backup.status not in ("completed", "partial"):
             raise NotRestorable(f"Backup {backup.id} is {backup.status}: it has nothing to restore")
+        if not backup.stored_copies:
+            raise NotRestorable(f"Backup {backup.id} has no copy that could be read")
         domain = await self._domains.get(unit, principal, _target(backup, body))
         if body.destination_id not in (None, *(copy.destination_id for copy in backup.stored_copies)):
             raise InvalidRequest(f"Backup {backup.id} has no copy there", field="destination_id")
