@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import psycopg
 
 from app.api.container import Container
+from app.api.limits import RateLimiter
 from app.archives.compression import Compressor
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
@@ -40,8 +41,10 @@ from app.jobs.verify import VerifyJob
 from app.notifications.registry import MessengerRegistry
 from app.schemas.destinations import LocalDestinationIn
 from app.schemas.operations import TokenIn
+from app.security.jwt import JwtVerifier
 from app.security.keys import KeyRing, load_or_create
 from app.security.tokens import Principal
+from app.services.audit import AuditService
 from app.services.backups import BackupService
 from app.services.bulk_restores import BulkRestoreService
 from app.services.components import ComponentFactory
@@ -57,6 +60,7 @@ from app.services.notifications import NotificationService
 from app.services.operations import OperationService
 from app.services.quotas import QuotaService
 from app.services.schedules import ScheduleService
+from app.services.sealing import SealingService
 from app.services.seeds import seeds
 from app.services.tokens import TokenService
 from app.services.unit import Unit
@@ -130,10 +134,12 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
     """Everything, started; stopped at the end."""
     with nullcontext() if settings.replicated else locked(settings.data):
         async with starting(settings):
-            keys = await asyncio.to_thread(load_or_create, settings.keys_folder)
+            master = None if settings.master_key is None else settings.master_key.get_secret_value()
+            keys = await asyncio.to_thread(load_or_create, settings.keys_folder, master)
             await asyncio.to_thread(migrate, settings)
             database = Database(settings.database_url)
             await _same_installation(database, keys, settings)
+            await SealingService(database, keys.cipher).check()
             made = compose(settings, keys, database)
             first_token = await _first_start(made.container, settings)
             await made.engine.start(made.runner, made.parents, settings.quotas.operations)
@@ -201,8 +207,9 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     }
     parents: dict[str, Job] = {"bulk_restore": BulkRestoreJob(database, engine, restores, settings.jobs.concurrency)}
     notices = Notices()
+    audit = AuditService(keys.audit_key)
     messengers = MessengerRegistry(settings.notifications)
-    runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts, notices)
+    runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts, notices, audit)
     operations = OperationService(engine)
     quotas = QuotaService(settings.quotas)
     backups = BackupService(domains, destinations, operations, quotas, keys.cipher)
@@ -211,6 +218,9 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     upkeep = UpkeepService(destinations, operations)
     container = Container(
         database=database,
+        audit=audit,
+        jwt=JwtVerifier(settings.jwt),
+        limiter=RateLimiter(settings.server),
         domains=domains,
         deployments=DeploymentService(domains, components),
         destinations=destinations,
@@ -237,6 +247,8 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         sources,
         notices,
         engine.forget,
+        audit,
+        settings.audit.days,
         settings.housekeeping,
         told,
         elsewhere=settings.jobs.server is not None,

@@ -63,6 +63,35 @@ def recovery_kit(out: Annotated[Path, typer.Argument(help="File to write; must n
     typer.echo(f"Wrote {out}. Whoever has it can open every backup: keep it safe, and away from this machine.")
 
 
+@cli.command("rotate-keys")
+def rotate_keys(
+    new_key: Annotated[bool, typer.Option(help="Make a new master key first")] = True,
+    keep_old: Annotated[bool, typer.Option(help="Leave the old key in the file when all is done")] = False,
+) -> None:
+    """Seal every stored credential anew under a new master key. The service goes on meanwhile; other processes must
+    read the same file."""
+    from app.errors import LiberuError
+    from app.key_rotation import rotate
+
+    try:
+        asyncio.run(rotate(Settings(), typer.echo, new_key=new_key, keep_old=keep_old))
+    except LiberuError as error:
+        sys.exit(error.message)
+
+
+@cli.command("verify-audit")
+def verify_audit() -> None:
+    """Check that no audit event was edited or removed. Keep the hash that it prints: with it, a removal of the last
+    events together with the trail's head would show too."""
+    from app.errors import LiberuError
+    from app.key_rotation import verify_audit as verified
+
+    try:
+        typer.echo(asyncio.run(verified(Settings())))
+    except LiberuError as error:
+        sys.exit(error.message)
+
+
 @cli.command()
 def restore(
     source: Annotated[

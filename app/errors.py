@@ -10,6 +10,8 @@ LiberuError
 ├── NotFound                  no such thing, or not the caller's
 ├── Unauthenticated           no valid token
 ├── Forbidden                 a valid token without the ability
+├── RateLimited               too many requests: later
+├── AuditBroken               the audit trail is not as it was written
 ├── Conflict                  the request and the present state exclude each other
 │   ├── AlreadyRunning        one backup per domain and type at a time
 │   ├── DestinationProtected  the default destination, or one that has backups
@@ -117,6 +119,15 @@ class Unauthenticated(LiberuError):
 
 class Forbidden(LiberuError):
     code = "forbidden"
+
+
+class RateLimited(LiberuError):
+    code = "rate_limited"
+    retryable = True
+
+
+class AuditBroken(LiberuError):
+    code = "audit_broken"
 
 
 class Conflict(LiberuError):

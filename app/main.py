@@ -6,10 +6,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from app.api import problems
 from app.api.audit import AuditMiddleware
-from app.api.routers import backups, health, imports, notifications, quotas, resources, schedules
+from app.api.limits import GuardMiddleware
+from app.api.routers import audit, backups, health, imports, notifications, quotas, resources, schedules
 from app.bootstrap import application
 from app.schemas.common import Problem
 from app.security.recovery_kit import kit_saved
@@ -24,7 +26,7 @@ The keys are in {keys}: without them no encrypted backup can be opened.
 """
 _NO_KIT = "No recovery kit has been saved. Make one and keep it elsewhere: python -m app.cli recovery-kit FILE"
 
-_ERRORS = {code: {"model": Problem} for code in (401, 403, 404, 409, 422)}
+_ERRORS = {code: {"model": Problem} for code in (401, 403, 404, 409, 413, 422, 429, 502, 507)}
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -56,9 +58,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             schedules.router,
             quotas.router,
             notifications.router,
+            audit.router,
         ):
             app.include_router(router, responses=_ERRORS)  # type: ignore[arg-type]
     app.include_router(health.router)
     app.add_middleware(AuditMiddleware)
+    app.add_middleware(GuardMiddleware, max_body=chosen.server.max_body)
+    if chosen.server.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=chosen.server.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+            expose_headers=["X-Request-Id"],
+        )
     problems.install(app)
     return app

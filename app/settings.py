@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 #: Of a machine that sites run on, as domains and workers name it.
@@ -13,8 +13,50 @@ SERVER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 class ServerSettings(BaseModel):
+    """Requests a minute, 0: no limit: of one token from one address, of users and of operators, and of an address
+    with no valid token. `max_body`: bytes of a request's body, uploads apart. `cors_origins`: of pages elsewhere
+    whose scripts may call the API."""
+
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    user_requests_per_minute: int = Field(60, ge=0)
+    operator_requests_per_minute: int = Field(0, ge=0)
+    failures_per_minute: int = Field(60, ge=0)
+    max_body: int = Field(4 << 20, ge=1 << 16)
+    cors_origins: list[str] = []
+
+
+class JwtSettings(BaseModel):
+    """The panel's tokens; accepted when `issuer` is set. Keys: those published at `jwks_url`, or `secret` (at least
+    32 characters) for HS256. `algorithm` is never taken from a token. `leeway_seconds`: clocks may differ by so much.
+    Claims: `sub`, `exp`, `aud`, `user_claim` (a number) or `operator: true`, `abilities_claim` (a list, or words).
+    `allow_private`: the JWKS may be at a private address."""
+
+    issuer: str | None = None
+    audience: str = "liberu-backup"
+    algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = "RS256"
+    jwks_url: str | None = Field(None, pattern=r"^https?://")
+    secret: SecretStr | None = Field(None, min_length=32)
+    leeway_seconds: int = Field(30, ge=0, le=300)
+    user_claim: str = "user_id"
+    abilities_claim: str = "abilities"
+    allow_private: bool = False
+
+    @model_validator(mode="after")
+    def one_kind_of_key(self) -> Self:
+        if self.issuer is None:
+            return self
+        if self.algorithm == "HS256" and (self.secret is None or self.jwks_url is not None):
+            raise ValueError("HS256 needs a secret, and no jwks_url")
+        if self.algorithm != "HS256" and (self.jwks_url is None or self.secret is not None):
+            raise ValueError(f"{self.algorithm} needs a jwks_url, and no secret")
+        return self
+
+
+class AuditSettings(BaseModel):
+    """`days`: how long events are kept."""
+
+    days: int = Field(400, ge=1)
 
 
 class DatabaseSettings(BaseModel):
@@ -153,7 +195,10 @@ class Settings(BaseSettings):
 
     data: Path = Path("data")
     keys: Path | None = None
+    master_key: SecretStr | None = None
     server: ServerSettings = ServerSettings()
+    jwt: JwtSettings = JwtSettings()
+    audit: AuditSettings = AuditSettings()
     database: DatabaseSettings = DatabaseSettings()
     sites: SitesSettings = SitesSettings()
     deployments: DeploymentSettings = DeploymentSettings()

@@ -8,7 +8,6 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.db.models import AuditEvent
 from app.db.session import Database
 from app.security.tokens import Principal
 
@@ -50,18 +49,19 @@ async def _write(scope: Scope, state: dict[str, Any], status: int) -> None:
     route = getattr(scope.get("route"), "path", None) or scope["path"][:200]
     database: Database = scope["app"].state.container.database
     client = scope.get("client")
-    event = AuditEvent(
-        token_id=principal.token_id if principal else None,
-        user_id=principal.user_id if principal else None,
-        address=client[0] if client else None,
-        request_id=state["request_id"],
-        action=f"{scope['method']} {route}",
-        target=scope["path"][:1000],
-        outcome=str(status),
-        detail={},
-    )
     try:
         async with database.transaction() as session:
-            session.add(event)
+            await scope["app"].state.container.audit.record(
+                session,
+                actor=principal.actor if principal else None,
+                token_id=principal.token_id if principal and principal.token_id > 0 else None,
+                user_id=principal.user_id if principal else None,
+                address=client[0] if client else None,
+                request_id=state["request_id"],
+                action=f"{scope['method']} {route}",
+                target=scope["path"][:1000],
+                outcome=str(status),
+                detail={"changes": state["changes"]} if state.get("changes") else {},
+            )
     except Exception:  # the answer still goes out; the loss of an audit row must be seen
-        log.exception("An audit row could not be written: %s", event.action)
+        log.exception("An audit row could not be written: %s %s", scope["method"], route)

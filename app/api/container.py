@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.api.limits import RateLimiter
 from app.db.session import Database
+from app.security.jwt import JwtVerifier
+from app.services.audit import AuditService
 from app.services.backups import BackupService
 from app.services.bulk_restores import BulkRestoreService
 from app.services.deployments import DeploymentService
@@ -25,6 +28,9 @@ from app.services.upkeep import UpkeepService
 @dataclass(frozen=True, slots=True)
 class Container:
     database: Database
+    audit: AuditService
+    jwt: JwtVerifier
+    limiter: RateLimiter
     domains: DomainService
     deployments: DeploymentService
     destinations: DestinationService

@@ -9,9 +9,11 @@ from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.api.container import Container
+from app.db.changes import KEY
 from app.db.repositories.base import PageRequest
 from app.db.repositories.security import TokenRepository
 from app.errors import Unauthenticated
+from app.security.jwt import looks_like_jwt
 from app.security.tokens import Principal, hash_token
 from app.services.operations import Idempotency
 from app.services.unit import Unit, transaction
@@ -27,10 +29,12 @@ def container(request: Request) -> Container:
 Services = Annotated[Container, Depends(container)]
 
 
-async def unit(services: Services) -> AsyncGenerator[Unit, None]:
-    """One transaction a request: committed before the response goes out, rolled back on any error."""
+async def unit(request: Request, services: Services) -> AsyncGenerator[Unit, None]:
+    """One transaction a request: committed before the response goes out, rolled back on any error. What it has
+    changed is left for the audit trail."""
     async with transaction(services.database) as opened:
         yield opened
+    request.state.changes = opened.session.info.get(KEY, [])
 
 
 Transaction = Annotated[Unit, Depends(unit, scope="function")]
@@ -39,19 +43,34 @@ Transaction = Annotated[Unit, Depends(unit, scope="function")]
 async def principal(
     request: Request,
     opened: Transaction,
+    services: Services,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
-    """Raises Unauthenticated."""
+    """Raises Unauthenticated, RateLimited."""
+    address = request.client.host if request.client is not None else ""
+    await services.limiter.allowed_to_try(address)
+    try:
+        caller = await _caller(opened, services, credentials)
+    except Unauthenticated:
+        await services.limiter.failed(address)
+        raise
+    request.state.principal = caller
+    await services.limiter.admit(caller, address)
+    return caller
+
+
+async def _caller(opened: Unit, services: Container, credentials: HTTPAuthorizationCredentials | None) -> Principal:
     if credentials is None:
         raise Unauthenticated("A bearer token is needed: Authorization: Bearer <token>")
+    text = credentials.credentials
+    if looks_like_jwt(text) and (found := await services.jwt.principal(text)) is not None:
+        return found
     tokens = TokenRepository(opened.session)
-    token = await tokens.valid(hash_token(credentials.credentials))
+    token = await tokens.valid(hash_token(text))
     if token is None:
         raise Unauthenticated("This token is unknown, revoked or expired")
     await tokens.touch(token)
-    caller = Principal(token.id, token.user_id, frozenset(token.abilities))
-    request.state.principal = caller
-    return caller
+    return Principal(token.id, token.user_id, frozenset(token.abilities), f"token:{token.id}")
 
 
 Caller = Annotated[Principal, Depends(principal, scope="function")]

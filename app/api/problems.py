@@ -16,6 +16,7 @@ from app.storage.config import CONFIGURATIONS
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
+_PROBLEM = "#/components/schemas/Problem"
 
 #: The nearest class in an error's ancestry decides.
 STATUS: dict[type[errors.LiberuError], int] = {
@@ -23,6 +24,8 @@ STATUS: dict[type[errors.LiberuError], int] = {
     errors.NotFound: 404,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
+    errors.RateLimited: 429,
+    errors.AuditBroken: 409,
     errors.Conflict: 409,
     errors.StorageError: 502,
     errors.ObjectNotFound: 404,
@@ -40,7 +43,8 @@ STATUS: dict[type[errors.LiberuError], int] = {
 
 TITLES = {
     401: "Unauthenticated", 403: "Forbidden", 404: "Not found", 405: "Method not allowed", 409: "Conflict",
-    413: "Too large", 422: "Invalid request", 500: "Internal error", 502: "Upstream error", 507: "No space",
+    413: "Too large", 422: "Invalid request", 429: "Too many requests",
+    500: "Internal error", 502: "Upstream error", 507: "No space",
 }  # fmt: skip
 
 
@@ -60,12 +64,36 @@ def _respond(request: Request, status: int, detail: str, code: str, **extra: Any
         request_id=getattr(request.state, "request_id", None),
         **extra,
     )
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "60"}}.get(status)
     return JSONResponse(problem.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
+
+
+def _documented(app: FastAPI) -> None:
+    """Errors are problem details in the schema as well: FastAPI knows one media type for all answers of a route."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema, shared = make(), dict[str, Any]()
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    for status, response in operation["responses"].items():
+                        if int(status) >= 400 and "application/json" in response.get("content", {}):
+                            name = TITLES[int(status)].title().replace(" ", "")
+                            content = {MEDIA_TYPE: {"schema": {"$ref": _PROBLEM}}}
+                            shared[name] = {"description": TITLES[int(status)], "content": content}
+                            operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schema["components"]["schemas"].pop(unused, None)
+            schema["components"]["responses"] = shared
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def install(app: FastAPI) -> None:
     """Every error becomes problem details; what is unexpected says nothing but its request id."""
+    _documented(app)
 
     @app.exception_handler(errors.LiberuError)
     async def ours(request: Request, error: errors.LiberuError) -> JSONResponse:

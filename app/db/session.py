@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session
+
+from app.db.changes import collect
 
 T = TypeVar("T")
 _SHUTDOWN = ("57P", "080")
@@ -32,6 +35,13 @@ class OutageError(Exception):
     """The database has not been reachable for longer than anybody waits."""
 
 
+class _Session(Session):
+    """Keeps what it has changed in `info`, for the audit trail."""
+
+
+event.listen(_Session, "after_flush", collect)
+
+
 class Database:
     """Makes sessions. Only the API's session dependency and the job runner call `transaction`."""
 
@@ -40,7 +50,7 @@ class Database:
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
             event.listen(self._engine.sync_engine, "invalidate", _roll_back)
-        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False, sync_session_class=_Session)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncSession, None]:

@@ -14,9 +14,11 @@ from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.notifications import NotificationRepository
 from app.db.repositories.operations import OperationRepository
 from app.db.repositories.schedules import ScheduleRepository
+from app.db.repositories.sealed import SealedRepository
 from app.db.repositories.security import TicketRepository
 from app.db.session import Database
 from app.errors import LiberuError
+from app.services.audit import AuditService
 from app.services.destinations import DestinationService
 from app.services.imports import ImportSources
 from app.services.notices import Notices
@@ -27,6 +29,7 @@ from app.settings import HousekeepingSettings, NotificationSettings
 log = logging.getLogger(__name__)
 _BATCH = 500
 _LOOKED_AT_ONCE = 8
+_IDENTITY_KEPT = timedelta(hours=24)
 #: The engine's rows of an operation that has ended are of no use to anybody.
 _ENGINE_DAYS = 7
 
@@ -43,6 +46,8 @@ class Housekeeper:
         sources: ImportSources,
         notices: Notices,
         engine: Callable[[datetime], Awaitable[int]],
+        audit: AuditService,
+        audit_days: int,
         settings: HousekeepingSettings,
         told: NotificationSettings,
         *,
@@ -54,6 +59,8 @@ class Housekeeper:
         self._sources = sources
         self._notices = notices
         self._engine = engine
+        self._audit = audit
+        self._audit_days = audit_days
         self._settings = settings
         self._space_low = told.space_low_bytes
         self._elsewhere = elsewhere
@@ -96,6 +103,16 @@ class Housekeeper:
             await ScheduleRepository(session).forget_runs(before)
             await OperationRepository(session).forget_idempotency(moment - timedelta(hours=24))
             await TicketRepository(session).forget_expired()
+            await self._forget_identities(SealedRepository(session), moment)
+        async with self._database.transaction() as session:
+            await self._audit.trim(session, moment - timedelta(days=self._audit_days))
+
+    @staticmethod
+    async def _forget_identities(sealed: SealedRepository, moment: datetime) -> None:
+        """A key that was given for a restore goes with its end; what has not begun after a day is ended."""
+        for operation in await sealed.with_identity():
+            if operation.status == "pending" and operation.created_at < moment - _IDENTITY_KEPT:
+                await sealed.give_up(operation, moment)
 
     async def _engine_rows(self, moment: datetime) -> None:
         while await self._engine(moment - timedelta(days=_ENGINE_DAYS)):

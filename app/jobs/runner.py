@@ -7,12 +7,13 @@ import logging
 from abc import ABC, abstractmethod
 
 from app.db.base import now
-from app.db.models import AuditEvent, Operation
+from app.db.models import Operation
 from app.db.repositories.operations import OperationRepository
 from app.db.session import Database, is_outage
 from app.errors import LiberuError, OperationCancelled
 from app.jobs.context import JobContext, StepRunner, heartbeat
 from app.jobs.outcome import Outcome
+from app.services.audit import AuditService
 from app.services.notices import Notices
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,10 @@ class Job(ABC):
 
 
 class OperationRunner:
-    def __init__(self, database: Database, jobs: dict[str, Job], max_attempts: int, notices: Notices) -> None:
+    def __init__(
+        self, database: Database, jobs: dict[str, Job], max_attempts: int, notices: Notices, audit: AuditService
+    ) -> None:
+        self._audit = audit
         self._notices = notices
         self._database = database
         self._jobs = jobs
@@ -130,13 +134,13 @@ class OperationRunner:
             if outcome.apply is not None:
                 await outcome.apply(session)
             await self._notices.operation(session, operation, outcome.status, outcome.code, outcome.message)
-            session.add(
-                AuditEvent(
-                    user_id=operation.user_id,
-                    action=f"operation.{operation.type}",
-                    target=operation.uid,
-                    outcome=outcome.status,
-                    detail={"backup_id": operation.backup_id, "code": outcome.code},
-                )
+            await self._audit.record(
+                session,
+                actor="service",
+                user_id=operation.user_id,
+                action=f"operation.{operation.type}",
+                target=operation.uid,
+                outcome=outcome.status,
+                detail={"backup_id": operation.backup_id, "code": outcome.code},
             )
         return True

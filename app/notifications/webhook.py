@@ -6,23 +6,17 @@ webhook-signature: `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`;
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import secrets
-import socket
 import time
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from app.addresses import AddressGuard
+from app.addresses import AddressGuard, guarded_session
 from app.errors import DestinationUnreachable, NotificationFailed, NotificationRefused
 from app.notifications.base import Messenger, Notification
-
-if TYPE_CHECKING:
-    from aiohttp.abc import AbstractResolver
 
 PREFIX = "whsec_"
 _ANSWER = 200
@@ -72,12 +66,9 @@ class WebhookMessenger(Messenger):
             "webhook-signature": signature(self._secret, notification.id, timestamp, body),
         }
         host = urlsplit(self._url).hostname or ""
-        self._check_literal(host)
-        connector = aiohttp.TCPConnector(resolver=_resolver(self._guard), force_close=True)
-        timeout = aiohttp.ClientTimeout(total=self._seconds)
         try:
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                guarded_session(self._guard, self._url, self._seconds) as session,
                 session.post(self._url, data=body, headers=headers, allow_redirects=False) as response,
             ):
                 answer = await response.content.read(_ANSWER)
@@ -86,14 +77,6 @@ class WebhookMessenger(Messenger):
             raise NotificationFailed(f"{host} did not answer within {self._seconds:g} s") from error
         except (aiohttp.ClientError, DestinationUnreachable, OSError, ValueError) as error:
             raise NotificationFailed(f"{host} could not be reached: {_plain(error)}") from error
-
-    def _check_literal(self, host: str) -> None:
-        """An address in the URL is not looked up, so the resolver does not see it."""
-        try:
-            socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host.partition("%")[0])
-        except OSError:
-            return
-        self._guard.check(host, host)
 
     @staticmethod
     def _judged(status: int, answer: bytes) -> str:
@@ -108,31 +91,6 @@ def _plain(error: BaseException) -> str:
     """aiohttp's connection errors name the URL's host and the system's reason."""
     reason = getattr(error, "os_error", None)
     return str(reason.strerror if reason is not None and reason.strerror else type(error).__name__)
-
-
-def _resolver(guard: AddressGuard) -> AbstractResolver:
-    """The addresses that were checked are those that are connected to."""
-    from aiohttp.abc import AbstractResolver, ResolveResult
-
-    class Guarded(AbstractResolver):
-        async def resolve(
-            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-        ) -> list[ResolveResult]:
-            async with asyncio.timeout(10):
-                found = await guard.addresses(host, port)
-            return [self._entry(host, port, address) for address in dict.fromkeys(found)]
-
-        @staticmethod
-        def _entry(host: str, port: int, address: str) -> ResolveResult:
-            kind = socket.AF_INET6 if ":" in address else socket.AF_INET
-            return ResolveResult(
-                hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST
-            )
-
-        async def close(self) -> None:
-            """Nothing is kept."""
-
-    return Guarded()
 
 
 def checked_url(url: str) -> str:

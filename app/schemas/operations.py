@@ -71,8 +71,15 @@ class NewToken(TokenOut):
 
 
 class AuditEventOut(Model):
+    """`number`, `previous`, `hash`: its place in the chain. `actor`: token:ID, jwt:SUBJECT, or service. `detail`:
+    what was changed, before and after, without secrets."""
+
     id: int
     at: datetime
+    number: int | None
+    previous: str | None
+    hash: str | None
+    actor: str | None
     token_id: int | None
     user_id: int | None
     address: str | None

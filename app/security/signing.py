@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -19,6 +20,7 @@ class Signer:
             self._private = Ed25519PrivateKey.from_private_bytes(private)
         except ValueError as error:
             raise KeyMaterialInvalid("The signing key must be 32 bytes") from error
+        self._seed = private
         own = self._private.public_key().public_bytes_raw()
         self._trusted = {key_id(public): public for public in (own, *trusted)}
         self.key_id = key_id(own)
@@ -26,6 +28,10 @@ class Signer:
 
     def sign(self, message: bytes) -> str:
         return base64.b64encode(self._private.sign(message)).decode()
+
+    def derived(self, purpose: bytes) -> bytes:
+        """A key for something else, which does not tell this one (HMAC-SHA256)."""
+        return hmac.new(self._seed, purpose, hashlib.sha256).digest()
 
     def verify(self, message: bytes, signature: str, signer: str) -> None:
         """Raises UnknownSigner for a key we do not trust, ManifestInvalid for a wrong signature."""

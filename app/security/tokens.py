@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from app.errors import Forbidden, NotFound
 
@@ -25,6 +26,11 @@ Ability = Literal[
 PREFIX = "lbk_"
 
 
+def known_abilities(names: Iterable[object]) -> frozenset[str]:
+    """Those that there are; what we do not know gives nothing."""
+    return frozenset(name for name in names if isinstance(name, str) and name in get_args(Ability))
+
+
 def new_token() -> str:
     return PREFIX + secrets.token_urlsafe(32)
 
@@ -36,11 +42,13 @@ def hash_token(token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls. `user_id` None: an operator, bound to no user."""
+    """Who calls. `user_id` None: an operator, bound to no user. `token_id`: of our token; of a JWT's subject a
+    negative number. `actor`: for the audit trail."""
 
     token_id: int
     user_id: int | None
     abilities: frozenset[str]
+    actor: str = "service"
 
     @property
     def operator(self) -> bool:

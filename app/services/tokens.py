@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from app.db.base import now
-from app.db.models import ApiToken, AuditEvent
+from app.db.models import ApiToken
 from app.db.repositories.base import Page, PageRequest
-from app.db.repositories.security import AuditRepository, TokenRepository
+from app.db.repositories.security import TokenRepository
 from app.errors import NotFound
 from app.schemas.operations import TokenIn
 from app.security.tokens import Principal, hash_token, new_token
@@ -44,10 +44,3 @@ class TokenService:
         if token is None:
             raise NotFound(f"There is no token {token_id}")
         token.revoked_at = token.revoked_at or now()
-
-    async def audit(
-        self, unit: Unit, principal: Principal, request: PageRequest, action: str | None
-    ) -> Page[AuditEvent]:
-        principal.require("audit:read")
-        principal.require_operator("The audit trail")
-        return await AuditRepository(unit.session).page(request, action)

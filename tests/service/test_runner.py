@@ -16,6 +16,7 @@ from app.errors import SwapImpossible
 from app.jobs.context import JobContext
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job, OperationRunner
+from app.services.audit import AuditService
 from app.services.notices import Notices
 from app.settings import Settings
 
@@ -52,7 +53,7 @@ async def step(name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict
 async def test_a_restart_removes_what_an_ended_operation_had_kept(tmp_path: Path) -> None:
     job = Replacing(Killed)
     async with _operation(tmp_path) as (database, uid):
-        runner = OperationRunner(database, {"restore": job}, 5, Notices())
+        runner = OperationRunner(database, {"restore": job}, 5, Notices(), AuditService(b"key"))
         try:
             await runner.run(uid, step)
         except Killed:
@@ -63,7 +64,9 @@ async def test_a_restart_removes_what_an_ended_operation_had_kept(tmp_path: Path
 
 async def test_a_removal_that_fails_changes_no_outcome(tmp_path: Path) -> None:
     async with _operation(tmp_path) as (database, uid):
-        await OperationRunner(database, {"restore": Replacing(SwapImpossible)}, 5, Notices()).run(uid, step)
+        await OperationRunner(
+            database, {"restore": Replacing(SwapImpossible)}, 5, Notices(), AuditService(b"key")
+        ).run(uid, step)
         assert await _status(database, uid) == "completed"
 
 

@@ -160,7 +160,7 @@ async def allowed(
     """A bearer token, or a ticket of this operation."""
     if ticket is not None:
         return await services.events.by_ticket(unit, operation_id, ticket, last_event_id)
-    caller = await principal(request, unit, credentials)
+    caller = await principal(request, unit, services, credentials)
     caller.require("backups:read")
     await services.operations.get(unit, caller, operation_id)
     return Subscription(operation_id, last_event_id or "")

@@ -1,4 +1,4 @@
-"""Domains, destinations, tokens and the audit trail."""
+"""Domains, destinations and tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.db.repositories.base import Page
 from app.schemas.common import PageOf
 from app.schemas.destinations import CleanupIn, ConnectionTest, DestinationIn, DestinationOut, SweepIn, Usage
 from app.schemas.domains import DetectionOut, DomainIn, DomainName, DomainOut, EnvironmentOut
-from app.schemas.operations import AuditEventOut, NewToken, OperationOut, TokenIn, TokenOut
+from app.schemas.operations import NewToken, OperationOut, TokenIn, TokenOut
 
 router = APIRouter(prefix="/api")
 M = TypeVar("M", bound=BaseModel)
@@ -182,10 +182,3 @@ async def list_tokens(unit: Transaction, caller: Caller, services: Services, pag
 @router.delete("/tokens/{token_id}", status_code=204, tags=["security"])
 async def revoke_token(token_id: int, unit: Transaction, caller: Caller, services: Services) -> None:
     await services.tokens.revoke(unit, caller, token_id)
-
-
-@router.get("/audit-events", tags=["security"])
-async def list_audit_events(
-    unit: Transaction, caller: Caller, services: Services, paging: Paging, action: str | None = None
-) -> PageOf[AuditEventOut]:
-    return paged(await services.tokens.audit(unit, caller, paging, action), AuditEventOut)

@@ -8,11 +8,12 @@ from app.db.models.notification import NotificationChannel, NotificationDelivery
 from app.db.models.operation import IdempotencyKey, Operation
 from app.db.models.quota import TenantQuota
 from app.db.models.schedule import BackupSchedule, ScheduleRun
-from app.db.models.security import ApiToken, AuditEvent, SseTicket
+from app.db.models.security import ApiToken, AuditEvent, AuditHead, SseTicket
 
 __all__ = [
     "ApiToken",
     "AuditEvent",
+    "AuditHead",
     "Backup",
     "BackupComponent",
     "BackupCopy",

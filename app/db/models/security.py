@@ -29,11 +29,18 @@ class ApiToken(Base):
 
 
 class AuditEvent(Base):
+    """`number`, `previous`, `hash`: its place in the chain, see AuditService; null in events from before there was
+    one. `detail`: what was changed, without secrets."""
+
     __tablename__ = "audit_events"
     __table_args__ = (Index(None, "at"), NEVER_REUSED)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(default=now)
+    number: Mapped[int | None] = mapped_column(unique=True)
+    previous: Mapped[str | None] = mapped_column(String(64))
+    hash: Mapped[str | None] = mapped_column(String(64))
+    actor: Mapped[str | None] = mapped_column(String(255))
     token_id: Mapped[int | None]
     user_id: Mapped[int | None]
     address: Mapped[str | None] = mapped_column(String(64))
@@ -42,6 +49,19 @@ class AuditEvent(Base):
     target: Mapped[str | None] = mapped_column(Text)
     outcome: Mapped[str] = mapped_column(String(64))
     detail: Mapped[dict[str, Any]]
+
+
+class AuditHead(Base):
+    """One row: the last event's number and hash, where the chain begins, and an HMAC over these."""
+
+    __tablename__ = "audit_heads"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int]
+    hash: Mapped[str] = mapped_column(String(64))
+    first_number: Mapped[int]
+    first_previous: Mapped[str] = mapped_column(String(64))
+    seal: Mapped[str] = mapped_column(String(64))
 
 
 class SseTicket(Base):

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, or_, select, update
 
 from app.db.base import now
-from app.db.models import ApiToken, AuditEvent, SseTicket
+from app.db.models import ApiToken, SseTicket
 from app.db.repositories.base import Page, PageRequest, Repository
 
 
@@ -55,11 +55,3 @@ class TicketRepository(Repository):
 
     async def forget_expired(self) -> None:
         await self._session.execute(delete(SseTicket).where(SseTicket.expires_at < now()))
-
-
-class AuditRepository(Repository):
-    async def page(self, request: PageRequest, action: str | None) -> Page[AuditEvent]:
-        query = select(AuditEvent)
-        if action:
-            query = query.where(AuditEvent.action.contains(action, autoescape=True))
-        return await self._page(query, request, {"at": AuditEvent.at, "id": AuditEvent.id})
