@@ -48,7 +48,6 @@ async def principal(
 ) -> Principal:
     """Raises Unauthenticated, RateLimited."""
     address = request.client.host if request.client is not None else ""
-    await services.limiter.allowed_to_try(address)
     try:
         caller = await _caller(opened, services, credentials)
     except Unauthenticated:

@@ -40,14 +40,9 @@ class RateLimiter:
         await self._hit(kind, str(principal.token_id), address)
 
     async def failed(self, address: str) -> None:
-        """Count a request without a valid token."""
-        if self._limits["failure"]:
-            await self._windows.hit(self._item("failure"), "failure", address)
-
-    async def allowed_to_try(self, address: str) -> None:
-        """Raises RateLimited for an address that has tried too often."""
-        if self._limits["failure"] and not await self._windows.test(self._item("failure"), "failure", address):
-            raise RateLimited("Too many requests without a valid token from this address; wait a minute")
+        """Count a request without a valid token. Raises RateLimited; those with one still pass, since many people may
+        be behind one address."""
+        await self._hit("failure", address)
 
     async def _hit(self, kind: str, *key: str) -> None:
         if self._limits[kind] and not await self._windows.hit(self._item(kind), kind, *key):
