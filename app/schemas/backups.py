@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, computed_field, field_validator
 
-from app.schemas.common import Model, human_size
+from app.schemas.common import Id, Model, human_size
 
 BackupType = Literal["full", "files", "database", "email"]
 Status = Literal["pending", "running", "completed", "partial", "failed", "cancelled", "deleting"]
@@ -19,7 +19,7 @@ MAX_METADATA = 1 << 20
 class CopyIn(Model):
     """A further destination. `required`: the backup is completed only when it is there too."""
 
-    destination_id: int
+    destination_id: Id
     required: bool = True
 
 
@@ -28,11 +28,11 @@ class BackupIn(Model):
     the same keys. `panel_metadata`: opaque JSON of at most 1 MiB that travels with the backup and is returned by
     restore."""
 
-    domain_id: int
+    domain_id: Id
     type: BackupType = "full"
     name: str | None = Field(None, min_length=1, max_length=255)
     description: str | None = Field(None, max_length=10_000)
-    destination_id: int | None = None
+    destination_id: Id | None = None
     copies: list[CopyIn] = Field([], max_length=4)
     panel_metadata: Any = None
 
@@ -79,7 +79,7 @@ class CopyOut(Model):
     """`state`: `stored`, `failed`, `damaged` (for `error_message`) or `deleting`. `verification`: what proved it:
     `read_back`, the server's `checksum`, the size it tells (`sent`), or only that a scan has `listed` it."""
 
-    destination_id: int
+    destination_id: Id
     required: bool
     state: str
     manifest_key: str
@@ -143,9 +143,9 @@ class RestoreIn(Model):
     live cannot be copied first."""
 
     clear_existing: bool = True
-    components: list[int] | None = Field(None, min_length=1)
-    target_domain_id: int | None = None
-    destination_id: int | None = None
+    components: list[Id] | None = Field(None, min_length=1)
+    target_domain_id: Id | None = None
+    destination_id: Id | None = None
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
     dry_run: bool = False
@@ -157,7 +157,7 @@ class BulkRestoreIn(Model):
     checked before the first is started. `continue_on_error` false: nothing more is started once one has failed.
     `dry_run`: only the checks."""
 
-    backup_ids: list[int] = Field(min_length=1, max_length=1000)
+    backup_ids: list[Id] = Field(min_length=1, max_length=1000)
     continue_on_error: bool = True
     clear_existing: bool = True
     allow_in_place: bool = False

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
+from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict
 
+#: As the database holds it: more than it can hold names nothing.
+Id = Annotated[int, Ge(1), Le((1 << 31) - 1)]
 T = TypeVar("T")
 
 

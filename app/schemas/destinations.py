@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from app.schemas.common import Model
+from app.schemas.common import Id, Model
 from app.storage.config import FtpConfiguration, LocalConfiguration, S3Configuration, SftpConfiguration
 
 
@@ -39,7 +39,7 @@ class DestinationBase(Model):
     service; `operations`: at once, over all processes. Null: no limit."""
 
     name: str = Field(min_length=1, max_length=255)
-    user_id: int | None = Field(None, ge=1)
+    user_id: Id | None = None
     is_default: bool = False
     is_active: bool = True
     retention_days: int = Field(30, ge=1, le=365)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, SecretStr, field_validator, model_validator
 
-from app.schemas.common import Model
+from app.schemas.common import Id, Model
 from app.settings import SERVER_NAME
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -162,7 +162,7 @@ class Mailbox(Model):
 
 class DomainIn(Model):
     domain_name: DomainName
-    user_id: int | None = Field(None, ge=1)
+    user_id: Id | None = None
     deployment: DeploymentConfig = AutoDeployment()
     document_root: AbsolutePath | None = None
     mail_path: AbsolutePath | None = None

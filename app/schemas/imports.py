@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field
 
-from app.schemas.common import Model
+from app.schemas.common import Id, Model
 from app.schemas.domains import DomainName, PlainName
 
 
@@ -28,7 +28,7 @@ class DestinationSource(Model):
     """An object at a destination, by its key there."""
 
     type: Literal["destination"]
-    destination_id: int
+    destination_id: Id
     key: Annotated[str, Field(max_length=1024), AfterValidator(_relative)]
 
 
@@ -89,7 +89,7 @@ class ImportIn(Model):
     source: Source
     format: Literal["cpanel", "virtualmin", "plesk"] | None = None
     domain_name: DomainName | None = None
-    user_id: int | None = Field(None, ge=1)
+    user_id: Id | None = None
     components: list[Literal["files", "database", "mail"]] | None = Field(None, min_length=1)
     only: list[Annotated[str, Field(max_length=253)]] | None = Field(None, min_length=1, max_length=10_000)
     domains: list[DomainMapping] = Field([], max_length=10_000)
@@ -102,7 +102,7 @@ class ImportIn(Model):
     dry_run: bool = False
     as_backup: bool = False
     password_hashes: bool = False
-    destination_id: int | None = None
+    destination_id: Id | None = None
 
 
 class UploadOut(Model):

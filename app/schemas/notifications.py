@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 
-from app.schemas.common import Model
+from app.schemas.common import Id, Model
 
 EventPattern = Annotated[str, Field(pattern=r"^[a-z_]*\*?(\.[a-z_]*\*?)?$", min_length=1, max_length=64)]
 DEFAULT_EVENTS = ["*.failed", "*.partial", "schedule.skipped", "schedule.overdue", "destination.space_low"]
@@ -21,7 +21,7 @@ class ChannelIn(Model):
     name: str = Field(min_length=1, max_length=255)
     type: Literal["webhook", "apprise"] = "webhook"
     url: SecretStr | None = Field(None, max_length=2000)
-    user_id: int | None = Field(None, ge=1)
+    user_id: Id | None = None
     events: list[EventPattern] = Field(DEFAULT_EVENTS, min_length=1, max_length=50)
     is_active: bool = True
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.schemas.common import Model
+from app.schemas.common import Id, Model
 from app.security.tokens import Ability
 
 
@@ -49,7 +49,7 @@ class Ticket(Model):
 class TokenIn(Model):
     name: str = Field(min_length=1, max_length=255)
     abilities: list[Ability] = Field(min_length=1)
-    user_id: int | None = Field(None, ge=1)
+    user_id: Id | None = None
     expires_at: datetime | None = None
 
 

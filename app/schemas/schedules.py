@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from app.schemas.backups import BackupType, CopyIn
-from app.schemas.common import Model
+from app.schemas.common import Id, Model
 from app.schemas.destinations import Retention
 
 
@@ -26,14 +26,14 @@ class ScheduleIn(Model):
     backup only."""
 
     name: str = Field(min_length=1, max_length=255)
-    domain_id: int | None = None
-    user_id: int | None = Field(None, ge=1)
+    domain_id: Id | None = None
+    user_id: Id | None = None
     type: BackupType = "full"
     frequency: Literal["daily", "weekly", "monthly"] | None = None
     schedule_time: str = Field("02:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$")
     cron: str | None = Field(None, max_length=255)
     timezone: str = Field("UTC", max_length=64)
-    destination_id: int | None = None
+    destination_id: Id | None = None
     copies: list[CopyIn] = Field([], max_length=4)
     retention: ScheduleRetention | None = None
     jitter_seconds: int = Field(1800, ge=0, le=43_200)

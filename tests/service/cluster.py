@@ -41,6 +41,7 @@ class Cluster:
             "LIBERU_DATABASE__ENGINE_URL": f"postgresql+psycopg://{where}/engine",
             "LIBERU_KEYS": str(self.folder / "keys"),
             "LIBERU_SITES__ROOTS": f'["{self.folder}"]',
+            "LIBERU_JOBS__POLLING_SECONDS": "0.1",
             "LIBERU_JOBS__LEASE_SECONDS": str(LEASE),
         }
         made = Service(place, **(shared | env))

@@ -60,6 +60,7 @@ def test_processes_with_other_keys_do_not_start(folder: Path, server: Postgresql
 JOBS = int(os.environ.get("REPLICA_JOBS", "500"))
 
 
+@pytest.mark.timeout(400)
 def test_a_rolling_restart_under_load(cluster: Cluster) -> None:
     """Each process is stopped and started while all of them are busy: nothing is lost, nothing is done twice."""
     destination = cluster.destination(None)

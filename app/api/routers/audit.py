@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from app.api.dependencies import Caller, Paging, Services, Transaction
 from app.api.routers.resources import paged
 from app.db.models import AuditEvent
-from app.schemas.common import PageOf
+from app.schemas.common import Id, PageOf
 from app.schemas.operations import AuditEventOut
 
 router = APIRouter(prefix="/api/audit-events", tags=["security"])
@@ -25,8 +25,8 @@ def filters(
     outcome: Text = None,
     actor: Text = None,
     address: Text = None,
-    token_id: int | None = None,
-    user_id: int | None = None,
+    token_id: Id | None = None,
+    user_id: Id | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from app.api.dependencies import (
 )
 from app.api.routers.resources import paged
 from app.schemas.backups import BackupIn, BackupOut, BackupType, BackupUpdate, BulkRestoreIn, RestoreIn, Stats, Status
-from app.schemas.common import PageOf
+from app.schemas.common import Id, PageOf
 from app.schemas.operations import OperationOut, Ticket
 from app.services.events import Subscription
 
@@ -42,35 +42,35 @@ async def list_backups(
     caller: Reader,
     services: Services,
     paging: Paging,
-    domain_id: int | None = None,
+    domain_id: Id | None = None,
     type: BackupType | None = None,
     status: Status | None = None,
-    destination_id: int | None = None,
+    destination_id: Id | None = None,
 ) -> PageOf[BackupOut]:
     filters = {"domain_id": domain_id, "type": type, "status": status, "destination_id": destination_id}
     return paged(await services.backups.page(unit, caller, paging, filters), BackupOut)
 
 
 @router.get("/backups/stats", tags=["backups"])
-async def backup_stats(unit: Transaction, caller: Reader, services: Services, domain_id: int | None = None) -> Stats:
+async def backup_stats(unit: Transaction, caller: Reader, services: Services, domain_id: Id | None = None) -> Stats:
     return Stats.model_validate(await services.backups.stats(unit, caller, domain_id))
 
 
 @router.get("/backups/{backup_id}", tags=["backups"])
-async def get_backup(backup_id: int, unit: Transaction, caller: Reader, services: Services) -> BackupOut:
+async def get_backup(backup_id: Id, unit: Transaction, caller: Reader, services: Services) -> BackupOut:
     return BackupOut.model_validate(await services.backups.get(unit, caller, backup_id))
 
 
 @router.put("/backups/{backup_id}", tags=["backups"])
 async def update_backup(
-    backup_id: int, body: BackupUpdate, unit: Transaction, caller: Caller, services: Services
+    backup_id: Id, body: BackupUpdate, unit: Transaction, caller: Caller, services: Services
 ) -> BackupOut:
     """Name, description and lock."""
     return BackupOut.model_validate(await services.backups.update(unit, caller, backup_id, body))
 
 
 @router.delete("/backups/{backup_id}", status_code=204, tags=["backups"])
-async def delete_backup(backup_id: int, unit: Transaction, caller: Caller, services: Services) -> None:
+async def delete_backup(backup_id: Id, unit: Transaction, caller: Caller, services: Services) -> None:
     await services.backups.delete(unit, caller, backup_id)
 
 
@@ -81,7 +81,7 @@ async def delete_backup(backup_id: int, unit: Transaction, caller: Caller, servi
     responses={200: {"content": {"application/octet-stream": {}}, "description": "The component's plain content"}},
 )
 async def download_component(
-    backup_id: int, number: int, unit: Transaction, caller: Caller, services: Services
+    backup_id: Id, number: Id, unit: Transaction, caller: Caller, services: Services
 ) -> StreamingResponse:
     """A tar archive or a dump. A transfer that ends before Content-Length is not whole: it must not be used."""
     found = await services.downloads.open(unit, caller, backup_id, number)
@@ -91,7 +91,7 @@ async def download_component(
 
 @router.post("/backups/{backup_id}/restore", status_code=202, tags=["backups"])
 async def restore_backup(
-    backup_id: int,
+    backup_id: Id,
     body: RestoreIn,
     unit: Transaction,
     caller: Caller,
@@ -112,7 +112,7 @@ async def bulk_restore(
 
 @router.post("/backups/{backup_id}/verify", status_code=202, tags=["backups"])
 async def verify_backup(
-    backup_id: int, unit: Transaction, caller: Caller, services: Services, idempotency: IdempotencyKey
+    backup_id: Id, unit: Transaction, caller: Caller, services: Services, idempotency: IdempotencyKey
 ) -> OperationOut:
     """Read every copy to its last byte and compare it with the signed manifest; one that is damaged is marked so."""
     operation = await services.backups.verify(unit, caller, backup_id, idempotency)
@@ -132,24 +132,24 @@ async def list_operations(
 
 
 @router.get("/operations/{operation_id}", tags=["operations"])
-async def get_operation(operation_id: int, unit: Transaction, caller: Reader, services: Services) -> OperationOut:
+async def get_operation(operation_id: Id, unit: Transaction, caller: Reader, services: Services) -> OperationOut:
     return OperationOut.model_validate(await services.operations.get(unit, caller, operation_id))
 
 
 @router.post("/operations/{operation_id}/cancel", tags=["operations"])
-async def cancel_operation(operation_id: int, unit: Transaction, caller: Caller, services: Services) -> OperationOut:
+async def cancel_operation(operation_id: Id, unit: Transaction, caller: Caller, services: Services) -> OperationOut:
     return OperationOut.model_validate(await services.operations.cancel(unit, caller, operation_id))
 
 
 @router.post("/operations/{operation_id}/ticket", status_code=201, tags=["operations"])
-async def create_ticket(operation_id: int, unit: Transaction, caller: Reader, services: Services) -> Ticket:
+async def create_ticket(operation_id: Id, unit: Transaction, caller: Reader, services: Services) -> Ticket:
     """A one-time ticket for a browser's EventSource, which sends no header."""
     ticket, expires_at = await services.operations.ticket(unit, caller, operation_id)
     return Ticket(ticket=ticket, expires_at=expires_at)
 
 
 async def allowed(
-    operation_id: int,
+    operation_id: Id,
     request: Request,
     unit: Transaction,
     services: Services,

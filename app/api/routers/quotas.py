@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
 from app.api.dependencies import Caller, Paging, Reader, Services, Transaction
 from app.api.routers.resources import paged
-from app.schemas.common import PageOf
+from app.schemas.common import Id, PageOf
 from app.schemas.quotas import QuotaIn, QuotaOut
 
 router = APIRouter(prefix="/api/quotas", tags=["quotas"])
-UserId = Annotated[int, Path(ge=1, le=(1 << 31) - 1)]
 
 
 @router.get("")
@@ -22,18 +19,16 @@ async def list_quotas(unit: Transaction, caller: Reader, services: Services, pag
 
 
 @router.get("/{user_id}")
-async def get_quota(user_id: UserId, unit: Transaction, caller: Reader, services: Services) -> QuotaOut:
+async def get_quota(user_id: Id, unit: Transaction, caller: Reader, services: Services) -> QuotaOut:
     return await services.quotas.get(unit, caller, user_id)
 
 
 @router.put("/{user_id}")
-async def set_quota(
-    user_id: UserId, body: QuotaIn, unit: Transaction, caller: Caller, services: Services
-) -> QuotaOut:
+async def set_quota(user_id: Id, body: QuotaIn, unit: Transaction, caller: Caller, services: Services) -> QuotaOut:
     return await services.quotas.set(unit, caller, user_id, body)
 
 
 @router.delete("/{user_id}", status_code=204)
-async def reset_quota(user_id: UserId, unit: Transaction, caller: Caller, services: Services) -> None:
+async def reset_quota(user_id: Id, unit: Transaction, caller: Caller, services: Services) -> None:
     """What the settings say applies again."""
     await services.quotas.reset(unit, caller, user_id)

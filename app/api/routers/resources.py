@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from app.api.dependencies import Caller, IdempotencyKey, Paging, Reader, Services, Transaction
 from app.db.models import Destination
 from app.db.repositories.base import Page
-from app.schemas.common import PageOf
+from app.schemas.common import Id, PageOf
 from app.schemas.destinations import CleanupIn, ConnectionTest, DestinationIn, DestinationOut, SweepIn, Usage
 from app.schemas.domains import DetectionOut, DomainIn, DomainName, DomainOut, EnvironmentOut
 from app.schemas.operations import NewToken, OperationOut, TokenIn, TokenOut
@@ -43,19 +43,19 @@ async def list_domains(
 
 
 @router.get("/domains/{domain_id}", tags=["domains"])
-async def get_domain(domain_id: int, unit: Transaction, caller: Reader, services: Services) -> DomainOut:
+async def get_domain(domain_id: Id, unit: Transaction, caller: Reader, services: Services) -> DomainOut:
     return DomainOut.model_validate(await services.domains.get(unit, caller, domain_id))
 
 
 @router.put("/domains/{domain_id}", tags=["domains"])
 async def update_domain(
-    domain_id: int, body: DomainIn, unit: Transaction, caller: Caller, services: Services
+    domain_id: Id, body: DomainIn, unit: Transaction, caller: Caller, services: Services
 ) -> DomainOut:
     return DomainOut.model_validate(await services.domains.update(unit, caller, domain_id, body))
 
 
 @router.post("/domains/{domain_id}/detect-deployment", tags=["domains"])
-async def detect_deployment(domain_id: int, unit: Transaction, caller: Caller, services: Services) -> DetectionOut:
+async def detect_deployment(domain_id: Id, unit: Transaction, caller: Caller, services: Services) -> DetectionOut:
     """Where a backup would look now, with the reason of each probe; nothing is changed."""
     return await services.deployments.detect(unit, caller, domain_id)
 
@@ -76,7 +76,7 @@ async def upsert_domain(
 
 
 @router.delete("/domains/{domain_id}", status_code=204, tags=["domains"])
-async def delete_domain(domain_id: int, unit: Transaction, caller: Caller, services: Services) -> None:
+async def delete_domain(domain_id: Id, unit: Transaction, caller: Caller, services: Services) -> None:
     await services.domains.delete(unit, caller, domain_id)
 
 
@@ -103,39 +103,39 @@ async def list_destinations(
 
 @router.get("/backup-destinations/{destination_id}", tags=["destinations"])
 async def get_destination(
-    destination_id: int, unit: Transaction, caller: Reader, services: Services
+    destination_id: Id, unit: Transaction, caller: Reader, services: Services
 ) -> DestinationOut:
     return shown(services, await services.destinations.get(unit, caller, destination_id))
 
 
 @router.put("/backup-destinations/{destination_id}", tags=["destinations"])
 async def update_destination(
-    destination_id: int, body: DestinationIn, unit: Transaction, caller: Caller, services: Services
+    destination_id: Id, body: DestinationIn, unit: Transaction, caller: Caller, services: Services
 ) -> DestinationOut:
     """Secrets that are left out stay as they are while the place is the same."""
     return shown(services, await services.destinations.update(unit, caller, destination_id, body))
 
 
 @router.delete("/backup-destinations/{destination_id}", status_code=204, tags=["destinations"])
-async def delete_destination(destination_id: int, unit: Transaction, caller: Caller, services: Services) -> None:
+async def delete_destination(destination_id: Id, unit: Transaction, caller: Caller, services: Services) -> None:
     await services.destinations.delete(unit, caller, destination_id)
 
 
 @router.post("/backup-destinations/{destination_id}/test", tags=["destinations"])
 async def test_destination(
-    destination_id: int, unit: Transaction, caller: Caller, services: Services
+    destination_id: Id, unit: Transaction, caller: Caller, services: Services
 ) -> ConnectionTest:
     return await services.destinations.test(unit, caller, destination_id)
 
 
 @router.get("/backup-destinations/{destination_id}/usage", tags=["destinations"])
-async def destination_usage(destination_id: int, unit: Transaction, caller: Caller, services: Services) -> Usage:
+async def destination_usage(destination_id: Id, unit: Transaction, caller: Caller, services: Services) -> Usage:
     return await services.destinations.usage(unit, caller, destination_id)
 
 
 @router.post("/backup-destinations/{destination_id}/cleanup", status_code=202, tags=["destinations"])
 async def clean_destination(
-    destination_id: int,
+    destination_id: Id,
     body: CleanupIn,
     unit: Transaction,
     caller: Caller,
@@ -148,7 +148,7 @@ async def clean_destination(
 
 @router.post("/backup-destinations/{destination_id}/sweep", status_code=202, tags=["destinations"])
 async def sweep_destination(
-    destination_id: int,
+    destination_id: Id,
     body: SweepIn,
     unit: Transaction,
     caller: Caller,
@@ -161,7 +161,7 @@ async def sweep_destination(
 
 @router.post("/backup-destinations/{destination_id}/scan", status_code=202, tags=["destinations"])
 async def scan_destination(
-    destination_id: int, unit: Transaction, caller: Caller, services: Services, idempotency: IdempotencyKey
+    destination_id: Id, unit: Transaction, caller: Caller, services: Services, idempotency: IdempotencyKey
 ) -> OperationOut:
     """List again, from the manifests there, what the catalogue has lost."""
     return OperationOut.model_validate(await services.upkeep.scan(unit, caller, destination_id, idempotency))
@@ -180,5 +180,5 @@ async def list_tokens(unit: Transaction, caller: Caller, services: Services, pag
 
 
 @router.delete("/tokens/{token_id}", status_code=204, tags=["security"])
-async def revoke_token(token_id: int, unit: Transaction, caller: Caller, services: Services) -> None:
+async def revoke_token(token_id: Id, unit: Transaction, caller: Caller, services: Services) -> None:
     await services.tokens.revoke(unit, caller, token_id)
