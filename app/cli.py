@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ def serve() -> None:
     from app.main import create_app
 
     limit_arenas()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of our memory would hold every secret
     settings = Settings()
     uvicorn.run(create_app(settings), host=settings.server.host, port=settings.server.port, log_level="warning")
 

@@ -60,10 +60,11 @@ class AuditSettings(BaseModel):
 
 
 class DatabaseSettings(BaseModel):
-    """`url` None: SQLite in the data folder. `engine_url`: the job engine's own database."""
+    """`url` None: SQLite in the data folder. `engine_url`: the job engine's own database. Both may hold a
+    password."""
 
-    url: str | None = None
-    engine_url: str | None = None
+    url: SecretStr | None = None
+    engine_url: SecretStr | None = None
 
 
 class SitesSettings(BaseModel):
@@ -223,8 +224,12 @@ class Settings(BaseSettings):
 
     @property
     def database_url(self) -> str:
-        return self.database.url or f"sqlite+aiosqlite:///{self.data.absolute()}/liberu.db"
+        return _text(self.database.url) or f"sqlite+aiosqlite:///{self.data.absolute()}/liberu.db"
 
     @property
     def engine_url(self) -> str:
-        return self.database.engine_url or f"sqlite:///{self.data.absolute()}/engine.db"
+        return _text(self.database.engine_url) or f"sqlite:///{self.data.absolute()}/engine.db"
+
+
+def _text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()

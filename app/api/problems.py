@@ -113,6 +113,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400:  # FastAPI's for a body that is no text
+            fields = {"body": ["is not JSON in UTF-8"]}
+            return _respond(request, 422, "The body is not valid", "validation_failed", errors=fields)
         return _respond(request, error.status_code, str(error.detail), "http_error")
 
     @app.exception_handler(Exception)
