@@ -239,10 +239,14 @@ def _pax_records(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
         position = end
 
 
+_DEVICES = ("c", "b")
+
+
 class MemberList:
     """What an archive said it holds, kept on disk, to compare with what was extracted.
 
-    A temporary SQLite file keeps memory flat at millions of members. Use from one thread at a time.
+    A temporary SQLite file keeps memory flat at millions of members. Use from one thread at a time. Devices are
+    apart: only root can make one, and a site needs none.
     """
 
     def __init__(self) -> None:
@@ -251,14 +255,17 @@ class MemberList:
         self._database.execute(
             "CREATE TABLE member (path BLOB PRIMARY KEY, type, size, uid, gid, link, seen DEFAULT 0)"
         )
+        self._database.execute("CREATE TABLE device (path BLOB PRIMARY KEY)")
         self.count = 0
 
     def add(self, members: list[Member]) -> None:
         """A later member of the same name replaces the earlier one, as tar does."""
         self._database.executemany(
             "INSERT OR REPLACE INTO member (path, type, size, uid, gid, link) VALUES (?, ?, ?, ?, ?, ?)",
-            [(m.path, m.type, m.size, m.uid, m.gid, m.link) for m in members if m.path],
+            [(m.path, m.type, m.size, m.uid, m.gid, m.link) for m in members if m.path and m.type not in _DEVICES],
         )
+        devices = [(m.path,) for m in members if m.type in _DEVICES]
+        self._database.executemany("INSERT OR REPLACE INTO device (path) VALUES (?)", devices)
         self.count += len(members)
 
     def compare(self, found: list[tuple[bytes, str, int]], *, extra: bool = False) -> list[str]:
@@ -266,12 +273,20 @@ class MemberList:
         there."""
         differences = []
         for path, type, size in found:
+            if type in _DEVICES and self._is_device(path):
+                continue
             row = self._database.execute("SELECT type, size FROM member WHERE path = ?", (path,)).fetchone()
             difference = None if extra and row is None else _difference(row, type, size)
             if difference is not None:
                 differences.append(f"{path.decode('utf-8', 'backslashreplace')} {difference}")
         self._database.executemany("UPDATE member SET seen = 1 WHERE path = ?", [(path,) for path, _, _ in found])
         return differences
+
+    def _is_device(self, path: bytes) -> bool:
+        return self._database.execute("SELECT 1 FROM device WHERE path = ?", (path,)).fetchone() is not None
+
+    def devices(self, limit: int) -> list[bytes]:
+        return [row[0] for row in self._database.execute("SELECT path FROM device LIMIT ?", (limit,))]
 
     def missing(self, limit: int) -> list[bytes]:
         rows = self._database.execute("SELECT path FROM member WHERE seen = 0 LIMIT ?", (limit,))

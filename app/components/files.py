@@ -11,7 +11,7 @@ from typing import Any
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import Member, MemberList, TarScanner
 from app.components.base import Component, Dump, Report, RestoreContext
-from app.components.tar_tool import judge_stderr, probe
+from app.components.tar_tool import judge_stderr, only_devices_failed, probe
 from app.deployments.base import Deployment, Outcome, SwapMode, SwapPlan, User
 from app.errors import (
     ArchiveDamaged,
@@ -170,7 +170,7 @@ class FilesComponent(Component):
         """
         members = MemberList()
         try:
-            await self._unpack(listed(source, members), staging, report)
+            await self._unpack(listed(source, members), staging, members, report)
             syncing = asyncio.create_task(self._deployment.tree.sync(staging))  # the disk and a core at once
             try:
                 await self._compare(staging, members, whole=whole)
@@ -181,7 +181,7 @@ class FilesComponent(Component):
         finally:
             members.close()
 
-    async def _unpack(self, source: ByteStream, staging: str, report: Report) -> None:
+    async def _unpack(self, source: ByteStream, staging: str, members: MemberList, report: Report) -> None:
         async with aclosing(source):
             tool = await probe(self._deployment, report)
             if tool is None:
@@ -190,7 +190,10 @@ class FilesComponent(Component):
                 return
             user = self._target.owner if self._deployment.privileged else None
             result = await self._deployment.run(tool.extract(), input=source, cwd=staging, user=user, check=False)
-        if result.status != 0:
+        devices = members.devices(_NAMED)
+        for path in devices:
+            report.warn("device_left_out", "a device, which only root can make", _shown(path))
+        if result.status != 0 and not (devices and only_devices_failed(result.stderr)):
             if "No space left" in result.stderr or "Disk quota" in result.stderr:
                 raise NoSpace(f"No space left while restoring {self._target.document_root}; nothing was changed")
             raise CommandFailed("tar", result.status, result.stderr[-2000:])
