@@ -27,6 +27,7 @@ check: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(RUN) -m scripts.check_migrations
+	$(RUN) -m scripts.check_supply
 	$(RUN) -m app.cli openapi --check openapi.yaml
 
 # make test [KUBECONFIG=…]: the deployments' suite also in a real cluster, in pods that it makes and removes there

@@ -59,10 +59,25 @@ def recovery_kit(out: Annotated[Path, typer.Argument(help="File to write; must n
     from app.security.recovery_kit import write_kit
 
     try:
-        write_kit(Settings().keys_folder, out)
+        settings = Settings()
+        master = None if settings.master_key is None else settings.master_key.get_secret_value()
+        write_kit(settings.keys_folder, out, master)
     except KeyMaterialInvalid as error:
         sys.exit(error.message)
     typer.echo(f"Wrote {out}. Whoever has it can open every backup: keep it safe, and away from this machine.")
+    typer.echo("When it is there: python -m app.cli recovery-kit-saved")
+
+
+@cli.command("recovery-kit-saved")
+def recovery_kit_saved() -> None:
+    """Confirm that a recovery kit is kept somewhere else: each start reminds of it until then."""
+    from app.errors import KeyMaterialInvalid
+    from app.security.recovery_kit import confirm_kit
+
+    try:
+        confirm_kit(Settings().keys_folder)
+    except KeyMaterialInvalid as error:
+        sys.exit(error.message)
 
 
 @cli.command("rotate-keys")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from app.db.session import Database
 from app.errors import KeyMaterialInvalid
 from app.security.keys import load
+from app.security.recovery_kit import outdated_kit
 from app.security.rotation import keep_first, put_first
 from app.services.audit import AuditService
 from app.services.sealing import SealingService
@@ -28,6 +29,7 @@ async def rotate(settings: Settings, say: Callable[[str], None], *, new_key: boo
     if new_key:
         await asyncio.to_thread(load, folder, _master(settings))  # only where an installation is
         await asyncio.to_thread(put_first, folder)
+        await asyncio.to_thread(outdated_kit, folder)
         say("A new key seals from now on; the old one still opens.")
     keys = await asyncio.to_thread(load, folder, _master(settings))
     database = Database(settings.database_url)

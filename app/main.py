@@ -24,7 +24,9 @@ First start. This admin token is shown once, keep it now:
 
 The keys are in {keys}: without them no encrypted backup can be opened.
 """
-_NO_KIT = "No recovery kit has been saved. Make one and keep it elsewhere: python -m app.cli recovery-kit FILE"
+_NO_KIT = """Nobody has confirmed that a recovery kit is kept elsewhere: without one, lost keys are lost backups.
+    python -m app.cli recovery-kit FILE      then, when it is in a safe place:
+    python -m app.cli recovery-kit-saved"""
 
 _ERRORS = {code: {"model": Problem} for code in (401, 403, 404, 409, 413, 422, 429, 502, 507)}
 

@@ -112,5 +112,9 @@ def test_a_key_from_the_environment(folder: Path) -> None:
         service.start()
         assert service.call("GET", f"/api/backup-destinations/{destination['id']}")["secrets"] == ["password"]
         assert first.encode() not in everything(service)
+        kit = folder / "kit.tar"
+        assert cli(service, "recovery-kit", str(kit), LIBERU_MASTER_KEY=second).returncode == 0
+        listed = subprocess.run(["tar", "-xOf", str(kit), "keys/master.key"], capture_output=True, check=True)
+        assert listed.stdout.decode().strip() == second
     finally:
         service.stop()
