@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 
@@ -25,6 +25,7 @@ from app.db.repositories.security import TokenRepository
 from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
 from app.errors import DataFolderLocked, KeyMaterialInvalid
+from app.jobs.background import BackgroundTask
 from app.jobs.backup import BackupJob
 from app.jobs.bulk_restore import BulkRestoreJob
 from app.jobs.cleanup import CleanupJob
@@ -154,12 +155,6 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
             await made.engine.stop()
             await made.deployments.close()
             await database.close()
-
-
-class BackgroundTask(Protocol):
-    def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 
 import pytest
 
 from app.archives.compression import Compressor
+from app.db.base import Base
+from app.db.session import Database
 from app.security.signing import Signer
 from demo.ceph import S3Server, s3_server
 
@@ -26,3 +29,13 @@ def s3_store() -> Iterator[S3Server]:
     """One for the whole run: it takes a quarter of a minute to start."""
     with s3_server() as server:
         yield server
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncGenerator[Database]:
+    """The state, empty, in SQLite."""
+    made = Database(f"sqlite+aiosqlite:///{tmp_path}/state.db")
+    async with made._engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    yield made
+    await made.close()

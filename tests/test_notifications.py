@@ -9,10 +9,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from aiosmtpd.controller import Controller
 from cryptography.fernet import Fernet
 
 from app.addresses import AddressGuard
-from app.db.base import Base, now
+from app.db.base import now
 from app.db.models import BackupSchedule, NotificationChannel, NotificationDelivery, Operation
 from app.db.repositories.base import PageRequest
 from app.db.repositories.notifications import NotificationRepository
@@ -195,15 +194,6 @@ async def test_mail_is_sent() -> None:
         await AppriseMessenger(url, 10).send(NOTE)
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncGenerator[Database]:
-    made = Database(f"sqlite+aiosqlite:///{tmp_path}/state.db")
-    async with made._engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    yield made
-    await made.close()
-
-
 CIPHER = CredentialCipher([Fernet.generate_key()])
 
 
@@ -222,6 +212,14 @@ async def channel(database: Database, url: str, *events: str, user_id: int | Non
 def courier(database: Database, pauses: tuple[float, ...] = (0, 0)) -> Courier:
     settings = NotificationSettings(allow_private=True, timeout_seconds=5)
     return Courier(database, MessengerRegistry(settings), CIPHER, 1, 5, pauses)
+
+
+async def deliver(database: Database) -> Courier:
+    """Until nothing is due any more."""
+    sender = courier(database)
+    while await sender.deliver():
+        pass
+    return sender
 
 
 def operation(user_id: int | None = 7, **facts: Any) -> Operation:
@@ -254,9 +252,7 @@ async def test_it_is_tried_until_it_arrives(database: Database) -> None:
     try:
         number = await channel(database, receiver.url)
         await tell(database)
-        sender = courier(database)
-        while await sender.deliver():
-            pass
+        sender = await deliver(database)
         [delivery] = await deliveries(database, number)
         assert (delivery.status, delivery.attempts) == ("delivered", 3)
         assert [entry["answer"] for entry in delivery.log] == ["HTTP 503: said so", "HTTP 500: said so", "HTTP 200"]
@@ -271,9 +267,7 @@ async def test_it_is_given_up(database: Database) -> None:
     try:
         number = await channel(database, receiver.url)
         await tell(database)
-        sender = courier(database)
-        while await sender.deliver():
-            pass
+        await deliver(database)
         [delivery] = await deliveries(database, number)
         assert (delivery.status, delivery.attempts, len(receiver.got)) == ("failed", 3, 3)
     finally:
@@ -286,9 +280,7 @@ async def test_a_refusal_is_final(database: Database) -> None:
     try:
         number = await channel(database, receiver.url)
         await tell(database)
-        sender = courier(database)
-        while await sender.deliver():
-            pass
+        await deliver(database)
         [delivery] = await deliveries(database, number)
         assert (delivery.status, delivery.attempts) == ("failed", 1)
     finally:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, time, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from app.db.base import Base
 from app.db.models import BackupSchedule, NotificationChannel, NotificationDelivery, ScheduleRun
 from app.db.repositories.base import PageRequest
 from app.db.repositories.schedules import ScheduleRepository
@@ -99,15 +96,6 @@ class Recorded(ScheduleService):
 
     def __init__(self) -> None:
         super().__init__(None, None, None, None, Notices(), timedelta(hours=6))  # type: ignore[arg-type]
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncGenerator[Database]:
-    made = Database(f"sqlite+aiosqlite:///{tmp_path}/state.db")
-    async with made._engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    yield made
-    await made.close()
 
 
 def schedules(rng: random.Random, start: datetime, monkeypatch: pytest.MonkeyPatch) -> list[BackupSchedule]:

@@ -32,16 +32,19 @@ class AuditMiddleware:
         async def audited(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"x-request-id", state["request_id"].encode())]
-                if scope["path"].startswith("/api") and _worth(scope, message["status"]):
+                if scope["path"].startswith("/api") and _worth(scope, state, message["status"]):
                     await _write(scope, state, message["status"])
             await send(message)
 
         await self._app(scope, receive, audited)
 
 
-def _worth(scope: Scope, status: int) -> bool:
-    """What changes something, what is refused, and what takes data away."""
-    return scope["method"] not in _READING or status in _REFUSED or scope["path"].endswith("/download")
+def _worth(scope: Scope, state: dict[str, Any], status: int) -> bool:
+    """What changes something, what is refused, and what takes data away. Without a
+    valid token nothing is changed: of that only refusals are recorded, until there are too many (429)."""
+    if status == 429 or (state.get("principal") is None and status not in _REFUSED):
+        return False
+    return scope["method"] not in _READING or status in _REFUSED or scope["path"].endswith(("/download", "/export"))
 
 
 async def _write(scope: Scope, state: dict[str, Any], status: int) -> None:

@@ -13,6 +13,7 @@ from app.db.models import NotificationChannel, NotificationDelivery
 from app.db.repositories.notifications import NotificationRepository
 from app.db.session import Database
 from app.errors import LiberuError
+from app.jobs.background import BackgroundTask
 from app.notifications.base import Notification
 from app.notifications.registry import MessengerRegistry
 from app.security.keys import CredentialCipher
@@ -24,7 +25,7 @@ _AT_ONCE = 20
 _LOGGED = 20
 
 
-class Courier:
+class Courier(BackgroundTask):
     """Every worker has one. `seconds`: between two looks; `timeout`: of an attempt."""
 
     def __init__(
@@ -42,16 +43,6 @@ class Courier:
         self._seconds = seconds
         self._taken_for = timedelta(seconds=2 * timeout + 10)
         self._pauses = pauses
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """What is being sent is sent again by another process, under the same id."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
 
     async def _run(self) -> None:
         while True:

@@ -18,6 +18,7 @@ from app.db.repositories.sealed import SealedRepository
 from app.db.repositories.security import TicketRepository
 from app.db.session import Database
 from app.errors import LiberuError
+from app.jobs.background import BackgroundTask
 from app.services.audit import AuditService
 from app.services.destinations import DestinationService
 from app.services.imports import ImportSources
@@ -34,7 +35,7 @@ _IDENTITY_KEPT = timedelta(hours=24)
 _ENGINE_DAYS = 7
 
 
-class Housekeeper:
+class Housekeeper(BackgroundTask):
     """Every worker has one; all of it can be done twice. `engine`: removes the engine's rows of what ended before a
     time. `elsewhere`: this worker is bound to a server: it does not look after destinations."""
 
@@ -64,15 +65,6 @@ class Housekeeper:
         self._settings = settings
         self._space_low = told.space_low_bytes
         self._elsewhere = elsewhere
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
 
     async def _run(self) -> None:
         while True:

@@ -10,6 +10,7 @@ from datetime import datetime
 from app.db.base import now
 from app.db.repositories.schedules import ScheduleRepository
 from app.db.session import Database
+from app.jobs.background import BackgroundTask
 from app.services.schedules import ScheduleService
 from app.services.unit import transaction
 
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 100
 
 
-class Scheduler:
+class Scheduler(BackgroundTask):
     def __init__(
         self, database: Database, schedules: ScheduleService, seconds: float, overdue_seconds: float = 300
     ) -> None:
@@ -25,15 +26,6 @@ class Scheduler:
         self._database = database
         self._schedules = schedules
         self._seconds = seconds
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
 
     async def _run(self) -> None:
         looked = -self._overdue_seconds
