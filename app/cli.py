@@ -56,6 +56,7 @@ def openapi(
 def recovery_kit(out: Annotated[Path, typer.Argument(help="File to write; must not exist")]) -> None:
     """Write every key of this installation into one file, to be kept somewhere else."""
     from app.errors import KeyMaterialInvalid
+    from app.key_rotation import note
     from app.security.recovery_kit import write_kit
 
     try:
@@ -64,6 +65,10 @@ def recovery_kit(out: Annotated[Path, typer.Argument(help="File to write; must n
         write_kit(settings.keys_folder, out, master)
     except KeyMaterialInvalid as error:
         sys.exit(error.message)
+    try:
+        asyncio.run(note(settings, "keys.export"))
+    except Exception as error:  # noqa: BLE001,RUF100  a kit matters more than its record, above all in a disaster
+        typer.echo(f"The audit trail does not know of it: {type(error).__name__}", err=True)
     typer.echo(f"Wrote {out}. Whoever has it can open every backup: keep it safe, and away from this machine.")
     typer.echo("When it is there: python -m app.cli recovery-kit-saved")
 

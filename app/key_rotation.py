@@ -57,6 +57,19 @@ def _master(settings: Settings) -> str | None:
     return None if settings.master_key is None else settings.master_key.get_secret_value()
 
 
+async def note(settings: Settings, action: str) -> None:
+    """That somebody has taken the keys, into the audit trail. Raises whatever the database does."""
+    keys = await asyncio.to_thread(load, settings.keys_folder, _master(settings))
+    database = Database(settings.database_url)
+    try:
+        async with database.transaction() as session:
+            await AuditService(keys.audit_key).record(
+                session, actor="cli", action=action, outcome="completed", detail={}
+            )
+    finally:
+        await database.close()
+
+
 async def verify_audit(settings: Settings) -> str:
     """Raises AuditBroken."""
     keys = await asyncio.to_thread(load, settings.keys_folder, _master(settings))

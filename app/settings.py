@@ -182,13 +182,15 @@ class ImportSettings(BaseModel):
 
 
 class StorageSettings(BaseModel):
-    """`resume_seconds`: how long a broken line to a destination is tried again. `allow_link_local`: destinations
-    may have link-local addresses, where clouds have their metadata services. `buffer_bytes`: what all transfers
-    together keep in memory until the other end has confirmed it."""
+    """`resume_seconds`: how long a broken line to a destination is tried again. `allow_link_local`: destinations may
+    have link-local addresses, where clouds have their metadata services; `allow_private`: tenants' may have addresses
+    of private networks and of this machine, as operators' may anyway. `buffer_bytes`: what all transfers together
+    keep in memory until the other end has confirmed it."""
 
     resume_seconds: float = Field(120, ge=0)
     buffer_bytes: int = Field(192 << 20, ge=16 << 20)
     allow_link_local: bool = False
+    allow_private: bool = False
 
 
 class Settings(BaseSettings):

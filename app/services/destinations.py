@@ -40,7 +40,8 @@ class DestinationService:
     def __init__(self, keys: KeyRing, compressor: Compressor, settings: StorageSettings, pin: Pin) -> None:
         self._keys = keys
         self._compressor = compressor
-        self._guard = AddressGuard(settings.allow_link_local)
+        self._operators = AddressGuard(settings.allow_link_local)
+        self._tenants = AddressGuard(settings.allow_link_local, settings.allow_private)
         self._resume_seconds = settings.resume_seconds
         self._budget = Budget(settings.buffer_bytes)
         self._pin = pin
@@ -71,7 +72,9 @@ class DestinationService:
 
     def _driver(self, destination: Destination) -> StorageDriver:
         secrets = self._keys.cipher.open(destination.credentials)
-        options = Options(self._guard, self._resume_seconds, partial(self._pin, destination.id), self._budget)
+        options = Options(
+            self._guard(destination.user_id), self._resume_seconds, partial(self._pin, destination.id), self._budget
+        )
         driver = build_driver(destination.type, {**destination.configuration, **secrets}, options)
         limits = self._limits_of(destination)
         return driver if limits.wanted == (None, None) else LimitedDriver(driver, limits)
@@ -229,7 +232,8 @@ class DestinationService:
             parse_recipient(recipient)
         if body.encrypt and not body.own_key and not body.recipients:
             raise InvalidRequest("Without own_key at least one recipient is needed", field="recipients")
-        self._check_address(body.configuration)
+        owner = body.user_id if principal.operator else principal.user_id
+        self._check_address(body.configuration, owner)
         if body.is_default:
             principal.require_operator("The default destination")
         first = principal.operator and await repository.default() is None
@@ -237,7 +241,7 @@ class DestinationService:
             await repository.clear_default()
         self._configure(destination, body.configuration)
         destination.name, destination.description = body.name, body.description
-        destination.user_id = body.user_id if principal.operator else principal.user_id
+        destination.user_id = owner
         destination.is_active = body.is_active
         destination.is_default = body.is_default or first
         destination.bandwidth, destination.transfers = body.bandwidth, body.transfers
@@ -256,7 +260,11 @@ class DestinationService:
         destination.configuration = plain
         destination.credentials = self._keys.cipher.seal(kept | wanted.secrets())
 
-    def _check_address(self, configuration: Configuration) -> None:
+    def _guard(self, user_id: int | None) -> AddressGuard:
+        """A tenant's destination must not lead to this machine, nor into networks that only we are in."""
+        return self._operators if user_id is None else self._tenants
+
+    def _check_address(self, configuration: Configuration, user_id: int | None) -> None:
         """An address is refused at once; a name is looked up when it is connected to."""
         host = getattr(configuration, "host", None)
         if host is None:
@@ -265,7 +273,7 @@ class DestinationService:
             ipaddress.ip_address(host)
         except ValueError:
             return
-        self._guard.check(host, host)
+        self._guard(user_id).check(host, host)
 
 
 def _passed(names: list[str]) -> list[Check]:

@@ -133,6 +133,7 @@ class Place:
             LIBERU_SERVER__FAILURES_PER_MINUTE="0",
             LIBERU_IMPORTS__FOLDER=str(folder),
             LIBERU_STORAGE__RESUME_SECONDS="0",
+            LIBERU_STORAGE__ALLOW_PRIVATE="true",
             LIBERU_NOTIFICATIONS__SECONDS="3600",
         )
         self.folder = folder

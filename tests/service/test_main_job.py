@@ -139,6 +139,8 @@ def test_the_recovery_kit_opens_what_this_installation_stored(service: Service, 
     subprocess.run(["tar", "-xf", str(tmp_path / "kit.tar"), "-C", str(tmp_path)], check=True)
     for name in ("master.key", "age-identity.txt", "signing.key", "installation-id"):
         assert (tmp_path / "keys" / name).read_text() == (service.folder / "data/keys" / name).read_text()
+    exported = service.call("GET", "/api/audit-events", params={"action": "keys.export"})["data"]
+    assert [event["actor"] for event in exported] == ["cli"]
     again = subprocess.run(argv, env=env, cwd=ROOT, check=False, capture_output=True, text=True)
     assert again.returncode == 1
     assert "choose another file" in again.stderr

@@ -136,7 +136,13 @@ def test_a_tenant_has_destinations_of_its_own_only(service: Service, destination
     service.call("PUT", shared, 403, token, json={"name": "remote", **body})
     service.call("POST", f"{shared}/test", 403, token)
     service.call("POST", "/api/backup-destinations", 403, token, json={"name": "d", "is_default": True, **body})
-    own = service.call("POST", "/api/backup-destinations", 201, token, json={"name": "own", "user_id": 8, **body})
+    own_body = {"name": "own", "user_id": 8, **body}
+    refused = service.call("POST", "/api/backup-destinations", 422, token, json=own_body)
+    assert refused["code"] == "address_forbidden", "this machine's own servers are no tenant's"
+    service.stop()
+    service.env["LIBERU_STORAGE__ALLOW_PRIVATE"] = "true"
+    service.start()
+    own = service.call("POST", "/api/backup-destinations", 201, token, json=own_body)
     assert own["user_id"] == 7
     other = service.call("POST", "/api/tokens", 201, json=made | {"user_id": 8})["token"]
     service.call("GET", f"/api/backup-destinations/{own['id']}", 404, other)
