@@ -40,7 +40,7 @@ endif
 # Files are shared out to two workers.
 WORKERS ?= 2
 test: check
-	env -u PYTHONPATH $(CLUSTER) $(PY) -m pytest -n $(WORKERS) --dist loadfile
+	env -u PYTHONPATH $(CLUSTER) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 
 # objects of 5 GiB through every driver; needs about 12 GB of disk
 test-large: setup

@@ -39,3 +39,11 @@ async def database(tmp_path: Path) -> AsyncGenerator[Database]:
         await connection.run_sync(Base.metadata.create_all)
     yield made
     await made.close()
+
+
+#: Files that take longest: begun last, one of two workers would wait for them.
+_LONG = ("test_replicas", "test_schedules.py", "test_cut", "test_access_matrix", "test_hostile_tenant")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(name in item.nodeid for name in _LONG))

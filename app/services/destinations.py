@@ -232,10 +232,10 @@ class DestinationService:
             parse_recipient(recipient)
         if body.encrypt and not body.own_key and not body.recipients:
             raise InvalidRequest("Without own_key at least one recipient is needed", field="recipients")
-        owner = body.user_id if principal.operator else principal.user_id
-        self._check_address(body.configuration, owner)
         if body.is_default:
             principal.require_operator("The default destination")
+        owner = body.user_id if principal.operator else principal.user_id
+        self._check_address(body.configuration, owner)
         first = principal.operator and await repository.default() is None
         if (body.is_default or first) and not destination.is_default:
             await repository.clear_default()

@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,48 @@ class Two:
         (self.new / "manifest.json").write_text(json.dumps(document))
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "encrypted"])
-def two(service: Service, folder: Path, request: pytest.FixtureRequest) -> Two:
-    base = folder / "away"
-    base.mkdir()
-    body = {"name": "away", "type": "local", "configuration": {"path": str(base)}, "encrypt": request.param}
+@dataclass
+class Prepared:
+    """Made once for all forgeries: a service, and the destination as it was before the first."""
+
+    service: Service
+    two: Two
+    base: Path
+    pristine: Path
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "encrypted"])
+def prepared(request: pytest.FixtureRequest) -> Iterator[Prepared]:
+    folder = Path(tempfile.mkdtemp(prefix="liberu-forgery-"))
+    folder.chmod(0o755)
+    service = Service(folder)
+    service.start()
+    try:
+        base = folder / "away"
+        base.mkdir()
+        two = _made(service, base, encrypt=request.param)
+        shutil.copytree(base, folder / "pristine")
+        yield Prepared(service, two, base, folder / "pristine")
+    finally:
+        service.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def service(prepared: Prepared) -> Service:
+    return prepared.service
+
+
+@pytest.fixture
+def two(prepared: Prepared) -> Two:
+    shutil.rmtree(prepared.base)
+    shutil.copytree(prepared.pristine, prepared.base)
+    return prepared.two
+
+
+def _made(service: Service, base: Path, *, encrypt: bool) -> Two:
+    folder = service.folder
+    body = {"name": "away", "type": "local", "configuration": {"path": str(base)}, "encrypt": encrypt}
     destination = service.call("POST", "/api/backup-destinations", 201, json=body)["id"]
     made = []
     for user in (7, 8):
@@ -139,11 +177,11 @@ def test_it_is_refused(service: Service, two: Two, what: str) -> None:
 
 @pytest.mark.parametrize("what", ["another owner", "a stranger's signature", "an old backup under a new name"])
 def test_a_scan_does_not_adopt_it(service: Service, two: Two, what: str) -> None:
-    service.call("DELETE", f"/api/backups/{two.backup['id']}", 204)
-    two.new.mkdir()
-    shutil.copytree(two.old, two.new, dirs_exist_ok=True)
+    """In a folder of its own, as whoever can write there would put it."""
+    forged = two.new.with_name(two.new.name.replace(two.backup["uid"], "01990000-0000-7000-8000-000000000000"))
+    shutil.copytree(two.old, forged)
     if what != "an old backup under a new name":
-        FORGERIES[what](two)
+        FORGERIES[what](replace(two, new=forged))
     before = service.call("GET", "/api/backups")["total"]
     path = f"/api/backup-destinations/{two.destination}/scan"
     ended = service.wait(service.call("POST", path, 202))
