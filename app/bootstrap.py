@@ -135,8 +135,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
     """Everything, started; stopped at the end."""
     with nullcontext() if settings.replicated else locked(settings.data):
         async with starting(settings):
-            master = None if settings.master_key is None else settings.master_key.get_secret_value()
-            keys = await asyncio.to_thread(load_or_create, settings.keys_folder, master)
+            keys = await asyncio.to_thread(load_or_create, settings.keys_folder, settings.master_keys)
             await asyncio.to_thread(migrate, settings)
             database = Database(settings.database_url)
             await _same_installation(database, keys, settings)

@@ -61,8 +61,7 @@ def recovery_kit(out: Annotated[Path, typer.Argument(help="File to write; must n
 
     try:
         settings = Settings()
-        master = None if settings.master_key is None else settings.master_key.get_secret_value()
-        write_kit(settings.keys_folder, out, master)
+        write_kit(settings.keys_folder, out, settings.master_keys)
     except KeyMaterialInvalid as error:
         sys.exit(error.message)
     try:

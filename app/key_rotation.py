@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 from app.db.session import Database
 from app.errors import KeyMaterialInvalid
-from app.security.keys import load
+from app.security.keys import KeyRing, load
 from app.security.recovery_kit import outdated_kit
 from app.security.rotation import keep_first, put_first
 from app.services.audit import AuditService
 from app.services.sealing import SealingService
 from app.settings import Settings
 
-#: Other processes look at the file at each use; a request that had begun may still write under the old key.
+#: Other processes look at the file at each use; a request that had begun may still write
+#: under the old key, and what it wrote is then found.
 _SETTLED_SECONDS = 2.0
 
 
@@ -27,55 +30,50 @@ async def rotate(settings: Settings, say: Callable[[str], None], *, new_key: boo
         )
     folder = settings.keys_folder
     if new_key:
-        await asyncio.to_thread(load, folder, _master(settings))  # only where an installation is
+        await asyncio.to_thread(load, folder)  # only where an installation is
         await asyncio.to_thread(put_first, folder)
         await asyncio.to_thread(outdated_kit, folder)
         say("A new key seals from now on; the old one still opens.")
-    keys = await asyncio.to_thread(load, folder, _master(settings))
-    database = Database(settings.database_url)
-    try:
-        sealing = SealingService(database, keys.cipher)
-        total = 0
+        await asyncio.sleep(_SETTLED_SECONDS)
+    async with _opened(settings) as (keys, database):
+        sealing, total = SealingService(database, keys.cipher), 0
         while changed := await sealing.reseal():
             total += changed
             say(f"{total} sealed anew")
-            await asyncio.sleep(_SETTLED_SECONDS)
-        async with database.transaction() as session:
-            await AuditService(keys.audit_key).record(
-                session, actor="cli", action="keys.rotate", outcome="completed", detail={"resealed": total}
-            )
-        if keep_old or settings.master_key is not None:
-            say("Nothing is under an old key any more: it can be removed.")
-            return
-        await asyncio.to_thread(keep_first, folder)
-        say("The old key is forgotten. Make a new recovery kit: python -m app.cli recovery-kit FILE")
+        await _record(keys, database, "keys.rotate", {"resealed": total})
+    if keep_old or settings.master_key is not None:
+        say("Nothing is under an old key any more: it can be removed.")
+        return
+    await asyncio.to_thread(keep_first, folder)
+    say("The old key is forgotten. Make a new recovery kit: python -m app.cli recovery-kit FILE")
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncGenerator[tuple[KeyRing, Database], None]:
+    """What a command needs that runs beside the service."""
+    keys = await asyncio.to_thread(load, settings.keys_folder, settings.master_keys)
+    database = Database(settings.database_url)
+    try:
+        yield keys, database
     finally:
         await database.close()
 
 
-def _master(settings: Settings) -> str | None:
-    return None if settings.master_key is None else settings.master_key.get_secret_value()
+async def _record(keys: KeyRing, database: Database, action: str, detail: dict[str, Any]) -> None:
+    async with database.transaction() as session:
+        await AuditService(keys.audit_key).record(
+            session, actor="cli", action=action, outcome="completed", detail=detail
+        )
 
 
 async def note(settings: Settings, action: str) -> None:
     """That somebody has taken the keys, into the audit trail. Raises whatever the database does."""
-    keys = await asyncio.to_thread(load, settings.keys_folder, _master(settings))
-    database = Database(settings.database_url)
-    try:
-        async with database.transaction() as session:
-            await AuditService(keys.audit_key).record(
-                session, actor="cli", action=action, outcome="completed", detail={}
-            )
-    finally:
-        await database.close()
+    async with _opened(settings) as (keys, database):
+        await _record(keys, database, action, {})
 
 
 async def verify_audit(settings: Settings) -> str:
     """Raises AuditBroken."""
-    keys = await asyncio.to_thread(load, settings.keys_folder, _master(settings))
-    database = Database(settings.database_url)
-    try:
+    async with _opened(settings) as (keys, database):
         found = await AuditService(keys.audit_key).verify(database)
-    finally:
-        await database.close()
     return f"{found.events} events are as they were written; the last one's hash is {found.head or 'none'}"

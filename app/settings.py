@@ -215,6 +215,11 @@ class Settings(BaseSettings):
     imports: ImportSettings = ImportSettings()
 
     @property
+    def master_keys(self) -> str | None:
+        """The text of `master_key`; None: they are in a file."""
+        return _text(self.master_key)
+
+    @property
     def keys_folder(self) -> Path:
         """`keys`, else in the data folder. Processes that share a database share their keys."""
         return (self.keys or self.data / "keys").absolute()

@@ -8,6 +8,7 @@ from app.bootstrap import application
 from app.db.base import now
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.operations import OperationRepository
+from app.jobs.sweep import remove_leftovers
 from app.settings import Settings
 
 
@@ -26,12 +27,7 @@ async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: boo
             if destination is None:
                 continue
             async with container.destinations.opened(destination) as store:
-                found = await store.sweep(
-                    started.keys.installation,
-                    now() - timedelta(hours=hours),
-                    lambda key: any(f"-{one.domain_uid}/" in key for one in active),
-                    puts_since=min((one.created_at for one in active), default=None),
-                    dry_run=dry_run,
-                )
+                before = now() - timedelta(hours=hours)
+                found = await remove_leftovers(store, started.keys.installation, before, active, dry_run=dry_run)
             removed += [f"{destination.name}: {info.key}" for info in found]
     return removed

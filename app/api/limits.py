@@ -7,7 +7,9 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.problems import MEDIA_TYPE
 from app.errors import RateLimited
+from app.schemas.common import Problem
 from app.security.tokens import Principal
 from app.settings import ServerSettings
 
@@ -117,9 +119,6 @@ def _announced(scope: Scope) -> int:
 
 
 async def _refuse(send: Send, most: int) -> None:
-    from app.api.problems import MEDIA_TYPE
-    from app.schemas.common import Problem
-
     detail = f"A request's body may have {most} bytes at most"
     body = Problem(title="Too large", status=413, detail=detail, code="too_large").model_dump_json(exclude_none=True)
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"connection", b"close")]

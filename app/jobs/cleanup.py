@@ -30,20 +30,16 @@ class CleanupJob(Job):
         self._destinations = destinations
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
+        run_id = operation.request.get("schedule_run_id")
         async with self._database.transaction() as session:
             [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
-            backups = await BackupRepository(session).at_destination(destination.id)
+            backups = await BackupRepository(session).at_destination(destination.id, run_id)
             schedules = ScheduleRepository(session)
-            own = {found.id: RetentionPolicy(**(found.retention or {})) for found in await schedules.with_retention()}
-            run = await schedules.run(operation.request.get("schedule_run_id") or 0)
-            domains = set() if run is None else await schedules.completed_domains(run.id)
-        if run is not None:
-            governed = run.schedule_id if run.schedule_id in own else None
-            backups = [
-                backup for backup in backups if backup.domain_uid in domains and _governed(backup, own) == governed
-            ]
-        elif operation.request.get("schedule_run_id"):
-            backups = []  # its schedule was deleted
+            own = {number: RetentionPolicy(**rules) for number, rules in (await schedules.retentions()).items()}
+            run = None if run_id is None else await schedules.run(run_id)
+        if run_id is not None:  # its schedule's rules decide, or the destination's; nothing, when it was deleted
+            governed = run.schedule_id if run is not None and run.schedule_id in own else None
+            backups = [] if run is None else [one for one in backups if _governed(one, own) == governed]
         if destination.user_id is not None:  # its owner's rules are not for what others keep there
             backups = [backup for backup in backups if backup.user_id == destination.user_id]
         policy = RetentionPolicy(days=destination.retention_days, **destination.retention)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextvars import Context
 from typing import Any
 
 from app.db.repositories.dispatch import LOOKED_AT, DispatchRepository
 from app.db.session import Database
+from app.jobs.background import BackgroundTask
 from app.services.turns import Active, Limits, Slots, Turns, Waiting
 
 log = logging.getLogger(__name__)
 Enqueue = Callable[[str, str, str], Awaitable[None]]
 
 
-class Dispatcher:
+class Dispatcher(BackgroundTask):
     """`own`: what this process takes, where it is the only one; None: what the leases say. `parents`: types of
     operations that start others. `enqueue` gives the engine an operation: uid, type, queue; idempotent."""
 
@@ -36,16 +36,6 @@ class Dispatcher:
         self._seconds = seconds
         self._enqueue = enqueue
         self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        # Outside of any context: inside a workflow the engine would take what is queued for a step of that.
-        self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
-
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
 
     def wake(self) -> None:
         """Something was recorded, or has ended."""

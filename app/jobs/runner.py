@@ -115,14 +115,13 @@ class OperationRunner:
 
     async def _end(self, operation: Operation, context: JobContext, outcome: Outcome) -> bool:
         """Record the outcome; False when another attempt owns the operation."""
-        request = {key: value for key, value in operation.request.items() if key != "identity"}
         async with self._database.transaction() as session:
             owned = await OperationRepository(session).update_owned(
                 operation.uid,
                 operation.attempt,
                 status=outcome.status,
                 result=outcome.result,
-                request=request,
+                request=operation.lasting_request,
                 progress=context.progress,
                 bytes_done=context.bytes_done,
                 error_code=outcome.code,

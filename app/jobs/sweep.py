@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
+from app.archives.store import BackupStore
 from app.db.base import now
 from app.db.models import Operation
 from app.db.repositories.destinations import DestinationRepository
@@ -13,6 +15,7 @@ from app.jobs.context import JobContext
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job
 from app.services.destinations import DestinationService
+from app.storage.base import ObjectInfo
 
 _NAMED = 1000
 
@@ -32,17 +35,10 @@ class SweepJob(Job):
         async with self._database.transaction() as session:
             [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
             operations = await OperationRepository(session).active()
-        active = [f"-{one.domain_uid}/" for one in operations]
-        since = min((one.created_at for one in operations if one.uid != operation.uid), default=None)
         context.track(1, "leftovers", "running")
+        others = [one for one in operations if one.uid != operation.uid]
         async with self._destinations.opened(destination) as store:
-            removed = await store.sweep(
-                self._installation,
-                before,
-                lambda key: any(uid in key for uid in active),
-                puts_since=since,
-                dry_run=dry_run,
-            )
+            removed = await remove_leftovers(store, self._installation, before, others, dry_run=dry_run)
         context.track(1, "leftovers", "completed")
         result = {
             "dry_run": dry_run,
@@ -54,3 +50,17 @@ class SweepJob(Job):
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message)
+
+
+async def remove_leftovers(
+    store: BackupStore, installation: str, before: datetime, active: Sequence[Operation], *, dry_run: bool
+) -> list[ObjectInfo]:
+    """What is older than `before`, of no domain that has an operation in `active`, which was asked for before."""
+    domains = [f"-{one.domain_uid}/" for one in active]
+    return await store.sweep(
+        installation,
+        before,
+        lambda key: any(domain in key for domain in domains),
+        puts_since=min((one.created_at for one in active), default=None),
+        dry_run=dry_run,
+    )

@@ -130,9 +130,12 @@ class AuditService:
     async def trim(self, session: AsyncSession, before: datetime) -> None:
         """Remove what is older; the head says from then on where the chain begins."""
         repository = AuditRepository(session)
-        last = await repository.last_before(before)
         head = await repository.head()
-        if last is None or last.number is None or head is None or last.number < head.first_number:
+        oldest = [] if head is None else await repository.chained(head.first_number - 1, 1)
+        if not oldest or oldest[0].at >= before:  # nearly always: the rest would look at every event
+            return
+        last = await repository.last_before(before)
+        if last is None or last.number is None:
             return
         await self.record(
             session,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.db.base import now
-from app.db.models import Backup, Destination, Domain, Operation
+from app.db.models import Backup, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.destinations import DestinationRepository
@@ -67,8 +67,10 @@ class BackupService:
         """
         principal.require("backups:create")
         domain = await self._domains.get(unit, principal, body.domain_id)
-        destination = await self._destinations.choose(unit, principal, body.destination_id)
-        await self._check_copies(unit, principal, destination, body)
+        further = [copy.destination_id for copy in body.copies]
+        places = [
+            found.id for found in await self._destinations.choose_all(unit, principal, body.destination_id, further)
+        ]
         if not planned(domain, body.type):
             raise NothingToBackUp(
                 f"{domain.domain_name} has nothing for a {body.type} backup: set document root, databases or mail",
@@ -77,12 +79,11 @@ class BackupService:
         repository = BackupRepository(unit.session)
         sizes, stored = await repository.last_sizes(domain.uid), await repository.last_stored_sizes(domain.uid)
         parts = [(item.kind, item.name) for item in planned(domain, body.type)]
-        places = [destination.id, *(copy.destination_id for copy in body.copies)]
         expected = sum(stored.get(part, 0) for part in parts) * len(places)
 
         async def make() -> Operation:
             await self._quotas.check(unit, domain, expected, automatic=schedule is not None)
-            backup = _recorded(domain, body, destination.id)
+            backup = _recorded(domain, body, places[0])
             if schedule is not None:
                 backup.is_automated, backup.schedule_id = True, schedule[0]
             unit.session.add(backup)
@@ -100,7 +101,7 @@ class BackupService:
                 },
                 bytes_total=sum(sizes.get(part, 0) for part in parts) or None,
                 expected_bytes=expected,
-                destination_id=destination.id,
+                destination_id=places[0],
                 destinations=places,
                 priority=ON_DEMAND if schedule is None else AUTOMATIC,
                 server=domain.server,
@@ -108,12 +109,6 @@ class BackupService:
             )
 
         return await self._operations.start(unit, principal, idempotency, make)
-
-    async def _check_copies(self, unit: Unit, principal: Principal, primary: Destination, body: BackupIn) -> None:
-        further = [await self._destinations.choose(unit, principal, copy.destination_id) for copy in body.copies]
-        if len({primary.id, *(found.id for found in further)}) < 1 + len(further):
-            raise InvalidRequest("A destination is named twice", field="copies")
-        self._destinations.shared_recipients([primary, *further])
 
     async def restore(
         self, unit: Unit, principal: Principal, backup_id: int, body: RestoreIn, idempotency: Idempotency

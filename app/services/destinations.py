@@ -134,6 +134,17 @@ class DestinationService:
             raise InvalidRequest(f"The destination {destination.name} is switched off", field="destination_id")
         return destination
 
+    async def choose_all(
+        self, unit: Unit, principal: Principal, destination_id: int | None, further: Sequence[int]
+    ) -> list[Destination]:
+        """Where one backup goes, the primary first. Raises as `choose`, and InvalidRequest when one is named twice or
+        they are not encrypted for the same keys."""
+        found = [await self.choose(unit, principal, number) for number in (destination_id, *further)]
+        if len({destination.id for destination in found}) < len(found):
+            raise InvalidRequest("A destination is named twice", field="copies")
+        self.shared_recipients(found)
+        return found
+
     async def create(self, unit: Unit, principal: Principal, body: DestinationIn) -> Destination:
         self._allow(principal, body.type)
         repository = DestinationRepository(unit.session)

@@ -13,7 +13,7 @@ from app.db.models import BackupSchedule, Operation, ScheduleRun
 from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.operations import OperationRepository
 from app.db.repositories.schedules import ScheduleRepository
-from app.errors import AlreadyRunning, InvalidRequest, LiberuError, NotFound, NothingToBackUp
+from app.errors import AlreadyRunning, LiberuError, NotFound, NothingToBackUp
 from app.schemas.backups import BackupIn, CopyIn
 from app.schemas.schedules import ScheduleIn, ScheduleOut, ScheduleRunOut
 from app.security.tokens import Principal
@@ -94,7 +94,8 @@ class ScheduleService:
             domain = await self._domains.get(unit, principal, body.domain_id)
             owner = domain.user_id if owner is None else owner
             Principal(0, owner, _ALL).require_owner(domain.user_id, f"domain {body.domain_id}")
-        await self._check_destinations(unit, Principal(0, owner, _ALL), body)
+        further = [copy.destination_id for copy in body.copies]
+        await self._destinations.choose_all(unit, Principal(0, owner, _ALL), body.destination_id, further)
         at = time.fromisoformat(body.schedule_time)
         expression = body.cron if body.frequency is None else cron_of(body.frequency, at)
         assert expression is not None
@@ -106,14 +107,6 @@ class ScheduleService:
         schedule.frequency, schedule.expression = body.frequency, " ".join(expression.split())
         schedule.schedule_time = at.strftime("%H:%M") if body.frequency is not None else None
         schedule.timezone, schedule.jitter_seconds = body.timezone, body.jitter_seconds
-
-    async def _check_destinations(self, unit: Unit, owner: Principal, body: ScheduleIn) -> None:
-        """As a backup does: what cannot be started must not be scheduled."""
-        places = [await self._destinations.choose(unit, owner, body.destination_id)]
-        places += [await self._destinations.choose(unit, owner, copy.destination_id) for copy in body.copies]
-        if len({place.id for place in places}) < len(places):
-            raise InvalidRequest("A destination is named twice", field="copies")
-        self._destinations.shared_recipients(places)
 
     @staticmethod
     def _move_on(schedule: BackupSchedule, moment: datetime) -> None:

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import NEVER_REUSED, Base, new_uid, now
 
+#: In a request: a customer's key, sealed.
+IDENTITY = "identity"
 _ACTIVE_BACKUP = text("type = 'backup' AND status IN ('pending', 'running')")
 
 
@@ -72,6 +74,11 @@ class Operation(Base):
     started_at: Mapped[datetime | None]
     beat_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+    @property
+    def lasting_request(self) -> dict[str, Any]:
+        """Without a customer's key, which is for nobody once it has ended."""
+        return {name: value for name, value in self.request.items() if name != IDENTITY}
 
     @property
     def queued(self) -> bool:

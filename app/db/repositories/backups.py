@@ -104,11 +104,17 @@ class BackupRepository(Repository):
         )
         return set((await self._session.scalars(query)).all())
 
-    async def at_destination(self, destination_id: int) -> list[Backup]:
-        """Those that have a copy there, and those that were meant for it and have none anywhere."""
+    async def at_destination(self, destination_id: int, run_id: int | None = None) -> list[Backup]:
+        """Those that have a copy there, and those that were meant for it and have none anywhere. `run_id`: of the
+        domains whose backup in this run of a schedule was completed."""
         here = select(BackupCopy.backup_id).where(BackupCopy.destination_id == destination_id)
         homeless = (Backup.destination_id == destination_id) & ~Backup.copies.any()
         query = select(Backup).where(or_(Backup.id.in_(here), homeless)).options(*_WITH_ALL)
+        if run_id is not None:
+            good = select(Operation.domain_uid).where(
+                Operation.schedule_run_id == run_id, Operation.status == "completed"
+            )
+            query = query.where(Backup.domain_uid.in_(good))
         return list((await self._session.scalars(query.order_by(Backup.id))).all())
 
     async def start_removal(self, backup_id: int, destination_id: int) -> Backup | None:

@@ -103,8 +103,8 @@ class OperationRepository(Repository):
         )
         if cancelled is not None:
             operation = await self.get(operation_id)
-            if operation is not None and "identity" in operation.request:  # a customer's key, for nobody any more
-                operation.request = {key: value for key, value in operation.request.items() if key != "identity"}
+            if operation is not None:
+                operation.request = operation.lasting_request
                 await self.flush()
             return str(cancelled)
         status: str | None = await self._session.scalar(

@@ -117,17 +117,10 @@ class ScheduleRepository(Repository):
         )
         return {number for numbers in (await self._session.scalars(query)).all() for number in numbers}
 
-    async def completed_domains(self, run_id: int) -> set[str]:
-        """Uids of the domains whose backup in a run was completed."""
-        query = select(Operation.domain_uid).where(
-            Operation.schedule_run_id == run_id, Operation.status == "completed"
-        )
-        return set((await self._session.scalars(query)).all())
-
-    async def with_retention(self) -> list[BackupSchedule]:
-        """Those that have rules of their own for their backups."""
-        query = select(BackupSchedule).where(BackupSchedule.retention.is_not(None))
-        return list((await self._session.scalars(query)).all())
+    async def retentions(self) -> dict[int, dict[str, Any]]:
+        """Of the schedules that have rules of their own for their backups."""
+        query = select(BackupSchedule.id, BackupSchedule.retention).where(BackupSchedule.retention.is_not(None))
+        return {number: rules for number, rules in (await self._session.execute(query)).all() if rules is not None}
 
     async def ran(self, schedule_id: int, due_at: datetime) -> bool:
         query = select(ScheduleRun.id).where(ScheduleRun.schedule_id == schedule_id, ScheduleRun.due_at == due_at)

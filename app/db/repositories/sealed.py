@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from app.db.models import Destination, Domain, DomainDatabase, NotificationChannel, Operation
+from app.db.models.operation import IDENTITY
 from app.db.repositories.base import Repository
 from app.db.repositories.operations import ACTIVE
 
@@ -19,7 +20,6 @@ COLUMNS = (
     (DomainDatabase, DomainDatabase.credentials),
     (NotificationChannel, NotificationChannel.credentials),
 )
-IDENTITY = "identity"
 
 
 class SealedRepository(Repository):
@@ -48,13 +48,12 @@ class SealedRepository(Repository):
 
     async def give_up(self, operation: Operation, moment: datetime) -> None:
         """End an operation that has not begun, and forget the key."""
-        request = {name: value for name, value in operation.request.items() if name != IDENTITY}
         message = "It did not begin within a day; the key that came with it was forgotten. Ask for it again"
         await self._session.execute(
             update(Operation)
             .where(Operation.id == operation.id, Operation.status == "pending")
             .values(
-                status="failed", request=request, finished_at=moment, error_code="identity_expired",
+                status="failed", request=operation.lasting_request, finished_at=moment, error_code="identity_expired",
                 error_message=message,
             )
         )  # fmt: skip
