@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from app.archives.manifest import Warning_
 from app.archives.streams import ByteStream
@@ -98,6 +98,18 @@ class RestoreContext:
     allow_without_safety_copy: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a change of what is live that an earlier attempt had begun.
+
+    `untouched`: nothing live was changed. `undone`: what is live is the old again. `done`: the new is live and whole,
+    nothing of this part is left to do but `tidy`. `detail`: a sentence for people.
+    """
+
+    state: Literal["untouched", "undone", "done"] = "untouched"
+    detail: str | None = None
+
+
 class Component(ABC):
     """One part of a site, blind to where the site runs."""
 
@@ -115,6 +127,16 @@ class Component(ABC):
 
         On any error what is live is as it was, or the error says what it is now.
         """
+
+    async def settle(self, context: RestoreContext) -> Settled:
+        """Finish or undo what an attempt that has ended (killed, cancelled, fenced, cut off) had begun to change.
+
+        Comes first: before the backup's destination is opened, room is looked at or anything else that can fail, also
+        when the restore is given up. Uses the journal alone; where the old state lies at a destination
+        (`context.safety`), that one is opened only when it is needed. Idempotent. Raises what keeps it from being
+        done, with the place where what is old lies: then nothing was removed, and it can be called again.
+        """
+        return Settled()
 
     async def tidy(self, journal: dict[str, Any]) -> None:  # noqa: B027  most restores keep nothing
         """Remove what a restore that has ended kept, for example the tree it replaced. Idempotent."""
