@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from app.archives.streams import ByteStream
 from app.components.base import Component, Dump, Report, RestoreContext
-from app.components.files import FilesComponent, FilesTarget, dump_tree
+from app.components.files import FilesComponent, FilesTarget
+from app.components.tree_dump import dump_tree
 from app.deployments.base import Deployment, SwapPlan, User
 from app.errors import NoSpace, TargetMissing
 
