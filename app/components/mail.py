@@ -17,7 +17,10 @@ from app.components.files import FilesComponent, FilesTarget
 from app.components.tree_dump import dump_tree
 from app.deployments.base import Deployment, SwapPlan, User
 from app.errors import NoSpace, TargetMissing
+from app.sizes import human_size
 
+#: Bytes that a restore leaves free.
+_RESERVE = 64 << 20
 _INDEXES = (b"dovecot-uidlist", b"dovecot.index", b"dovecot.list.index", b"dovecot.map.index")
 
 
@@ -70,8 +73,11 @@ class MailComponent(Component):
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
         """Raises TargetMissing, NoSpace."""
         status = await self._deployment.tree.status(self._target.folder)
-        if status.free < plain_size + (64 << 20):
-            raise NoSpace(f"{self._target.folder} has {status.free} bytes free, its mail needs {plain_size}")
+        if status.free < plain_size + _RESERVE:
+            raise NoSpace(
+                f"{self._target.folder} has {human_size(status.free)} free, its mail needs "
+                f"{human_size(plain_size + _RESERVE)} with the reserve of {human_size(_RESERVE)}: free some"
+            )
         return "merge"
 
     async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:

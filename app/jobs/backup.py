@@ -22,6 +22,7 @@ from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, Planned, planned
 from app.services.destinations import DestinationService
 from app.settings import JobSettings
+from app.sizes import human_size
 
 
 class BackupJob(Job):
@@ -94,9 +95,11 @@ class BackupJob(Job):
         for target in run.targets:
             free = await run.store.free_bytes(target.id)
             if free is not None and free < expected + self._settings.reserve_bytes:
+                needed, reserve = expected + self._settings.reserve_bytes, self._settings.reserve_bytes
                 run.store.drop(target.id, NoSpace(
-                    f"There is too little space: {free} bytes are free, the last backup took {expected}, and "
-                    f"{self._settings.reserve_bytes} are kept free. Free some, or choose another destination"
+                    f"There is too little space: {human_size(free)} are free, {human_size(needed)} are needed: the "
+                    f"last backup took {human_size(expected)}, and {human_size(reserve)} are kept free. Free some, "
+                    "or choose another destination"
                 ))  # fmt: skip
         run.store.require_one()
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field, computed_field, field_validator
 
-from app.schemas.common import Id, Model, human_size
+from app.schemas.common import Id, Model
+from app.sizes import human_size
 
 BackupType = Literal["full", "files", "database", "email"]
 Status = Literal["pending", "running", "completed", "partial", "failed", "cancelled", "deleting"]
@@ -115,7 +116,7 @@ class BackupOut(Model):
 
     @computed_field
     def file_size_human(self) -> str:
-        return human_size(self.file_size)
+        return human_size(self.file_size) if self.file_size else "Unknown"
 
     @computed_field
     def duration_seconds(self) -> float | None:
@@ -132,7 +133,7 @@ class Stats(Model):
 
     @computed_field
     def total_size_human(self) -> str:
-        return human_size(self.total_size_bytes)
+        return human_size(self.total_size_bytes) if self.total_size_bytes else "Unknown"
 
 
 class RestoreIn(Model):
