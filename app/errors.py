@@ -52,7 +52,9 @@ LiberuError
 │   ├── DeploymentKeyMismatch another server answers than the one that was pinned
 │   ├── WrongServer           the site is on another server than this process
 │   ├── StreamCut             a command's output ended before its end was confirmed
-│   └── SwapImpossible        no mode of the swap works at the target
+│   ├── SwapImpossible        no mode of the swap works at the target
+│   ├── SwapUnfinished        a swap stopped half-way; what was live is kept, and it is tried again
+│   └── TargetProtected       something in the target can be neither moved nor removed: a mount, chattr +i
 ├── ComponentError
 │   ├── DatabaseUnreachable
 │   ├── DatabaseAccessDenied
@@ -314,6 +316,15 @@ class StreamCut(DeploymentError):
 
 class SwapImpossible(DeploymentError):
     code = "swap_impossible"
+
+
+class SwapUnfinished(DeploymentError):
+    code = "swap_unfinished"
+    retryable = True
+
+
+class TargetProtected(DeploymentError):
+    code = "target_protected"
 
 
 class ComponentError(LiberuError):

@@ -7,20 +7,26 @@ when it moves from `new` to `cur`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, closing
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from app.archives.streams import ByteStream
+from app.archives.tar import MemberList
 from app.components.base import Component, Dump, Report, RestoreContext
-from app.components.files import FilesComponent, FilesTarget
+from app.components.extraction import Extraction, FilesTarget
 from app.components.tree_dump import dump_tree
-from app.deployments.base import Deployment, SwapPlan, User
-from app.errors import NoSpace, TargetMissing
+from app.deployments.base import Deployment, User
+from app.deployments.swap import Swap
+from app.deployments.tree import SwapPlan
+from app.errors import LiberuError, NoSpace, TargetMissing
 from app.sizes import human_size
 
 #: Bytes that a restore leaves free.
 _RESERVE = 64 << 20
+log = logging.getLogger(__name__)
 _INDEXES = (b"dovecot-uidlist", b"dovecot.index", b"dovecot.list.index", b"dovecot.map.index")
 
 
@@ -86,14 +92,40 @@ class MailComponent(Component):
             report = Report()
             report.facts["mode"] = await self.preflight(context, plain_size)
             # Staged inside the folder: on its file system, so that adding a message is one hard link.
-            plan = SwapPlan(self._target.folder, context.operation, "entries", False)
-            tree = self._deployment.tree
-            staging = await tree.prepare(plan, self._target.owner)
+            swap = self._swap(
+                SwapPlan(self._target.folder, context.operation, "entries", False),
+                lambda plan: context.record({"plan": asdict(plan)}),
+            )
+            await context.record({"plan": asdict(swap.plan)})
             try:
-                files = FilesComponent(self._deployment, FilesTarget(self._target.folder, self._target.owner))
-                await files.extract(source, staging, report)
+                staging = await swap.prepare(self._target.owner)
+                files = Extraction(self._deployment, FilesTarget(self._target.folder, self._target.owner))
+                with closing(MemberList()) as members:
+                    await files.run(source, staging, members, report)
                 await context.confirm()
-                report.facts["added"] = await tree.add_missing(plan, MaildirRules())
+                report.facts["added"] = await self._deployment.tree.add_missing(swap.plan, MaildirRules())
             finally:
-                await asyncio.shield(tree.discard(plan))
+                await asyncio.shield(self._clear(swap))
             return report
+
+    @staticmethod
+    async def _clear(swap: Swap) -> None:
+        """Nothing live was moved. What cannot be removed now is removed by housekeeping."""
+        try:
+            await swap.tidy()
+        except LiberuError as error:
+            log.warning("What a restore of mail staged cannot be removed yet: %s", error.message)
+
+    async def tidy(self, journal: dict[str, Any]) -> None:
+        if journal.get("plan"):
+
+            async def save(plan: SwapPlan) -> None:
+                journal["plan"] = asdict(plan)
+
+            await self._swap(SwapPlan(**journal["plan"]), save).tidy()
+
+    def _swap(self, plan: SwapPlan, save: Callable[[SwapPlan], Awaitable[None]]) -> Swap:
+        async def owned() -> bool:
+            return True
+
+        return Swap(self._deployment.tree, plan, save, owned)

@@ -6,10 +6,9 @@ of JSON whose `mode` is Go's os.FileMode.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, NoReturn
 
@@ -17,21 +16,10 @@ import aiohttp
 
 from app.archives.streams import CHUNK, ByteStream
 from app.archives.tar import Member, TarScanner
-from app.deployments.base import (
-    CommandResult,
-    Deployment,
-    Entry,
-    MergeRules,
-    Owners,
-    SiteTree,
-    SwapMode,
-    SwapPlan,
-    SwapReport,
-    TreeStatus,
-    User,
-)
+from app.deployments.base import CommandResult, Deployment, Owners
 from app.deployments.docker import Engine, mapped
 from app.deployments.folder_archive import above_its_top, below_its_top
+from app.deployments.tree import Entry, MergeRules, SiteTree, SwapMode, SwapPlan, TreeStatus, User
 from app.errors import InvalidRequest, NoSpace, SwapImpossible, TargetMissing
 
 _IS_FOLDER, _IS_LINK = 1 << 31, 1 << 27
@@ -218,17 +206,39 @@ class _ArchiveTree(SiteTree):
     def _refuse(self) -> NoReturn:
         raise SwapImpossible(f"{self._what}: nothing can be moved or removed in it; start it and try again")
 
+    async def mounts(self, path: str) -> list[str]:
+        """Unknown here, and nothing is ever moved."""
+        return []
+
+    async def immutable(self, path: str, *, deep: bool) -> list[str]:
+        return []
+
+    async def matching(self, path: str, patterns: Sequence[str]) -> list[bytes]:
+        return []
+
     async def prepare(self, plan: SwapPlan, owner: User) -> str:
         self._refuse()
 
-    async def swap(self, plan: SwapPlan, confirm: Callable[[], Awaitable[None]]) -> SwapReport:
+    async def merge(self, plan: SwapPlan, roots: Sequence[bytes]) -> None:
+        self._refuse()
+
+    async def measure(self, plan: SwapPlan) -> None:
+        self._refuse()
+
+    async def forward(self, plan: SwapPlan) -> list[str]:
+        self._refuse()
+
+    async def backward(self, plan: SwapPlan) -> None:
+        self._refuse()
+
+    async def carry_over(self, plan: SwapPlan, roots: Sequence[bytes]) -> int:
         self._refuse()
 
     async def add_missing(self, plan: SwapPlan, rules: MergeRules) -> int:
         self._refuse()
 
-    async def finish(self, plan: SwapPlan) -> bool:
-        return False
+    async def holds_old(self, plan: SwapPlan) -> bool:
+        self._refuse()
 
-    async def discard(self, plan: SwapPlan) -> None:
-        await asyncio.sleep(0)
+    async def remove(self, plan: SwapPlan) -> None:
+        self._refuse()

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 from app.components.base import Component, Report
-from app.components.files import FilesComponent, FilesTarget
+from app.components.extraction import FilesTarget
+from app.components.files import FilesComponent
 from app.components.mail import MailComponent, MailTarget
 from app.components.mysql import MysqlComponent
 from app.components.mysql_client import Account, MysqlTarget
