@@ -60,7 +60,8 @@ LiberuError
 │   ├── DatabaseAccessDenied
 │   ├── DatabaseNotFound
 │   ├── DumpIncomplete        exit status 0, but the end marker or tables are missing
-│   └── LoadFailed            the database refused what was loaded; nothing was changed
+│   ├── LoadFailed            the database refused what was loaded; nothing was changed, or the message says what
+│   └── RestoreUnsettled      what is live is neither the old nor the new yet: putting it right is tried again
 ├── NotificationError
 │   ├── NotificationFailed    the receiver cannot be reached, or not now
 │   └── NotificationRefused   the receiver does not want it: trying again does not help
@@ -350,6 +351,11 @@ class DumpIncomplete(ComponentError):
 
 class LoadFailed(ComponentError):
     code = "load_failed"
+
+
+class RestoreUnsettled(ComponentError):
+    code = "restore_unsettled"
+    retryable = True
 
 
 class NotificationError(LiberuError):

@@ -70,7 +70,7 @@ class ImportJob(Job):
             settings.reserve_bytes,
         )
         self._parallel = jobs.components
-        self._restoring = Restoring(database, components, keys)
+        self._restoring = Restoring(database, components, keys, destinations.opened)
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         async with self._parsed(operation, context) as parser:

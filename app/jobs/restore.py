@@ -48,7 +48,7 @@ class RestoreJob(Job):
         self._components = components
         self._destinations = destinations
         self._keys = keys
-        self._restoring = Restoring(database, components, keys)
+        self._restoring = Restoring(database, components, keys, destinations.opened)
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         backup, domain, places, identities = await self._load(operation)

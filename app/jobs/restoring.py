@@ -11,7 +11,7 @@ from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
 from app.errors import NotFound
 from app.jobs.context import JobContext
-from app.jobs.safety import BackupSource, SafetyBackup
+from app.jobs.safety import BackupSource, OpenStore, SafetyBackup
 from app.jobs.writer import BackupWriter
 from app.security.keys import KeyRing
 from app.services.components import ComponentFactory
@@ -20,10 +20,11 @@ Journal = dict[str, Any]
 
 
 class Restoring:
-    def __init__(self, database: Database, components: ComponentFactory, keys: KeyRing) -> None:
+    def __init__(self, database: Database, components: ComponentFactory, keys: KeyRing, opened: OpenStore) -> None:
         self._database = database
         self._components = components
         self._keys = keys
+        self._opened = opened
         self._writer = BackupWriter()
 
     def context(
@@ -51,7 +52,9 @@ class Restoring:
             confirm=confirm,
             journal=journal,
             record=record,
-            safety=SafetyBackup(self._database, self._writer, self._keys, source, context, journal, record),
+            safety=SafetyBackup(
+                self._database, self._writer, self._keys, source, context, journal, record, self._opened
+            ),
             allow_without_safety_copy=request["allow_without_safety_copy"],
         )
 
@@ -59,7 +62,7 @@ class Restoring:
         """Remove what was replaced; it is kept until the operation has ended. Raises NotFound."""
         kept: dict[int, list[Journal]] = {}
         for journal in operation.journal.values():
-            if "plan" in journal:
+            if "plan" in journal or journal.get("tidy"):
                 kept.setdefault(domain_of(journal), []).append(journal)
         for domain_id, journals in kept.items():
             async with self._database.transaction() as session:
