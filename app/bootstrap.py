@@ -34,10 +34,12 @@ from app.jobs.engine import JobEngine
 from app.jobs.housekeeper import Housekeeper
 from app.jobs.imports import ImportJob
 from app.jobs.restore import RestoreJob
+from app.jobs.restoring import Restoring
 from app.jobs.runner import Job, OperationRunner
 from app.jobs.scan import ScanJob
 from app.jobs.scheduler import Scheduler
 from app.jobs.sweep import SweepJob
+from app.jobs.tidy import Tidier, TidyJob
 from app.jobs.verify import VerifyJob
 from app.notifications.registry import MessengerRegistry
 from app.schemas.destinations import LocalDestinationIn
@@ -185,19 +187,21 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     deployments = DeploymentRegistry(settings.deployments.docker_url, settings.deployments.kubeconfig)
     components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
     engine = JobEngine(settings.engine_url, database, settings.jobs, replicated=settings.replicated)
-    restores = RestoreJob(database, components, destinations, keys)
+    restoring = Restoring(database, components, keys, destinations.opened, settings.restores)
+    restores = RestoreJob(database, components, destinations, keys, restoring)
     domains = DomainService(keys.cipher, settings.sites)
     sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
     leaves: dict[str, Job] = {
-        "backup": BackupJob(database, components, destinations, keys, settings.jobs),
+        "backup": BackupJob(database, components, destinations, keys, restoring, settings.jobs),
         "restore": restores,
         "import": ImportJob(
-            database, components, destinations, keys, domains, sources, settings.imports, settings.jobs
+            database, components, destinations, keys, restoring, domains, sources, settings.imports, settings.jobs
         ),
         "verify": VerifyJob(database, destinations),
         "cleanup": CleanupJob(database, destinations),
         "scan": ScanJob(database, destinations),
         "sweep": SweepJob(database, destinations, keys.installation),
+        "tidy": TidyJob(restoring),
     }
     parents: dict[str, Job] = {"bulk_restore": BulkRestoreJob(database, engine, restores, settings.jobs.concurrency)}
     notices = Notices()
@@ -247,7 +251,9 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         told,
         elsewhere=settings.jobs.server is not None,
     )
-    return Composition(container, engine, runner, set(parents), deployments, [scheduler, courier, housekeeper])
+    tidier = Tidier(database, upkeep, settings.restores.tidy_seconds)
+    tasks = [scheduler, courier, housekeeper, tidier]
+    return Composition(container, engine, runner, set(parents), deployments, tasks)
 
 
 async def _same_installation(database: Database, keys: KeyRing, settings: Settings) -> None:

@@ -120,6 +120,16 @@ class JobSettings(BaseModel):
     polling_seconds: float | None = Field(None, gt=0)
 
 
+class RestoreSettings(BaseModel):
+    """`keep_replaced_hours`: how long what a restore with clear_existing has replaced is kept beside the site, 0: not
+    at all; as long as `keep_free_bytes` stay free there. `tidy_seconds`: how often it is looked for what restores
+    have left to be finished, undone or removed."""
+
+    keep_replaced_hours: float = Field(24, ge=0)
+    keep_free_bytes: int = Field(1 << 30, ge=0)
+    tidy_seconds: float = Field(60, gt=0)
+
+
 class QuotaSettings(BaseModel):
     """Of each user, where PUT /api/quotas/{user_id} has set none; None: no limit."""
 
@@ -207,6 +217,7 @@ class Settings(BaseSettings):
     deployments: DeploymentSettings = DeploymentSettings()
     jobs: JobSettings = JobSettings()
     schedules: ScheduleSettings = ScheduleSettings()
+    restores: RestoreSettings = RestoreSettings()
     quotas: QuotaSettings = QuotaSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     notifications: NotificationSettings = NotificationSettings()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import Member, MemberList, TarScanner
 from app.components.base import Report
 from app.components.tar_tool import only_devices_failed, probe
 from app.deployments.base import Deployment, User
+from app.deployments.tree import SwapPlan
 from app.errors import ArchiveDamaged, CommandFailed, MemberMismatch, NoSpace
 
 _NAMED = 20
@@ -30,6 +32,12 @@ class FilesTarget:
     exclusions: Sequence[str] = ()
     allowed_uids: frozenset[int] = frozenset()
     allowed_gids: frozenset[int] = frozenset()
+
+
+def journalled(plan: SwapPlan) -> dict[str, Any]:
+    """A part's journal of its swap. `unsettled`: it must be finished or undone. `tidy`: something is to be removed."""
+    whole = plan.state == "tidied" or plan.mode == "in_place" or plan.cleared
+    return {"plan": asdict(plan), "unsettled": plan.state == "begun" and not whole, "tidy": not whole}
 
 
 class Extraction:

@@ -6,13 +6,12 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing, closing
-from dataclasses import asdict
 from typing import Any
 
 from app.archives.streams import ByteStream
 from app.archives.tar import MemberList
 from app.components.base import Component, Dump, Report, RestoreContext, Settled, still_ours
-from app.components.extraction import Extraction, FilesTarget, listed
+from app.components.extraction import Extraction, FilesTarget, journalled, listed
 from app.components.survey import Survey
 from app.components.tree_dump import dump_tree
 from app.deployments.base import Deployment, User
@@ -179,7 +178,7 @@ class FilesComponent(Component):
         if plan is not None and plan.mode != "in_place":
 
             async def save(plan: SwapPlan) -> None:
-                journal["plan"] = asdict(plan)
+                journal.update(journalled(plan))
 
             async def owned() -> bool:
                 return True
@@ -221,4 +220,4 @@ def _planned(journal: dict[str, Any]) -> SwapPlan | None:
 
 
 async def _save(context: RestoreContext, plan: SwapPlan) -> None:
-    await context.record({"plan": asdict(plan)})
+    await context.record(journalled(plan))

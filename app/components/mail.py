@@ -10,13 +10,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from app.archives.streams import ByteStream
 from app.archives.tar import MemberList
 from app.components.base import Component, Dump, Report, RestoreContext
-from app.components.extraction import Extraction, FilesTarget
+from app.components.extraction import Extraction, FilesTarget, journalled
 from app.components.tree_dump import dump_tree
 from app.deployments.base import Deployment, User
 from app.deployments.swap import Swap
@@ -94,9 +94,9 @@ class MailComponent(Component):
             # Staged inside the folder: on its file system, so that adding a message is one hard link.
             swap = self._swap(
                 SwapPlan(self._target.folder, context.operation, "entries", False),
-                lambda plan: context.record({"plan": asdict(plan)}),
+                lambda plan: context.record(journalled(plan)),
             )
-            await context.record({"plan": asdict(swap.plan)})
+            await context.record(journalled(swap.plan))
             try:
                 staging = await swap.prepare(self._target.owner)
                 files = Extraction(self._deployment, FilesTarget(self._target.folder, self._target.owner))
@@ -120,7 +120,7 @@ class MailComponent(Component):
         if journal.get("plan"):
 
             async def save(plan: SwapPlan) -> None:
-                journal["plan"] = asdict(plan)
+                journal.update(journalled(plan))
 
             await self._swap(SwapPlan(**journal["plan"]), save).tidy()
 

@@ -130,6 +130,8 @@ class Swap:
             await self._enter("tidied")
         elif self.plan.state != "tidied":
             await self._clear()
+            self.plan.cleared = True
+            await self._save(self.plan)
 
     async def _clear(self) -> None:
         """Remove staging, of a swap that has changed nothing."""

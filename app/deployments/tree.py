@@ -54,7 +54,8 @@ class SwapPlan:
     `tree`: the folder in staging that is swapped in. `staging`: the staging folder's inode. `old`, `new`: inodes of
     the two folders that are exchanged. `mode_before`: the target's permission bits. `names`: packed, see
     app.deployments.swap. `roots`: below which paths of the live tree what the archive lacks stays, packed alike.
-    `carried`: what arrived while it was swapped has been carried over.
+    `carried`: what arrived while it was swapped has been carried over. `cleared`: staging was removed, of a swap that
+    changed nothing.
     """
 
     target: str
@@ -70,6 +71,7 @@ class SwapPlan:
     names: str = ""
     roots: str = ""
     carried: bool = False
+    cleared: bool = False
 
     @property
     def staging_name(self) -> str:

@@ -16,6 +16,7 @@ from app.db.session import Database
 from app.errors import LiberuError, NoSpace, NotFound
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Apply, Outcome
+from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
 from app.jobs.writer import BackupRun, BackupWriter, Target, ended, folder_of, recorded
 from app.security.keys import KeyRing
@@ -32,6 +33,7 @@ class BackupJob(Job):
         components: ComponentFactory,
         destinations: DestinationService,
         keys: KeyRing,
+        restoring: Restoring,
         settings: JobSettings,
     ) -> None:
         self._database = database
@@ -39,10 +41,12 @@ class BackupJob(Job):
         self._components = components
         self._destinations = destinations
         self._keys = keys
+        self._restoring = restoring
         self._settings = settings
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         backup, domain, destinations = await self._load(operation)
+        await self._restoring.settle_domain(domain, context)  # a half-done site is no site to back up
         required = {copy["destination_id"]: copy["required"] for copy in operation.request.get("copies", [])}
         async with self._components.opened(domain) as site, self._destinations.mirrored(destinations) as store:
             run = BackupRun(

@@ -19,13 +19,12 @@ from app.external.limits import Limits
 from app.external.parser import ExternalBackupParser, as_json
 from app.jobs.context import JobContext, Result
 from app.jobs.import_backups import ImportBackups, abandoned
-from app.jobs.import_parts import ImportParts
+from app.jobs.import_parts import ImportParts, by_domain
 from app.jobs.import_plan import ImportItem, plan, targets
 from app.jobs.import_streams import ForeignStreams, renamed
 from app.jobs.outcome import Apply, Outcome
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
-from app.jobs.safety import safety_ended
 from app.schemas.domains import DomainIn, StandaloneDeployment
 from app.security.keys import KeyRing
 from app.security.tokens import Principal
@@ -50,6 +49,7 @@ class ImportJob(Job):
         components: ComponentFactory,
         destinations: DestinationService,
         keys: KeyRing,
+        restoring: Restoring,
         domains: DomainService,
         sources: ImportSources,
         settings: ImportSettings,
@@ -70,9 +70,23 @@ class ImportJob(Job):
             settings.reserve_bytes,
         )
         self._parallel = jobs.components
-        self._restoring = Restoring(database, components, keys, destinations.opened)
+        self._restoring = restoring
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
+        """What an earlier attempt had begun to change is settled before anything else."""
+        await self._restoring.settle(operation, context, resumes=True)
+        outcome = await self._import(operation, context)
+        mailboxes, remains = outcome.apply, self._restoring.remains(operation)
+
+        async def apply(session: AsyncSession) -> None:
+            if mailboxes is not None:
+                await mailboxes(session)
+            await remains(session)
+
+        outcome.apply = apply
+        return outcome
+
+    async def _import(self, operation: Operation, context: JobContext) -> Outcome:
         async with self._parsed(operation, context) as parser:
             request = operation.request
             context.note(_ARCHIVE, phase="looking into it")
@@ -93,6 +107,9 @@ class ImportJob(Job):
                 context.track(item.number, item.label, "failed" if item.problem else "pending")
             if not items:
                 raise InvalidRequest("The archive holds nothing of what was asked for", field="components")
+            for domain, _ in by_domain([item for item in items if item.domain is not None]):
+                if not request["as_backup"]:
+                    await self._restoring.settle_domain(domain, context)
             results = await self._results(operation, parser, items, context)
             facts = {"inventory": found, "must_reset": found["must_reset"], "created_domains": sorted(made)}
             if request["password_hashes"]:
@@ -133,20 +150,24 @@ class ImportJob(Job):
         return [item.failed(*item.problem) if item.problem else done[item.number] for item in items]
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
-        copies, backups = safety_ended(operation.journal), abandoned(operation, status, message)
+        """What it had begun to change is finished or undone first."""
+        ended = await self._restoring.abandoned(operation, status, message)
+        copies, backups = ended.apply, abandoned(operation, status, message)
 
         async def apply(session: AsyncSession) -> None:
-            await copies(session)
+            if copies is not None:
+                await copies(session)
             await backups(session)
 
-        return Outcome(status, {}, message, apply)
+        ended.apply = apply
+        return ended
 
     async def tidy(self, operation: Operation) -> None:
         """Staging, the upload, and what was replaced are kept until the operation has ended."""
         await asyncio.to_thread(remove_staging, self._sources.staging / operation.uid)
         if not operation.request["dry_run"]:
             self._sources.forget(operation.request["source"], operation.request["folder_of"])
-        await self._restoring.tidy(operation, lambda journal: int(journal["domain_id"]))
+        await self._restoring.tidy(operation)
 
     @asynccontextmanager
     async def _parsed(self, operation: Operation, context: JobContext) -> AsyncGenerator[ExternalBackupParser, None]:

@@ -10,18 +10,27 @@ from typing import Any
 
 from app.archives.manifest import ComponentDetails, Details, Manifest
 from app.archives.store import BackupStore
+from app.archives.streams import ByteStream
 from app.components.base import Component, RestoreContext
 from app.db.models import Backup, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import ArchiveError, LiberuError, ManifestInvalid, NotFound, StorageError
+from app.errors import (
+    ArchiveError,
+    ConsentRequired,
+    LiberuError,
+    ManifestInvalid,
+    NoSpace,
+    NotFound,
+    StorageError,
+)
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Outcome
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
-from app.jobs.safety import BackupSource, safety_ended
+from app.jobs.safety import BackupSource
 from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, DomainSite, facts_of
 from app.services.destinations import DestinationService
@@ -35,6 +44,7 @@ class _Run:
     domain: Domain
     site: DomainSite
     identities: list[str]
+    done: set[int]
     destination: Destination
     store: BackupStore
     manifest_key: str
@@ -42,19 +52,33 @@ class _Run:
 
 class RestoreJob(Job):
     def __init__(
-        self, database: Database, components: ComponentFactory, destinations: DestinationService, keys: KeyRing
+        self,
+        database: Database,
+        components: ComponentFactory,
+        destinations: DestinationService,
+        keys: KeyRing,
+        restoring: Restoring,
     ) -> None:
         self._database = database
         self._components = components
         self._destinations = destinations
         self._keys = keys
-        self._restoring = Restoring(database, components, keys, destinations.opened)
+        self._restoring = restoring
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
-        backup, domain, places, identities = await self._load(operation)
-        async with self._components.opened(domain) as site:
-            run_at = partial(_Run, backup, domain, site, identities)
-            return await self._from_any(run_at, places, operation, context)
+        """What an earlier attempt had begun to change is settled before anything else."""
+        settled = await self._restoring.settle(operation, context, resumes=True)
+        done = {number: part for number, part in settled.items() if part["status"] == "completed"}
+        if done and set(operation.request["components"]) <= set(done):
+            outcome = _resumed(done)
+        else:
+            backup, domain, places, identities = await self._load(operation)
+            await self._restoring.settle_domain(domain, context)
+            async with self._components.opened(domain) as site:
+                run_at = partial(_Run, backup, domain, site, identities, set(done))
+                outcome = await self._from_any(run_at, places, operation, context)
+        outcome.apply = self._restoring.remains(operation)
+        return outcome
 
     async def _from_any(
         self,
@@ -96,6 +120,8 @@ class RestoreJob(Job):
             context.track(part.number, part.name, "pending")
         prepared = await self._preflight(run, wanted, operation, context)
         if operation.request["dry_run"]:
+            for part, told in zip(wanted, prepared, strict=True):
+                told["facts"] = await self._rehearsed(run, manifest, part, operation, context)
             return Outcome("completed", {"dry_run": True, "components": prepared})
         results = []
         for part in wanted:
@@ -103,11 +129,11 @@ class RestoreJob(Job):
         return _outcome(results, details)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
-        return Outcome(status, {}, message, safety_ended(operation.journal))
+        return await self._restoring.abandoned(operation, status, message)
 
     async def tidy(self, operation: Operation) -> None:
         """What was replaced is kept until the operation has ended."""
-        await self._restoring.tidy(operation, lambda journal: operation.domain_id or 0)
+        await self._restoring.tidy(operation)
 
     async def _load(self, operation: Operation) -> tuple[Backup, Domain, list[tuple[Destination, str]], list[str]]:
         """With every copy that may be used, the primary first."""
@@ -130,10 +156,40 @@ class RestoreJob(Job):
         """Every target ready, before the first is touched. Raises what is wrong."""
         prepared = []
         for part in wanted:
-            component = await self._component(run, part)
-            mode = await component.preflight(self._context(run, operation, part, context), part.plain_size)
-            prepared.append({"number": part.number, "kind": part.kind, "name": part.name, "mode": mode})
+            told = {"number": part.number, "kind": part.kind, "name": part.name}
+            if part.number not in run.done:
+                component = await self._component(run, part)
+                told["mode"] = await self._fit(component, run, self._context(run, operation, part, context), part)
+            prepared.append(told)
         return prepared
+
+    async def _fit(self, component: Component, run: _Run, restoring: RestoreContext, part: ComponentDetails) -> str:
+        """What earlier restores have replaced is kept only as long as there is room."""
+        try:
+            return await component.preflight(restoring, part.plain_size)
+        except (NoSpace, ConsentRequired):
+            if not await self._restoring.make_room(run.domain):
+                raise
+            return await component.preflight(restoring, part.plain_size)
+
+    async def _rehearsed(
+        self, run: _Run, manifest: Manifest, part: ComponentDetails, operation: Operation, context: JobContext
+    ) -> dict[str, Any]:
+        """What a restore would change, as far as the archive and what is live tell it."""
+        component = await self._component(run, part)
+        plain = self._plain(run, manifest, part)
+        context.track(part.number, part.name, "running")
+        report = await component.rehearse(
+            context.metered(part.number, plain), self._context(run, operation, part, context)
+        )
+        context.track(part.number, part.name, "completed")
+        return report.facts
+
+    @staticmethod
+    def _plain(run: _Run, manifest: Manifest, part: ComponentDetails) -> ByteStream:
+        entry = _entry(manifest, part)
+        identities = run.identities if entry.encryption else None
+        return run.store.open_component(entry.objects[0], part.plain_size, part.plain_sha256, identities)
 
     async def _component(self, run: _Run, part: ComponentDetails) -> Component:
         return await run.site.build(part.kind, part.name)
@@ -144,11 +200,9 @@ class RestoreJob(Job):
         async def work() -> Result:
             context.track(part.number, part.name, "running")
             base: Result = {"number": part.number, "kind": part.kind, "name": part.name}
-            entry = _entry(manifest, part)
-            identities = run.identities if entry.encryption else None
             try:
                 component = await self._component(run, part)
-                plain = run.store.open_component(entry.objects[0], part.plain_size, part.plain_sha256, identities)
+                plain = self._plain(run, manifest, part)
                 report = await component.restore(
                     context.metered(part.number, plain), self._context(run, operation, part, context), part.plain_size
                 )
@@ -172,7 +226,10 @@ class RestoreJob(Job):
             kind=part.kind,
             name=part.name,
         )
-        return self._restoring.context(operation, part.number, source, context, context.beat)
+        excluded = part.facts.get("exclusions")
+        return self._restoring.context(
+            operation, part.number, source, context, context.beat, exclusions=excluded, taken_at=part.started_at
+        )
 
 
 def _entry(manifest: Manifest, part: ComponentDetails) -> Any:
@@ -180,6 +237,11 @@ def _entry(manifest: Manifest, part: ComponentDetails) -> Any:
         if entry.number == part.number:
             return entry
     raise ManifestInvalid(f"The manifest has no component {part.number}")
+
+
+def _resumed(done: dict[int, Result]) -> Outcome:
+    """All that was asked for had been restored when the last attempt ended; the destination is not asked."""
+    return Outcome("completed", {"components": [done[number] for number in sorted(done)], "panel_metadata": None})
 
 
 def _outcome(results: list[Result], details: Details) -> Outcome:

@@ -110,7 +110,7 @@ class OperationRunner:
     @staticmethod
     async def _failed(job: Job, operation: Operation, code: str, message: str) -> Outcome:
         outcome = await job.abandon(operation, "failed", message)
-        outcome.code = code
+        outcome.code = outcome.code or code
         return outcome
 
     async def _end(self, operation: Operation, context: JobContext, outcome: Outcome) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.db.models import Destination, Operation
+from app.db.models import Destination, Domain, Operation
 from app.schemas.destinations import CleanupIn, SweepIn
 from app.security.tokens import Principal
 from app.services.destinations import DestinationService
@@ -39,6 +39,20 @@ class UpkeepService:
         """As `sweep`, by the service itself."""
         request = SweepIn(grace_hours=grace_hours).model_dump()
         await self._operations.record(unit, _operation("sweep", destination, request, AUTOMATIC))
+
+    async def record_tidy(self, unit: Unit, domain: Domain) -> None:
+        """See to what restores of a domain have left, by the service itself."""
+        operation = Operation(
+            type="tidy",
+            user_id=domain.user_id,
+            domain_id=domain.id,
+            domain_uid=domain.uid,
+            server=domain.server,
+            destinations=[],
+            priority=AUTOMATIC,
+            request={},
+        )
+        await self._operations.record(unit, operation)
 
     async def scan(
         self, unit: Unit, principal: Principal, destination_id: int, idempotency: Idempotency

@@ -344,7 +344,7 @@ async def test_without_the_administrator_it_waits(live: Live) -> None:
 
 @pytest.mark.parametrize("way", ["scratch"])
 async def test_what_cannot_be_created_again_needs_consent(live: Live) -> None:
-    live.server.run(f"CREATE DEFINER=admin@'127.0.0.1' VIEW mine AS SELECT user FROM mysql.user", live.name)
+    live.server.run("CREATE DEFINER=admin@'127.0.0.1' VIEW mine AS SELECT user FROM mysql.user", live.name)
     before = live.dump()
     with pytest.raises(LiberuError, match="could not create its present views.*Nothing was changed") as caught:
         await live.restore(live.context())

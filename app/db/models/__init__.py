@@ -7,6 +7,7 @@ from app.db.models.executor import ExecutorLease, Installation
 from app.db.models.notification import NotificationChannel, NotificationDelivery
 from app.db.models.operation import IdempotencyKey, Operation
 from app.db.models.quota import TenantQuota
+from app.db.models.remains import RestoreRemains
 from app.db.models.schedule import BackupSchedule, ScheduleRun
 from app.db.models.security import ApiToken, AuditEvent, AuditHead, SseTicket
 
@@ -28,6 +29,7 @@ __all__ = [
     "NotificationChannel",
     "NotificationDelivery",
     "Operation",
+    "RestoreRemains",
     "ScheduleRun",
     "SseTicket",
     "TenantQuota",

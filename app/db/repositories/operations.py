@@ -121,6 +121,9 @@ class OperationRepository(Repository):
         gone = await self._session.execute(delete(Operation).where(Operation.id.in_(old)))
         return int(getattr(gone, "rowcount", 0))
 
+    async def forget_journal(self, uid: str) -> None:
+        await self._session.execute(update(Operation).where(Operation.uid == uid).values(journal={}))
+
     async def swept(self, destination_id: int, since: datetime) -> bool:
         """Whether leftovers were looked for at a destination since then, or are."""
         query = select(Operation.id).where(
