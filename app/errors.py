@@ -53,6 +53,7 @@ LiberuError
 │   ├── WrongServer           the site is on another server than this process
 │   ├── StreamCut             a command's output ended before its end was confirmed
 │   ├── SwapImpossible        no mode of the swap works at the target
+│   │   └── StagingLost       what lies where a restore staged is not what it made
 │   ├── SwapUnfinished        a swap stopped half-way; what was live is kept, and it is tried again
 │   └── TargetProtected       something in the target can be neither moved nor removed: a mount, chattr +i
 ├── ComponentError
@@ -317,6 +318,10 @@ class StreamCut(DeploymentError):
 
 class SwapImpossible(DeploymentError):
     code = "swap_impossible"
+
+
+class StagingLost(SwapImpossible):
+    code = "staging_lost"
 
 
 class SwapUnfinished(DeploymentError):

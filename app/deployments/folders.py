@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from app.deployments.process import open_folder
 from app.deployments.tree import STAGING_PREFIX, SwapPlan, TreeStatus
-from app.errors import NoSpace, SwapImpossible, TargetMissing
+from app.errors import NoSpace, StagingLost, SwapImpossible, TargetMissing
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NO_REPLACE, EXCHANGE = 1, 2
@@ -92,12 +92,22 @@ def opened_at(folder: int, parts: Sequence[bytes | str]) -> Iterator[int]:
 
 @contextmanager
 def staging(plan: SwapPlan) -> Iterator[int]:
-    """The staging folder, which must be the one that was made: its parent may be its tenant's."""
-    with opened(plan.staging_path) as descriptor:
+    """The staging folder, which must be the one that was made: its parent may be its tenant's. Raises StagingLost."""
+    try:
+        descriptor = open_folder(plan.staging_path)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise StagingLost(f"{plan.staging_path} is no folder any more: somebody has replaced it") from error
+        raise
+    try:
         found = os.fstat(descriptor)
         if plan.staging not in (None, found.st_ino) or found.st_uid != os.geteuid():
-            raise EntryError(OSError(errno.EPERM, "this is not the folder that the restore made"), b"")
+            raise StagingLost(
+                f"{plan.staging_path} is not the folder that the restore made: somebody has replaced it"
+            )
         yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def kind(name: bytes | str, folder: int) -> str | None:

@@ -26,7 +26,7 @@ from app.deployments.folders import (
 from app.deployments.swap import pack, sides, unpack
 from app.deployments.tree import STAGING_PREFIX, SwapPlan, User
 
-STAMPS = _MERGED_AT, _SWAPPED_AT = ("merged-at", "swapped-at")
+_SWAPPED_AT = "swapped-at"
 
 
 def prepare(plan: SwapPlan, owner: User, *, privileged: bool) -> None:
@@ -43,7 +43,6 @@ def prepare(plan: SwapPlan, owner: User, *, privileged: bool) -> None:
 
 def merge(plan: SwapPlan, roots: Sequence[bytes]) -> None:
     with staging(plan) as ours, opened(plan.target) as live, opened_at(ours, ["new"]) as new:
-        _stamp(ours, _MERGED_AT)
         os.mkdir("merged", 0o700, dir_fd=ours)
         with opened_at(ours, ["merged"]) as merged:
             made = _link_missing(new, merged, ())
@@ -244,7 +243,6 @@ def carry_over(plan: SwapPlan, roots: Sequence[bytes]) -> int:
         opened_at(ours, ["new"]) as new,
         opened(plan.target) as live,
     ):
-        merged_at = os.stat(_MERGED_AT, dir_fd=ours).st_ctime_ns
         swapped_at = os.stat(_SWAPPED_AT, dir_fd=ours).st_ctime_ns if kind(_SWAPPED_AT, ours) else None
         for parts, folder, entries in _below(old, roots):
             for entry in entries:
@@ -252,7 +250,7 @@ def carry_over(plan: SwapPlan, roots: Sequence[bytes]) -> int:
                     continue
                 name = os.fsencode(entry.name)
                 status = entry.stat(follow_symlinks=False)
-                if status.st_ctime_ns >= merged_at and _is_newer((*parts, name), status, live, new, swapped_at):
+                if _is_newer((*parts, name), status, live, new, swapped_at):
                     count += _carry(ours, folder, live, old, (*parts, name))
     return count
 

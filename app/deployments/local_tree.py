@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from app.deployments import local_swap
+from app.deployments import local_swap, swap_scripts
 from app.deployments.exclusions import find_matching
 from app.deployments.folders import (
     EXCHANGE,
@@ -117,8 +117,7 @@ class LocalTree(SiteTree):
             raise SwapImpossible(f"{mounted[0]} is mounted in what is to be removed; unmount it")
         await in_thread(plan.target, lambda: _check(plan))
         # rm copes with any depth and races with nobody: it runs inside a folder only we can enter.
-        names = ["new", "merged", "old", "arrived", "carried", "times", *local_swap.STAMPS]
-        await self._deployment.run(["rm", "-rf", "--one-file-system", "--", *names], cwd=plan.staging_path)
+        await self._deployment.run(["sh", "-ec", swap_scripts.EMPTY], cwd=plan.staging_path)
         await in_thread(plan.target, lambda: _remove_emptied(plan))
 
 

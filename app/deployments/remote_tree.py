@@ -28,7 +28,7 @@ from app.deployments.tree import (
     TreeStatus,
     User,
 )
-from app.errors import NoSpace, SwapImpossible, TargetMissing
+from app.errors import NoSpace, StagingLost, SwapImpossible, TargetMissing
 
 Parts = tuple[bytes, ...]
 _BATCH = 2000
@@ -278,6 +278,8 @@ class RemoteTree(SiteTree):
         if outcome.status == 0:
             return CommandResult(0, bytes(kept), outcome.stderr)
         said = "\n".join(line for line in outcome.stderr.splitlines() if not line.startswith("xargs:"))
+        if outcome.status == swap_scripts.LOST:
+            raise StagingLost(f"{path}: {said.strip()[-500:]}: somebody has replaced what the restore staged")
         if "No space left" in said or "Disk quota" in said:
             raise NoSpace(f"No space left on the file system of {path}; free some and try again")
         raise SwapImpossible(f"{path}: {said.strip()[-500:] or f'a command ended with {outcome.status}'}")
@@ -287,7 +289,7 @@ _MOST_LISTED = 64 << 20
 _IMMUTABLE = """
 command -v lsattr >/dev/null || exit 0
 lsattr "$1" . 2>/dev/null | while read -r flags name; do
-  case $flags in *[ia]*) echo "${name#./}" ;; esac
+  case $flags in *[!a-zA-Z-]*) continue ;; ----*[ia]* | ----[ia]*) [ -z "$name" ] || echo "${name#./}" ;; esac
 done | head -n 20
 """
 _WITHOUT_STAGING = ("-path", f"./{STAGING_PREFIX}*", "-prune", "-o")

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 
 from app.deployments.tree import SiteTree, SwapPlan, SwapState, User
-from app.errors import LiberuError, SwapImpossible, SwapUnfinished
+from app.errors import LiberuError, StagingLost, SwapImpossible, SwapUnfinished, TargetMissing
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,9 @@ class Swap:
         try:
             await self._enter("begun")
             await self._forward()
+        except (StagingLost, TargetMissing):  # both folders are opened before anything is moved
+            await self._enter("undone")
+            raise
         except BaseException as error:
             await asyncio.shield(self._undo(error))
             raise
@@ -125,11 +128,15 @@ class Swap:
         """Remove staging, with the old tree after a swap. Raises SwapUnfinished when the swap is not settled."""
         if self.plan.state == "begun":
             raise self._unfinished(None)
+        if self.plan.state == "tidied" or self.plan.cleared:
+            return
+        try:
+            await (self._tree.remove(self.plan) if self.plan.state == "swapped" else self._clear())
+        except StagingLost as error:
+            log.warning("Nothing is removed, since nothing of ours is there: %s", error.message)
         if self.plan.state == "swapped":
-            await self._tree.remove(self.plan)
             await self._enter("tidied")
-        elif self.plan.state != "tidied":
-            await self._clear()
+        else:
             self.plan.cleared = True
             await self._save(self.plan)
 

@@ -9,15 +9,16 @@ of them ends with 255, so that xargs stops as well.
 """
 
 #: Of all scripts. `staging NAME [INODE]`: from the target into its staging folder, which must be the one that was
-#: made and ours alone; the target stays at hand as /proc/self/fd/8.
+#: made and ours alone, or it ends with LOST; the target stays at hand as /proc/self/fd/8.
+LOST = 77
 COMMON = r"""
 set -e
 staging() {
   exec 8<.
   here=$(pwd -P)
-  cd -- "./$1"
-  [ "$(pwd -P)" = "${here%/}/$1" ] && [ "$(stat -c %u .)" = "$(id -u)" ] || { echo "$1 is not ours" >&2; exit 1; }
-  [ -z "$2" ] || [ "$(stat -c %i .)" = "$2" ] || { echo "$1 is not the folder that the restore made" >&2; exit 1; }
+  cd -- "./$1" || exit 77
+  [ "$(pwd -P)" = "${here%/}/$1" ] && [ "$(stat -c %u .)" = "$(id -u)" ] || { echo "$1 is not ours" >&2; exit 77; }
+  [ -z "$2" ] || [ "$(stat -c %i .)" = "$2" ] || { echo "$1 is not the folder that was made" >&2; exit 77; }
 }
 flush() { sync -f . 2>/dev/null || sync; }
 """
@@ -265,16 +266,25 @@ for folder in old half arrived; do
 done
 """
 
+#: In staging. No other file system is entered, where rm can be told so.
+EMPTY = r"""
+one_file_system=
+! rm --help 2>&1 | grep -q -e --one-file-system || one_file_system=--one-file-system
+rm -rf $one_file_system -- new merged old arrived half times keep carried swapped-at
+"""
+
 #: $1, $2: staging. The target's own time stays as it was.
-REMOVE = r"""
+REMOVE = (
+    r"""
 [ -d "./$1" ] || exit 0
 staging "$1" "$2"
 touch -r /proc/self/fd/8/. keep
 exec 6<keep
-one_file_system=
-rm --help 2>&1 | grep -q -e --one-file-system && one_file_system=--one-file-system
-rm -rf $one_file_system -- new merged old arrived half times keep swapped-at
+"""
+    + EMPTY
+    + r"""
 cd /proc/self/fd/8/.
 rmdir -- "./$1"
 touch -r /proc/self/fd/6 . 2>/dev/null || :
 """
+)

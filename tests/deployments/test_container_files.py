@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.archives.streams import from_bytes
-from app.components.files import FilesComponent, FilesTarget
+from app.components.extraction import FilesTarget
+from app.components.files import FilesComponent
 from app.components.mail import MailComponent, MailTarget
 from app.deployments.base import User
 from app.deployments.docker import Engine
