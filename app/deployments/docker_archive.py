@@ -21,6 +21,7 @@ from app.deployments.base import (
     CommandResult,
     Deployment,
     Entry,
+    Kept,
     MergeRules,
     Owners,
     SiteTree,
@@ -32,6 +33,7 @@ from app.deployments.base import (
 )
 from app.deployments.docker import Engine, mapped
 from app.deployments.folder_archive import above_its_top, below_its_top
+from app.deployments.mounts import below, relative
 from app.errors import InvalidRequest, NoSpace, SwapImpossible, TargetMissing
 
 _IS_FOLDER, _IS_LINK = 1 << 31, 1 << 27
@@ -46,6 +48,7 @@ class ContainerArchive:
 
     def __init__(self, engine: Engine, container: str, name: str) -> None:
         self._engine = engine
+        self._container = container
         self._path = f"containers/{container}/archive"
         self._name = name
 
@@ -81,9 +84,15 @@ class ContainerArchive:
                 async for chunk in response.content.iter_chunked(CHUNK):
                     yield chunk
 
-    def read(self, folder: str) -> ByteStream:
+    def read(self, folder: str, kept: Kept | None = None) -> ByteStream:
         """The folder's content as a tar stream, members './…'. Raises ArchiveDamaged, DeploymentError."""
-        return below_its_top(self._raw(folder))
+        return below_its_top(self._raw(folder), kept)
+
+    async def mounts(self, folder: str) -> list[str]:
+        with mapped(f"Inspecting container {self._name}"):
+            found = await self._engine.client.containers.get(self._container)
+        points = [str(mount["Destination"]).encode() for mount in found._container.get("Mounts") or []]
+        return relative(below(points, folder), folder)
 
     async def members(self, folder: str) -> AsyncGenerator[list[Member], None]:
         """What is in the folder, in batches."""
