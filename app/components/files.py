@@ -27,7 +27,8 @@ _NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class FilesTarget:
-    """Where the files live; `reader` reads them, `owner` owns what is restored.
+    """Where the files live; `reader` reads them, `owner` owns what is restored. `link`: the registered document root
+    where that is a link to `document_root`.
 
     `allowed_uids` and `allowed_gids` are those other than `owner`'s that a restore may give files to.
     """
@@ -35,6 +36,7 @@ class FilesTarget:
     document_root: str
     owner: User
     reader: User | None = None
+    link: str | None = None
     exclusions: Sequence[str] = ()
     allowed_uids: frozenset[int] = frozenset()
     allowed_gids: frozenset[int] = frozenset()
@@ -54,7 +56,10 @@ class FilesComponent(Component):
 
     async def dump(self) -> Dump:
         target = self._target
-        return await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions)
+        dump = await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions)
+        if target.link is not None:
+            dump.report.facts["document_root"] = {"link": target.link, "folder": target.document_root}
+        return dump
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> SwapMode:
         """How the swap will be done. Raises TargetMissing, NoSpace, ConsentRequired; touches nothing."""

@@ -27,6 +27,7 @@ _CHECK_SECONDS = 900
 #: where the system cannot tell holes takes a read error for the file's end and says nothing (sparse_scan_file_raw).
 #: What a tenant puts in a file's place meanwhile must neither be followed nor waited for.
 _CHECK_HOLES = r"""
+command -v tr >/dev/null || { echo no; exit; }
 exec xargs -0 sh -c '
   read_all() { dd if="$1" iflag=nonblock,nofollow bs=1M 2>/dev/null; }
   for record do

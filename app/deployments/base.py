@@ -165,6 +165,10 @@ class FolderArchive(Protocol):
         Raises ArchiveDamaged when it was cut, DeploymentError."""
         ...
 
+    async def link(self, path: str) -> tuple[bytes, int] | None:
+        """A symbolic link's target and its owner; None when there is none. Raises DeploymentError."""
+        ...
+
     async def mounts(self, folder: str) -> list[str]:
         """Where other file systems are mounted below the folder; relative paths. Raises DeploymentError."""
         ...

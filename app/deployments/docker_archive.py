@@ -88,6 +88,16 @@ class ContainerArchive:
         """The folder's content as a tar stream, members './…'. Raises ArchiveDamaged, DeploymentError."""
         return below_its_top(self._raw(folder), kept)
 
+    async def link(self, path: str) -> tuple[bytes, int] | None:
+        """The engine archives a link as such, where it is a path's last part. Raises TargetMissing."""
+        await self.check(path.rpartition("/")[0] or "/")
+        scanner = TarScanner()
+        async with aclosing(self._raw(path)) as stream:
+            async for chunk in stream:
+                for member in scanner.feed(chunk):
+                    return (member.link, member.uid) if member.type == "l" else None
+        return None
+
     async def mounts(self, folder: str) -> list[str]:
         with mapped(f"Inspecting container {self._name}"):
             found = await self._engine.client.containers.get(self._container)

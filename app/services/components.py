@@ -18,6 +18,7 @@ from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
 from app.db.models import Domain, DomainDatabase
 from app.deployments.base import Deployment, User
 from app.deployments.detector import Detection
+from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.site import DatabaseAccount, DomainPlace, Role, Site
 from app.deployments.standalone import StandaloneDeployment
@@ -140,6 +141,8 @@ class DomainSite:
             if path is None:
                 continue
             deployment = await self._site.at(role)
+            if role == "files" and await real_folder(deployment, path) != path:
+                continue
             with suppress(TargetMissing):
                 await deployment.tree.status(path)
                 continue
@@ -189,11 +192,13 @@ class DomainSite:
     async def _files(self, deployment: Deployment, domain: Domain) -> FilesComponent:
         if domain.document_root is None:
             raise InvalidRequest(f"{domain.domain_name} has no document root", field="document_root")
-        owner = await self._owner(deployment, domain, domain.document_root)
+        folder = await real_folder(deployment, domain.document_root)
+        owner = await self._owner(deployment, domain, folder)
         return FilesComponent(
             deployment,
             FilesTarget(
-                document_root=domain.document_root,
+                document_root=folder,
+                link=None if folder == domain.document_root else domain.document_root,
                 owner=owner,
                 reader=owner if self._sites.read_as == "system_user" else None,
                 exclusions=domain.exclusions,
