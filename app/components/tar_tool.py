@@ -108,9 +108,13 @@ _NOISE = re.compile(
     r"^tar: (Exiting with failure status due to previous errors|Removing leading .*|"
     r".*: Warning: Cannot \w*listxattr\w*: (Operation n|N)ot supported)$"  # there are none
 )
-_BUSYBOX_UNREADABLE = re.compile(r"^tar: (?P<name>.*?): (?P<reason>Permission denied|can't open.*)$")
+_BUSYBOX_UNREADABLE = re.compile(
+    r"^tar: (?P<name>.*?): (?P<reason>Permission denied|File name too long|Input/output error|Stale file handle|"
+    r"Structure needs cleaning|can't open.*)$"
+)
 _ESCAPED = re.compile(rb"\\([0-7]{3}|.)")
 _LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+_SHOWN = 1024
 #: Of stderr a deployment keeps MAX_STDERR bytes; a remote one takes a line of its own out.
 _CUT_FROM = MAX_STDERR - 4096
 
@@ -154,12 +158,17 @@ def _not_whole(name: str, report: Report) -> str:
 def _plain(name: str) -> str:
     """The path that GNU tar writes with escapes."""
     name = name.removeprefix("Warning: ").removeprefix("./")
-    return shown(_ESCAPED.sub(_unescaped, name.encode()))
+    return shortened(_ESCAPED.sub(_unescaped, name.encode()))
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:
     code = match[1]
     return bytes([int(code, 8) & 0xFF]) if len(code) == 3 else _LETTERS.get(code, code)
+
+
+def shortened(path: bytes) -> str:
+    """As `shown`; a very long one by both its ends."""
+    return shown(path) if len(path) <= _SHOWN else f"{shown(path[:200])}…{shown(path[-80:])}"
 
 
 def shown(path: bytes) -> str:

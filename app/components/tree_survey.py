@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from app.archives.streams import ByteStream
 from app.components.base import MAX_NAMED, Report
-from app.components.tar_tool import TarTool, excluded, shown
+from app.components.tar_tool import TarTool, excluded, shortened, shown
 from app.deployments.base import STAGING_PREFIX, Deployment, Outcome, User
 from app.deployments.mounts import mounts_in
 from app.errors import DumpIncomplete
@@ -205,11 +205,9 @@ def report_mounts(mounts: list[str] | None, report: Report) -> None:
 
 
 def report_too_long(path: bytes, report: Report, folder: str) -> None:
-    """It is named by both its ends."""
-    name = shown(path) if len(path) <= 300 else f"{shown(path[:200])}…{shown(path[-80:])}"
     report.lack(
         "path_too_long",
         f"its path has {len(path)} bytes, and below {folder} no more than {longest(folder)} can be restored: it and "
         "all below it are left out; shorten it, or exclude it",
-        name,
+        shortened(path),
     )

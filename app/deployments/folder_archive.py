@@ -140,8 +140,8 @@ class _Watched(io.RawIOBase):
 
     @property
     def where(self) -> str:
-        """The last member: whoever sent it may have come to one that could not be read."""
-        return "" if self._last is None else f" beyond {self._last.decode('utf-8', 'backslashreplace')}"
+        """The last member: an engine that cannot read a file stops there, and names nothing."""
+        return "" if self._last is None else f" in {self._last.decode('utf-8', 'backslashreplace')} or after it"
 
 
 @contextmanager

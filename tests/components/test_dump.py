@@ -233,6 +233,15 @@ async def test_busybox_names_the_file_that_it_ends_at(root: Path, disk: Path, bu
             await collect(dump)
 
 
+def test_what_busybox_cannot_name_to_the_system_is_missing() -> None:
+    report = Report()
+    assert judge_stderr(
+        f"tar: ./{'d' * 5000}: File name too long\ntar: error exit delayed from previous errors", report
+    )
+    assert [(lack.code, lack.message) for lack in report.incomplete] == [("unreadable", "File name too long")]
+    assert len(str(report.incomplete[0].subject)) < 400
+
+
 def test_more_complaints_than_are_kept() -> None:
     line = "tar: ./some/folder/{}: Cannot open: Permission denied\n"
     said = "".join(line.format(number) for number in range(30_000))[: MAX_STDERR + 100]

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 
 from app.archives.streams import from_bytes
 from app.components.files import FilesComponent
@@ -90,7 +91,9 @@ async def test_a_linked_document_root_is_backed_up_and_restored(tmp_path: Path) 
         if os.geteuid() == 0:
             os.chown(path, SITE_UID, SITE_UID, follow_symlinks=False)
     domain = Domain(domain_name="shop.example.com", document_root=str(home / "current"), exclusions=[])
-    site = DomainSite(OneDeployment(StandaloneDeployment()), domain, SitesSettings(), CredentialCipher(bytes(32)))
+    site = DomainSite(
+        OneDeployment(StandaloneDeployment()), domain, SitesSettings(), CredentialCipher([Fernet.generate_key()])
+    )
     component = await site.build("files", "files")
     assert isinstance(component, FilesComponent)
     dump = await component.dump()
