@@ -43,11 +43,13 @@ exec xargs -0 sh -c '
 
 @dataclass(slots=True)
 class Survey:
-    """`sparse`: whether tar may keep holes. `xattrs`: whether the folder's file system has any. `too_long`: paths
-    below `./` that no restore could make. `left_out`: entries that exclusions leave out, folders as one; None: nobody
-    counted. `mounts`: file systems that are mounted below and read, relative paths; None: nobody knows."""
+    """`sparse`: whether tar may keep holes; `holes`: how many bytes they are. `xattrs`: whether the folder's file
+    system has any. `too_long`: paths below `./` that no restore could make. `left_out`: entries that exclusions leave
+    out, folders as one; None: nobody counted. `mounts`: file systems that are mounted below and read, relative paths;
+    None: nobody knows."""
 
     sparse: bool = False
+    holes: int = 0
     xattrs: bool = True
     too_long: list[bytes] = field(default_factory=list)
     left_out: int | None = None
@@ -70,7 +72,7 @@ async def survey(
     walk = _Walk(deployment, folder, reader, [*anchored, *(f"*/{pattern}" for pattern in floating)])
     found.xattrs = bool(found.mounts) or await _has_xattrs(deployment, folder, reader)
     if await walk.first(found):
-        found.sparse = await walk.has_holes()
+        found.sparse = await walk.may_keep_holes(found.holes)
     return found
 
 
@@ -92,7 +94,7 @@ class _Walk:
         self._start += ["(", *_any(patterns), ")", "-prune", "-printf", r"x\0", "-o"]
         too_long = "?" * (longest(folder) + 3) + "*"  # with its "./"
         self._start += ["-path", too_long, "-prune", "-printf", r"l%p\0", "-o"]
-        self._sparse = self._holes = 0
+        self._sparse = 0
 
     async def first(self, found: Survey) -> bool:
         """Fill in what a walk tells; False when there is no GNU find."""
@@ -116,7 +118,7 @@ class _Walk:
                     entered.add(record[3:].decode("utf-8", "surrogateescape"))
                 elif hole := _hole(record):
                     self._sparse += 1
-                    self._holes += hole
+                    found.holes += hole
         if outcome.status not in (0, 1):  # 1: something could not be looked at; tar will name it
             return False
         found.left_out = left_out
@@ -125,9 +127,9 @@ class _Walk:
             found.mounts = [point for point in found.mounts if point in entered or point not in asked]
         return True
 
-    async def has_holes(self) -> bool:
+    async def may_keep_holes(self, holes: int) -> bool:
         """Whether there are sparse files, few and large enough to be worth it, of which tar would lose nothing."""
-        if self._sparse > _MOST_SPARSE or self._holes < _WORTH_KEEPING:
+        if self._sparse > _MOST_SPARSE or holes < _WORTH_KEEPING:
             return False
         names: list[bytes] = []
         argv = [*self._start, "-type", "f", "-size", "+511c", "-printf", r"%b %s %p\0"]
@@ -185,6 +187,8 @@ def report_survey(found: Survey, report: Report, folder: str) -> None:
     """What a backup says of it."""
     if found.left_out is not None:
         report.facts["left_out"] = found.left_out
+    if found.holes and not found.sparse:
+        report.facts["holes"] = "stored as zeros"
     report_mounts(found.mounts, report)
     for path in found.too_long:
         report_too_long(path.removeprefix(b"./"), report, folder)

@@ -100,6 +100,7 @@ async def test_files_that_take_no_blocks_are_not_stored_as_zeros(root: Path, dis
     assert codes(dump.report) == []
     assert content(archive, "./page.php") == b"<?php " + b"x" * 5000
     assert content(archive, "./photo.jpg") == photo
+    assert dump.report.facts["holes"] == "stored as zeros"
 
 
 @needs_root

@@ -15,7 +15,8 @@ from app.db.models import Domain
 from app.deployments.docker import Engine
 from app.deployments.docker_site import DockerSite
 from app.deployments.linked_folder import real_folder
-from app.deployments.site import OneDeployment
+from app.deployments.registry import DeploymentRegistry
+from app.deployments.site import DomainPlace, OneDeployment
 from app.deployments.standalone import StandaloneDeployment
 from app.errors import TargetMissing
 from app.security.keys import CredentialCipher
@@ -109,3 +110,9 @@ async def test_a_linked_document_root_is_backed_up_and_restored(tmp_path: Path) 
     assert (home / "current").is_symlink()
     assert (home / "current" / "index.html").read_text() == "42", "what the link leads to now is restored"
     await site.make_folders()
+    registry = DeploymentRegistry(f"unix://{tmp_path}/none")
+    found = await registry.detector.probe(DomainPlace("shop.example.com", {}, str(home / "current")))
+    assert found.type == "standalone"
+    assert [probe.reason for probe in found.probes if probe.found] == [
+        f"{home}/current is a symbolic link on this machine"
+    ]
