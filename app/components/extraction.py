@@ -21,7 +21,8 @@ _NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class FilesTarget:
-    """Where the files live; `reader` reads them, `owner` owns what is restored.
+    """Where the files live; `reader` reads them, `owner` owns what is restored. `link`: the registered document root
+    where that is a link to `document_root`.
 
     `allowed_uids` and `allowed_gids` are those other than `owner`'s that a restore may give files to.
     """
@@ -29,6 +30,7 @@ class FilesTarget:
     document_root: str
     owner: User
     reader: User | None = None
+    link: str | None = None
     exclusions: Sequence[str] = ()
     allowed_uids: frozenset[int] = frozenset()
     allowed_gids: frozenset[int] = frozenset()

@@ -38,7 +38,10 @@ class FilesComponent(Component):
 
     async def dump(self) -> Dump:
         target = self._target
-        return await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions)
+        dump = await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions)
+        if target.link is not None:
+            dump.report.facts["document_root"] = {"link": target.link, "folder": target.document_root}
+        return dump
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> SwapMode:
         """How the swap will be done. Raises TargetMissing, TargetProtected, NoSpace, ConsentRequired; touches

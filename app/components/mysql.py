@@ -82,8 +82,8 @@ class MysqlComponent(Component):
             names = ScratchNames.of(noted)
             raise RestoreUnsettled(
                 f"the live database {self._target.name} is incomplete, and the admin account that could put it right "
-                f"is not configured any more: its former tables are in it or in {names.old}; there is no safety copy. "
-                "Nothing was removed; configure the account, it is tried again"
+                f"is not configured any more: its former tables are in it or in {names.old}; there is no safety "
+                "copy. Nothing was removed; configure the account, it is tried again"
             )
         return Settled("done" if state is State.DONE else "undone" if state is State.UNDONE else "untouched")
 

@@ -16,6 +16,8 @@ __all__ = ["STAGING_PREFIX", "SiteTree", "User"]
 
 #: uid and gid as archived → as restored.
 Owners = Callable[[int, int], tuple[int, int]]
+#: Whether a path, relative, is to be in an archive; and whether it is a device.
+Kept = Callable[[bytes, bool], bool]
 MAX_STDERR = 1 << 20
 
 
@@ -39,9 +41,17 @@ class Outcome:
 class FolderArchive(Protocol):
     """Folders as tar streams, without a tool where the site runs."""
 
-    def read(self, folder: str) -> ByteStream:
-        """The folder's content, members './…', with numeric owners. Raises ArchiveDamaged when it was cut,
-        DeploymentError."""
+    def read(self, folder: str, kept: Kept | None = None) -> ByteStream:
+        """The folder's content, members './…', with numeric owners; what `kept` refuses, and devices, are left out.
+        Raises ArchiveDamaged when it was cut, DeploymentError."""
+        ...
+
+    async def link(self, path: str) -> tuple[bytes, int] | None:
+        """A symbolic link's target and its owner; None when there is none. Raises DeploymentError."""
+        ...
+
+    async def mounts(self, folder: str) -> list[str]:
+        """Where other file systems are mounted below the folder; relative paths. Raises DeploymentError."""
         ...
 
     async def write(self, folder: str, source: ByteStream, owners: Owners) -> None:

@@ -16,9 +16,10 @@ import aiohttp
 
 from app.archives.streams import CHUNK, ByteStream
 from app.archives.tar import Member, TarScanner
-from app.deployments.base import CommandResult, Deployment, Owners
+from app.deployments.base import CommandResult, Deployment, Kept, Owners
 from app.deployments.docker import Engine, mapped
 from app.deployments.folder_archive import above_its_top, below_its_top
+from app.deployments.mounts import below, relative
 from app.deployments.tree import Entry, MergeRules, SiteTree, SwapMode, SwapPlan, TreeStatus, User
 from app.errors import InvalidRequest, NoSpace, SwapImpossible, TargetMissing
 
@@ -34,6 +35,7 @@ class ContainerArchive:
 
     def __init__(self, engine: Engine, container: str, name: str) -> None:
         self._engine = engine
+        self._container = container
         self._path = f"containers/{container}/archive"
         self._name = name
 
@@ -69,9 +71,25 @@ class ContainerArchive:
                 async for chunk in response.content.iter_chunked(CHUNK):
                     yield chunk
 
-    def read(self, folder: str) -> ByteStream:
+    def read(self, folder: str, kept: Kept | None = None) -> ByteStream:
         """The folder's content as a tar stream, members './…'. Raises ArchiveDamaged, DeploymentError."""
-        return below_its_top(self._raw(folder))
+        return below_its_top(self._raw(folder), kept)
+
+    async def link(self, path: str) -> tuple[bytes, int] | None:
+        """The engine archives a link as such, where it is a path's last part. Raises TargetMissing."""
+        await self.check(path.rpartition("/")[0] or "/")
+        scanner = TarScanner()
+        async with aclosing(self._raw(path)) as stream:
+            async for chunk in stream:
+                for member in scanner.feed(chunk):
+                    return (member.link, member.uid) if member.type == "l" else None
+        return None
+
+    async def mounts(self, folder: str) -> list[str]:
+        with mapped(f"Inspecting container {self._name}"):
+            found = await self._engine.client.containers.get(self._container)
+        points = [str(mount["Destination"]).encode() for mount in found._container.get("Mounts") or []]
+        return relative(below(points, folder), folder)
 
     async def members(self, folder: str) -> AsyncGenerator[list[Member], None]:
         """What is in the folder, in batches."""

@@ -147,7 +147,7 @@ class Restoring:
             await saved(journal)
 
         source = BackupSource("a restore", domain, site, journal["kind"], journal["name"])
-        component = await site.build(journal["kind"], journal["name"])
+        component = await site.rebuilt(journal["kind"], journal["name"], journal)
         return await component.settle(
             RestoreContext(
                 operation=name,
@@ -266,7 +266,7 @@ class Restoring:
                 work = self._resettled(name, domain, site, journal, saved, context, resumes=False)
                 detail = (await work).detail
             if journal.get("tidy"):
-                component = await site.build(row.kind, row.name)
+                component = await site.rebuilt(row.kind, row.name, journal)
                 await component.tidy(journal)
         except LiberuError as error:
             return await self._postpone(row, error)

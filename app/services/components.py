@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
 from app.db.models import Domain, DomainDatabase
 from app.deployments.base import Deployment, User
 from app.deployments.detector import Detection
+from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.site import DatabaseAccount, DomainPlace, Role, Site
 from app.deployments.standalone import StandaloneDeployment
@@ -141,6 +142,8 @@ class DomainSite:
             if path is None:
                 continue
             deployment = await self._site.at(role)
+            if role == "files" and await real_folder(deployment, path) != path:
+                continue
             with suppress(TargetMissing):
                 await deployment.tree.status(path)
                 continue
@@ -167,6 +170,17 @@ class DomainSite:
             return await self._mysql(domain, kind, name)
         raise ComponentError(f"{kind} {name}: backing up {kind} is not supported")
 
+    async def rebuilt(self, kind: str, name: str, journal: Mapping[str, Any]) -> Component:
+        """To settle or tidy what a restore has begun: at the place that it journalled, whatever a link leads to and
+        whoever owns it by now. Raises as `build`."""
+        plan = journal.get("plan")
+        if plan and kind == "files":
+            deployment = await self._site.at("files")
+            return FilesComponent(deployment, FilesTarget(plan["target"], User(0, 0)))
+        if plan and kind == "mail":
+            return MailComponent(await self._site.at("mail"), MailTarget(plan["target"], [], User(0, 0)))
+        return await self.build(kind, name)
+
     async def _database(self, engine: str, name: str) -> tuple[Deployment, DomainDatabase, DatabaseAccount]:
         """A database with a host is reached from here when its site runs in containers."""
         database = _database(self._domain, engine, name)
@@ -190,11 +204,13 @@ class DomainSite:
     async def _files(self, deployment: Deployment, domain: Domain) -> FilesComponent:
         if domain.document_root is None:
             raise InvalidRequest(f"{domain.domain_name} has no document root", field="document_root")
-        owner = await self._owner(deployment, domain, domain.document_root)
+        folder = await real_folder(deployment, domain.document_root)
+        owner = await self._owner(deployment, domain, folder)
         return FilesComponent(
             deployment,
             FilesTarget(
-                document_root=domain.document_root,
+                document_root=folder,
+                link=None if folder == domain.document_root else domain.document_root,
                 owner=owner,
                 reader=owner if self._sites.read_as == "system_user" else None,
                 exclusions=domain.exclusions,

@@ -154,7 +154,7 @@ def busybox_tools() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         tools = Path(folder)
         tools.chmod(0o755)
-        for tool in ("tar", "rm", "sh"):
+        for tool in ("tar", "rm", "sh", "cat"):
             (tools / tool).symlink_to(busybox)
         yield tools
 
