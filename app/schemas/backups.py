@@ -137,13 +137,15 @@ class Stats(Model):
 
 
 class RestoreIn(Model):
-    """`components`: numbers of the backup's components; null = all. `identity`: an age identity, for archives
+    """`clear_existing`: what only the live site has goes (it is kept beside the site for a day); false: it stays. What
+    the backup left out on purpose stays in any case. `components`: numbers of the backup's components; null = all.
+    `dry_run`: say what would be done, and of files what would stay, go, and is newer than the backup. `identity`: an age identity, for archives
     that only a customer's key opens; it is used for this operation and removed at its end. `destination_id`: which
     copy to use; null = the first that can be read.
     `allow_without_safety_copy`: replace a MySQL database in place (no admin account configured) even when what is
     live cannot be copied first."""
 
-    clear_existing: bool = True
+    clear_existing: bool = False
     components: list[Id] | None = Field(None, min_length=1)
     target_domain_id: Id | None = None
     destination_id: Id | None = None
@@ -156,11 +158,11 @@ class RestoreIn(Model):
 class BulkRestoreIn(Model):
     """Each backup into its own domain: domains in parallel, the backups of one domain in the order given. All are
     checked before the first is started. `continue_on_error` false: nothing more is started once one has failed.
-    `dry_run`: only the checks."""
+    `dry_run`: only the checks. The rest as for a restore."""
 
     backup_ids: list[Id] = Field(min_length=1, max_length=1000)
     continue_on_error: bool = True
-    clear_existing: bool = True
+    clear_existing: bool = False
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
     dry_run: bool = False

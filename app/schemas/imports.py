@@ -96,7 +96,7 @@ class ImportIn(Model):
     databases: list[DatabaseMapping] = Field([], max_length=10_000)
     create: NewDomains | None = None
     continue_on_error: bool = True
-    clear_existing: bool = True
+    clear_existing: bool = False
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
     dry_run: bool = False

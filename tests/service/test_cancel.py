@@ -87,7 +87,7 @@ def test_what_waits_is_cancelled_at_once(service: Service, domain: dict[str, Any
     older = service.backup(domain)
     body = {"domain_id": domain["id"], "type": "files", "destination_id": slow(service)["id"]}
     running = service.call("POST", "/api/backups", 202, json=body)
-    waits = service.call("POST", f"/api/backups/{older['id']}/restore", 202, json={})
+    waits = service.call("POST", f"/api/backups/{older['id']}/restore", 202, json={"clear_existing": True})
     assert service.call("POST", f"/api/operations/{waits['id']}/cancel")["status"] == "cancelled"
     service.call("POST", f"/api/operations/{waits['id']}/cancel", 409)
     service.call("POST", f"/api/operations/{running['id']}/cancel")

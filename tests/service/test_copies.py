@@ -58,7 +58,9 @@ def test_both_have_it_and_each_restores_alone(
     shutil.rmtree(local)
     local.mkdir()
     shutil.rmtree(site / "d01")
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert ended["status"] == "completed", ended
     assert differences(before, snapshot(site)) == []
     body = {"destination_id": backup["destination_id"], "dry_run": True}
@@ -95,7 +97,12 @@ def test_retention_removes_one_copy_and_leaves_the_other(
     assert (found["status"], [copy["destination_id"] for copy in found["copies"]]) == ("completed", [1])
     far = Path(remote["configuration"]["root"])
     assert len(list(far.rglob("manifest.json"))) == 1
-    assert service.wait(service.call("POST", f"/api/backups/{old}/restore", 202, json={}))["status"] == "completed"
+    assert (
+        service.wait(service.call("POST", f"/api/backups/{old}/restore", 202, json={"clear_existing": True}))[
+            "status"
+        ]
+        == "completed"
+    )
     clean(service, 1)
     service.call("GET", f"/api/backups/{old}", 404)
 

@@ -45,7 +45,7 @@ def test_old_operations_go_and_young_ones_stay(service: Service, domain: dict[st
         service.until(lambda: client.get(path).status_code, lambda status: status == 404)
     assert query(service, "engine.db", known, young["operation"]["uid"]) == [(1,)]
     service.call("GET", f"/api/operations/{young['operation']['id']}")
-    restored = service.call("POST", f"/api/backups/{old['id']}/restore", 202, json={})
+    restored = service.call("POST", f"/api/backups/{old['id']}/restore", 202, json={"clear_existing": True})
     assert service.wait(restored)["status"] == "completed", "a backup outlives the record of its making"
 
 

@@ -45,7 +45,9 @@ def test_backup_and_restore(service: Service, server: MariadbServer, admin: bool
     plan = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"dry_run": True}))
     expected = "scratch" if admin else "in_place_after_safety_copy"
     assert [part["mode"] for part in plan["result"]["components"]] == [expected]
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert ended["status"] == "completed", ended
     assert _owner(server, "SELECT x FROM v; SHOW TABLES").split() == ["one", "big", "t", "v"]
     assert [b["id"] for b in service.call("GET", "/api/backups")["data"]] == [backup["id"]]
@@ -61,7 +63,9 @@ def test_a_restore_in_place_that_fails_puts_the_safety_copy_back(service: Servic
     _owner(server, "UPDATE t SET x = 'newer'")
     server.run("REVOKE CREATE VIEW ON shop.* FROM shop@'127.0.0.1'")
     _owner(server, "DROP VIEW v")
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert ended["status"] == "failed"
     assert "put back from its safety copy" in ended["error_message"]
     assert _owner(server, "SELECT x FROM t") == "newer"

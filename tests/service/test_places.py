@@ -229,7 +229,9 @@ def test_pods(folder: Path) -> None:
             shutil.rmtree(inside / "d01")
             shop.damage(), mail.damage()
             mariadb.run("DELETE FROM posts WHERE id > 10; CREATE TABLE hacked (a int)", "blog")
-            ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+            ended = service.wait(
+                service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+            )
             assert ended["status"] == "completed", ended
             service.until(lambda: list(inside.glob(".liberu-restore-*")), lambda found: not found)
             same(before[0], inside)

@@ -48,7 +48,9 @@ def test_backup_restore_and_delete(
     found = usage(service, destination)
     assert (found["backups"], found["objects"], found["bytes"]) == (1, 3, backup["file_size"])
     shutil.rmtree(site / "d01")
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert ended["status"] == "completed", ended
     assert differences(before, snapshot(site)) == []
     service.call("DELETE", f"/api/backup-destinations/{destination['id']}", 409)
