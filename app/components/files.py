@@ -13,6 +13,7 @@ from app.archives.tar import MemberList
 from app.components.base import Component, Dump, Report, RestoreContext, Settled, still_ours
 from app.components.extraction import Extraction, FilesTarget, journalled, listed
 from app.components.survey import Survey
+from app.components.tar_tool import probe
 from app.components.tree_dump import dump_tree
 from app.deployments.base import Deployment, User
 from app.deployments.swap import Swap
@@ -131,23 +132,28 @@ class FilesComponent(Component):
             report.warn("arrived_meanwhile", f"came while it was restored; kept in {plan.staging_path}/arrived", name)
         for trouble in swap.troubles:
             report.warn("not_carried_over", f"{trouble}; what was live is in {plan.staging_path}/{plan.old_tree}")
-        keep = context.clear_existing or bool(swap.arrived or swap.troubles)
-        if keep and context.keep_hours > 0:
-            try:
-                free = (await self._deployment.tree.status(plan.target)).free
-                if free >= context.keep_free:
-                    await context.record({"keep_hours": context.keep_hours})
-                    report.facts["replaced"] = {
-                        "folder": f"{plan.staging_path}/{plan.old_tree}", "hours": context.keep_hours,
-                    }  # fmt: skip
-                else:
-                    report.warn(
-                        "replaced_not_kept",
-                        f"what was live is not kept: only {human_size(free)} are free, and "
-                        f"{human_size(context.keep_free)} must stay free",
-                    )
-            except LiberuError as error:
-                report.warn("replaced_not_kept", error.message)
+        lost_otherwise = bool(swap.arrived or swap.troubles)
+        if not lost_otherwise and (not context.clear_existing or context.keep_hours == 0):
+            return
+        reason = None if lost_otherwise else await self._why_not_kept(plan, context)
+        if reason is not None:
+            report.warn("replaced_not_kept", f"what was live is not kept: {reason}")
+            return
+        hours = max(context.keep_hours, 24) if lost_otherwise else context.keep_hours
+        await context.record({"keep_hours": hours})
+        report.facts["replaced"] = {"folder": f"{plan.staging_path}/{plan.old_tree}", "hours": hours}
+
+    async def _why_not_kept(self, plan: SwapPlan, context: RestoreContext) -> str | None:
+        try:
+            tool = await probe(self._deployment, Report())
+            if tool is None or not tool.gnu:
+                return "the tar there could not leave it out of a backup"
+            free = (await self._deployment.tree.status(plan.target)).free
+        except LiberuError as error:
+            return error.message
+        if free < context.keep_free:
+            return f"only {human_size(free)} are free, and {human_size(context.keep_free)} must stay free"
+        return None
 
     async def rehearse(self, source: ByteStream, context: RestoreContext) -> Report:
         report = Report()

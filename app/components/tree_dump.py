@@ -61,6 +61,8 @@ async def dump_tree(deployment: Deployment, folder: str, reader: User | None, ex
     report.facts["exclusions"] = list(exclusions) if tool is not None and tool.gnu else []
     if tool is None:
         return await _from_archive(deployment, folder, report)
+    if not tool.gnu:
+        await _report_leftovers(deployment, folder, report)
     found = await survey(deployment, tool, folder, reader, exclusions)
     report_survey(found, report, folder)
     too_long = b"".join(pattern_of(path) + b"\n" for path in found.too_long)
@@ -82,6 +84,16 @@ async def dump_tree(deployment: Deployment, folder: str, reader: User | None, ex
             raise CommandFailed("tar", 2, outcome.stderr[-2000:])
 
     return Dump(marker.watch(output), report, verify)
+
+
+_LEFTOVERS = 'for found in ./.liberu-restore-*; do [ ! -d "$found" ] || echo "${found#./}"; done'
+
+
+async def _report_leftovers(deployment: Deployment, folder: str, report: Report) -> None:
+    """A tar that can leave nothing out stores what a restore has left as well."""
+    found = await deployment.run(["sh", "-c", _LEFTOVERS], cwd=folder, timeout=60)
+    for name in found.stdout.decode("utf-8", "backslashreplace").splitlines()[:20]:
+        report.warn("leftover_included", "an earlier restore has left it, and it is in the backup: remove it", name)
 
 
 async def _from_archive(deployment: Deployment, folder: str, report: Report) -> Dump:

@@ -220,13 +220,15 @@ class Restoring:
         await self._see_to([row for row in rows if not row.unsettled and row.due_at <= now()], None)
 
     async def settle_domain(self, domain: Domain, context: JobContext) -> None:
-        """Before a backup or a restore of a domain: no earlier restore of it may be half-done. Raises what keeps it
-        from being settled."""
+        """Before a backup or a restore of a domain: no earlier restore of it may be half-done, and what is due is
+        removed. Raises what keeps it from being settled."""
         async with self._database.transaction() as session:
-            rows = [row for row in await RemainsRepository(session).of_domain(domain.id) if row.unsettled]
-        for done in await self._see_to(rows, context):
+            rows = await RemainsRepository(session).of_domain(domain.id)
+        unsettled = [row for row in rows if row.unsettled]
+        for done in await self._see_to(unsettled, context):
             if done["status"] == "failed":
                 raise done["error"]
+        await self._see_to([row for row in rows if not row.unsettled and row.due_at <= now()], context)
 
     async def make_room(self, domain: Domain) -> bool:
         """Remove what restores of a domain have replaced, though it would be kept for longer; whether there was any."""
