@@ -103,9 +103,9 @@ class Settled:
     """What became of a change of what is live that an earlier attempt had begun.
 
     `untouched`: nothing live was changed. `undone`: what is live is the old again. `done`: the new is live and whole,
-    nothing of this part is left to do but `tidy`. `lost`: what is live is neither, and there is nothing to put it right
-    from (consent was given to go without a safety copy): only another restore helps, which may begin. `detail`: a
-    sentence for people.
+    nothing of this part is left to do but `tidy`. `lost`: what is live is neither, and there is nothing to put it
+    right from (consent was given to go without a safety copy): only another restore helps, which may begin. `detail`:
+    a sentence for people.
     """
 
     state: Literal["untouched", "undone", "done", "lost"] = "untouched"

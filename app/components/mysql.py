@@ -13,6 +13,7 @@ from app.components.mysql_journal import KEY, OLD_NOT_NEEDED, UNSETTLED, State
 from app.components.mysql_leftovers import ScratchNames, remove_leftovers
 from app.components.mysql_restore import InPlaceRestore
 from app.components.mysql_scratch import ScratchRestore
+from app.components.mysql_swap import Swap
 from app.deployments.base import Deployment
 from app.errors import ComponentError, DatabaseAccessDenied, LoadFailed, RestoreUnsettled
 
@@ -76,14 +77,14 @@ class MysqlComponent(Component):
         if noted["way"] == "in_place":
             return await InPlaceRestore(self._owner, context).settle()
         if self._admin is not None:
-            return await ScratchRestore(self._owner, self._admin, context).settle()
+            return await Swap(self._owner, self._admin, context).settle()
         state = State(noted["state"])
         if state in UNSETTLED:
             names = ScratchNames.of(noted)
             raise RestoreUnsettled(
-                f"the live database {self._target.name} is incomplete, and the admin account that could put it right "
-                f"is not configured any more: its former tables are in it or in {names.old}; there is no safety copy. "
-                "Nothing was removed; configure the account, it is tried again"
+                f"the live database {self._target.name} may be incomplete: the admin account that could put it right "
+                f"is not configured any more. Its former tables are in it or in {names.old}; there is no safety "
+                "copy. Nothing was removed; configure the account, it is tried again"
             )
         return Settled("done" if state is State.DONE else "undone" if state is State.UNDONE else "untouched")
 

@@ -65,7 +65,7 @@ class ScratchNames:
 async def remove_leftovers(
     admin: MysqlClient, names: ScratchNames, *, with_old: bool, databases: bool = True
 ) -> None:
-    """`with_old`: no table of the live database that is needed is there; else it stays while it holds any. Idempotent."""
+    """`with_old`: it holds no table that is needed; else it stays while it holds any. Idempotent."""
     admin = admin.marked(names.mark)
     await admin.alone()
     script = "SET FOREIGN_KEY_CHECKS = 0;\n"
