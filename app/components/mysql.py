@@ -66,6 +66,7 @@ class MysqlComponent(Component):
                 if self._admin is not None:
                     await ScratchRestore(self._owner, self._admin, context).run(source, report)
                 else:
+                    await self.tidy(context.journal)  # of one with an administrator, whose names would be forgotten
                     await InPlaceRestore(self._owner, context).run(source, report)
         report.facts.update((await take_inventory(self._owner)).facts())
         return report

@@ -55,6 +55,8 @@ class InPlaceRestore(Stepwise):
         if isinstance(error, OwnershipLost) or self._journal.uncertain:
             return error  # whoever goes on finds all of it in the journal
         if self._journal.state not in UNSETTLED:
+            if isinstance(error, LiberuError):
+                await self._discarded()
             return error
         try:
             if not await ours(self._context):
@@ -82,13 +84,7 @@ class InPlaceRestore(Stepwise):
                 ) from error
 
     async def _begin(self) -> None:
-        try:
-            await self._context.confirm()
-        except OwnershipLost:
-            raise
-        except LiberuError:
-            await self._discarded()
-            raise
+        await self._context.confirm()
         self._tag = secrets.token_hex(8)
         await self._journal.begin(State.BEGUN, way="in_place", tag=self._tag)
         self._owner = self._owner.marked(f"liberu-{self._tag}")

@@ -229,7 +229,7 @@ async def test_an_error_at_any_step(live: Live, step: Step) -> None:
     if step.name in _TOUCHED[live.way]:
         said = {"scratch": "the live database is as it was", "in_place": "put back from its safety copy"}
         assert said[live.way] in caught.value.message
-    if live.way == "in_place" and step.name != "begin":
+    if live.way == "in_place":
         assert not context.safety.stored, "nobody removes it later"
 
 
@@ -423,3 +423,9 @@ def _end(live: Live, statement: str) -> None:
     sql = f"SELECT id FROM information_schema.processlist WHERE info LIKE '{statement}%' AND id <> CONNECTION_ID()"
     for number in live.server.run(sql).split():
         live.server.run(f"KILL {number}")
+
+
+@pytest.mark.parametrize(("way", "step"), [("scratch", "drop"), ("scratch", "rename"), ("in_place", "empty")])
+async def test_a_restore_is_safe_without_a_settle_before(live: Live, step: str) -> None:
+    killed(live.case(Step("RUN", step)))
+    await live.again()
