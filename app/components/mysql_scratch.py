@@ -116,6 +116,7 @@ class ScratchRestore(Swap):
             await self._owner.on(self._names.old).load(from_bytes(script.objects))
         except LoadFailed as error:
             refused = error
+            script = await self._script_of_live()  # that one may have been cut
         lacking = [f"{lack.subject}: {lack.message}" for lack in dump.report.incomplete]
         invalid = [f"{one.subject}: {one.message}" for one in dump.report.warnings if one.code == "view_invalid"]
         gone = {one.subject for one in dump.report.warnings if one.code == "view_invalid"}
@@ -127,6 +128,14 @@ class ScratchRestore(Swap):
             "definers": await self._other_definers(),
         }  # fmt: skip
         self._refuse(refused, lacking)
+
+    async def _script_of_live(self) -> MysqlScript:
+        script = MysqlScript()
+        dump = await dump_database(self._admin, ["--no-data"])
+        async for _ in tables_of(dump.stream, script):
+            pass
+        dump.verify()
+        return script
 
     def _refuse(self, refused: LiberuError | None, lacking: list[str]) -> None:
         if self._context.allow_without_safety_copy or not (refused or lacking):
