@@ -30,8 +30,7 @@ class InPlaceRestore(Stepwise):
         self._context = context
         self._journal = MysqlJournal.of(context)
         self._name = owner.target.name
-        self._tag = self._journal.noted.get("tag", "")
-        self._owner = owner.marked(f"liberu-{self._tag}") if self._tag else owner
+        self._owner = owner.marked(self._journal.noted.get("mark", ""))
         self._script = MysqlScript()
         self._source: ByteStream = from_bytes(b"")
         self._copy: ByteStream = from_bytes(b"")
@@ -84,10 +83,10 @@ class InPlaceRestore(Stepwise):
                 ) from error
 
     async def _begin(self) -> None:
+        mark = await self._owner.markable(f"liberu-{secrets.token_hex(8)}")
         await self._context.confirm()
-        self._tag = secrets.token_hex(8)
-        await self._journal.begin(State.BEGUN, way="in_place", tag=self._tag)
-        self._owner = self._owner.marked(f"liberu-{self._tag}")
+        await self._journal.begin(State.BEGUN, way="in_place", mark=mark)
+        self._owner = self._owner.marked(mark)
 
     async def _empty(self) -> None:
         live = await take_inventory(self._owner)

@@ -72,7 +72,7 @@ class ScratchRestore(Swap):
     async def _plan(self) -> None:
         if self._journal.untidy or self._journal.state is State.PLANNED:
             await self._remove()  # its names would be forgotten
-        names = ScratchNames.new(await _account(self._owner), (await _account(self._admin))[1])
+        names = await ScratchNames.new(self._owner.marked(""), self._admin.marked(""))
         await self._journal.begin(State.PLANNED, **asdict(names), way="scratch")
         self._name(names)
 
@@ -181,9 +181,3 @@ class ScratchRestore(Swap):
 
     def _temporary(self, database: str) -> MysqlClient:
         return self._admin.on(database).as_account(Account(self._names.user, self._password))
-
-
-async def _account(client: MysqlClient) -> tuple[str, str]:
-    rows = await client.ask("SELECT CURRENT_USER();", database=False)
-    user, _, host = rows[0][0].rpartition("@")
-    return user, host
