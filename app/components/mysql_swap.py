@@ -46,7 +46,7 @@ class Swap(Stepwise):
         self._live = owner.target.name
         self._kept: dict[str, Any] = {}
         self._recreated = False
-        if self._journal.noted:
+        if self._journal.noted.get("way") == "scratch":
             self._name(ScratchNames.of(self._journal.noted))
 
     def _name(self, names: ScratchNames) -> None:

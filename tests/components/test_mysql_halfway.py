@@ -451,3 +451,12 @@ async def test_what_cannot_be_tried_can_be_undone_all_the_same(live: Live) -> No
         assert live.leftovers() == ""
     finally:
         live.server.run(f"DROP TABLE IF EXISTS {live.name}.linked; DROP DATABASE {other}")
+
+
+@pytest.mark.parametrize("way", ["in_place", "scratch"])
+async def test_an_administrator_who_comes_or_goes_between_attempts(live: Live) -> None:
+    killed(live.case(Step("RUN", "begin")))
+    live.expect(await live.component.settle(live.context().context))
+    admin = {"username": "admin", "password": live.server.admin_password} if live.way == "in_place" else None
+    live.component = build("mysql", {**live.target, "admin": admin})
+    await live.again()
