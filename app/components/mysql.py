@@ -97,6 +97,8 @@ class MysqlComponent(Component):
         state, names = State(noted["state"]), ScratchNames.of(noted)
         if state in UNSETTLED:
             raise RestoreUnsettled(f"{self._target.name}: what is live is not settled yet: nothing is removed")
+        if state is not State.PLANNED and not journal.get("tidy"):
+            return  # it was removed
         if self._admin is None:
             raise ComponentError(
                 f"{self._target.name}: {names.scratch}, {names.old} and the account {names.temporary} are left of a "
