@@ -114,8 +114,8 @@ class Settled:
 
     `untouched`: nothing live was changed. `undone`: what is live is the old again. `done`: the new is live and whole,
     nothing of this part is left to do but `tidy`. `lost`: what is live is neither, and there is nothing to put it
-    right from (consent was given to go without a safety copy): only another restore helps, which may begin.
-    `detail`: a sentence for people.
+    right from (consent was given to go without a safety copy): only another restore helps, which may begin. `detail`:
+    a sentence for people.
     """
 
     state: Literal["untouched", "undone", "done", "lost"] = "untouched"

@@ -13,6 +13,7 @@ from app.components.mysql_journal import KEY, OLD_NOT_NEEDED, UNSETTLED, State
 from app.components.mysql_leftovers import ScratchNames, remove_leftovers
 from app.components.mysql_restore import InPlaceRestore
 from app.components.mysql_scratch import ScratchRestore
+from app.components.mysql_swap import Swap
 from app.deployments.base import Deployment
 from app.errors import ComponentError, DatabaseAccessDenied, LoadFailed, RestoreUnsettled
 
@@ -65,6 +66,7 @@ class MysqlComponent(Component):
                 if self._admin is not None:
                     await ScratchRestore(self._owner, self._admin, context).run(source, report)
                 else:
+                    await self.tidy(context.journal)  # of one with an administrator, whose names would be forgotten
                     await InPlaceRestore(self._owner, context).run(source, report)
         report.facts.update((await take_inventory(self._owner)).facts())
         return report
@@ -76,13 +78,13 @@ class MysqlComponent(Component):
         if noted["way"] == "in_place":
             return await InPlaceRestore(self._owner, context).settle()
         if self._admin is not None:
-            return await ScratchRestore(self._owner, self._admin, context).settle()
+            return await Swap(self._owner, self._admin, context).settle()
         state = State(noted["state"])
         if state in UNSETTLED:
             names = ScratchNames.of(noted)
             raise RestoreUnsettled(
-                f"the live database {self._target.name} is incomplete, and the admin account that could put it right "
-                f"is not configured any more: its former tables are in it or in {names.old}; there is no safety "
+                f"the live database {self._target.name} may be incomplete: the admin account that could put it right "
+                f"is not configured any more. Its former tables are in it or in {names.old}; there is no safety "
                 "copy. Nothing was removed; configure the account, it is tried again"
             )
         return Settled("done" if state is State.DONE else "undone" if state is State.UNDONE else "untouched")
@@ -95,6 +97,8 @@ class MysqlComponent(Component):
         state, names = State(noted["state"]), ScratchNames.of(noted)
         if state in UNSETTLED:
             raise RestoreUnsettled(f"{self._target.name}: what is live is not settled yet: nothing is removed")
+        if state is not State.PLANNED and not journal.get("tidy"):
+            return  # it was removed
         if self._admin is None:
             raise ComponentError(
                 f"{self._target.name}: {names.scratch}, {names.old} and the account {names.temporary} are left of a "

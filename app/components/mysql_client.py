@@ -92,8 +92,20 @@ class MysqlClient:
             return b""
         return f"SET lock_wait_timeout = {_LOCK_SECONDS}; DO GET_LOCK({literal(self.mark)}, 60); ".encode()
 
+    async def markable(self, mark: str) -> str:
+        """`mark`, or none where the server has no such locks (some clusters refuse them)."""
+        try:
+            await self.marked("").ask(f"DO GET_LOCK({literal(mark)}, 0);", database=False)
+        except (DatabaseUnreachable, DatabaseAccessDenied):
+            raise
+        except ComponentError:
+            return ""
+        return mark
+
     async def alone(self) -> None:
         """Wait until no session with our mark is left of those whose client is gone. Raises DatabaseUnreachable."""
+        if not self.mark:
+            return
         sql = f"SELECT GET_LOCK({literal(self.mark)}, {_ALONE_SECONDS});"
         if await self.marked("").ask(sql, database=False) != [["1"]]:
             raise DatabaseUnreachable(

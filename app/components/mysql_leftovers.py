@@ -14,20 +14,25 @@ _NO_GRANT = ("1141", "1147", "1133", "1269")
 
 @dataclass(frozen=True, slots=True)
 class ScratchNames:
-    """`tag` is new for each time a restore begins, so that nothing of an earlier one is taken for it."""
+    """`tag` is new for each time a restore begins, so that nothing of an earlier one is taken for it. `mark`: see
+    MysqlClient."""
 
     tag: str
     owner_user: str
     owner_host: str
     host: str
+    mark: str
 
     @classmethod
-    def new(cls, owner: tuple[str, str], host: str) -> ScratchNames:
-        return cls(secrets.token_hex(8), *owner, host)
+    async def new(cls, owner: MysqlClient, admin: MysqlClient) -> ScratchNames:
+        tag = secrets.token_hex(8)
+        user, owner_host = await _account(owner)
+        _, host = await _account(admin)
+        return cls(tag, user, owner_host, host, await admin.markable(f"liberu-{tag}"))
 
     @classmethod
     def of(cls, noted: dict[str, Any]) -> ScratchNames:
-        return cls(**{key: noted[key] for key in ("tag", "owner_user", "owner_host", "host")})
+        return cls(**{key: noted[key] for key in ("tag", "owner_user", "owner_host", "host", "mark")})
 
     @property
     def scratch(self) -> str:
@@ -46,10 +51,6 @@ class ScratchNames:
         return f"liberu-{self.tag}"
 
     @property
-    def mark(self) -> str:
-        return f"liberu-{self.tag}"
-
-    @property
     def temporary(self) -> str:
         return f"{identifier(self.user)}@{identifier(self.host)}"
 
@@ -62,10 +63,16 @@ class ScratchNames:
         return f"{self.owner_user}@{self.owner_host}"
 
 
+async def _account(client: MysqlClient) -> tuple[str, str]:
+    rows = await client.ask("SELECT CURRENT_USER();", database=False)
+    user, _, host = rows[0][0].rpartition("@")
+    return user, host
+
+
 async def remove_leftovers(
     admin: MysqlClient, names: ScratchNames, *, with_old: bool, databases: bool = True
 ) -> None:
-    """`with_old`: no table of the live database that is needed is there; else it stays while it holds any. Idempotent."""
+    """`with_old`: it holds no table that is needed; else it stays while it holds any. Idempotent."""
     admin = admin.marked(names.mark)
     await admin.alone()
     script = "SET FOREIGN_KEY_CHECKS = 0;\n"

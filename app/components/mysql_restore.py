@@ -24,16 +24,16 @@ class InPlaceRestore(Stepwise):
     until the live database is whole."""
 
     RUN = ("safeguard", "begin", "empty", "load", "create", "end")
-    UNDO = ("undoing", "empty", "load_back", "create", "end_undone")
+    UNDO = ("reach", "undoing", "empty", "load_back", "create", "end_undone")
 
     def __init__(self, owner: MysqlClient, context: RestoreContext) -> None:
         self._context = context
         self._journal = MysqlJournal.of(context)
         self._name = owner.target.name
-        self._tag = self._journal.noted.get("tag", "")
-        self._owner = owner.marked(f"liberu-{self._tag}") if self._tag else owner
+        self._owner = owner.marked(self._journal.noted.get("mark", ""))
         self._script = MysqlScript()
         self._source: ByteStream = from_bytes(b"")
+        self._copy: ByteStream = from_bytes(b"")
 
     async def run(self, source: ByteStream, report: Report) -> None:
         """Comes after `settle`. Raises LoadFailed, RestoreUnsettled, ConsentRequired, and what `source` raises."""
@@ -54,6 +54,8 @@ class InPlaceRestore(Stepwise):
         if isinstance(error, OwnershipLost) or self._journal.uncertain:
             return error  # whoever goes on finds all of it in the journal
         if self._journal.state not in UNSETTLED:
+            if isinstance(error, LiberuError):
+                await self._discarded()
             return error
         try:
             if not await ours(self._context):
@@ -81,16 +83,10 @@ class InPlaceRestore(Stepwise):
                 ) from error
 
     async def _begin(self) -> None:
-        try:
-            await self._context.confirm()
-        except OwnershipLost:
-            raise
-        except LiberuError:
-            await self._discarded()
-            raise
-        self._tag = secrets.token_hex(8)
-        await self._journal.begin(State.BEGUN, way="in_place", tag=self._tag)
-        self._owner = self._owner.marked(f"liberu-{self._tag}")
+        mark = await self._owner.markable(f"liberu-{secrets.token_hex(8)}")
+        await self._context.confirm()
+        await self._journal.begin(State.BEGUN, way="in_place", mark=mark)
+        self._owner = self._owner.marked(mark)
 
     async def _empty(self) -> None:
         live = await take_inventory(self._owner)
@@ -134,19 +130,27 @@ class InPlaceRestore(Stepwise):
             raise
         except LiberuError as error:
             raise RestoreUnsettled(
-                f"the live database {self._name} is empty or incomplete, and its safety copy, {safety.name}, could not "
-                f"be put back yet ({error.message}). Nothing was removed: the safety copy is kept, and it is tried "
-                "again; that backup can be restored by hand as well"
+                f"the live database {self._name} {await self._holds()}, and its safety copy, {safety.name}, could "
+                f"not be put back yet ({error.message}). Nothing was removed: the safety copy is kept, and it is "
+                "tried again; that backup can be restored by hand as well"
             ) from error
+        finally:
+            await self._copy.aclose()
         kept = "" if await self._discarded() else f"; {safety.name} could not be removed yet"
         return Settled("undone", f"the live database was put back from its safety copy{kept}")
+
+    async def _reach(self) -> None:
+        """Nothing is emptied for a copy that cannot be had."""
+        self._copy = self._context.safety.open()
+        first = await anext(self._copy, b"")
+        self._copy = _again(first, self._copy)
 
     async def _undoing(self) -> None:
         if self._journal.state is State.BEGUN:
             await self._journal.move(State.UNDOING)
 
     async def _load_back(self) -> None:
-        await self._owner.load(tables_of(self._context.safety.open(), self._script))
+        await self._owner.load(tables_of(self._copy, self._script))
 
     async def _end_undone(self) -> None:
         await self._journal.move(State.UNDONE)
@@ -162,8 +166,22 @@ class InPlaceRestore(Stepwise):
             return False
         return True
 
+    async def _holds(self) -> str:
+        try:
+            tables = len((await take_inventory(self._owner)).tables)
+        except LiberuError:
+            return "may be empty or incomplete"
+        return f"may be incomplete (it has {tables} tables now)" if tables else "is empty"
+
     def _lost(self) -> str:
         return (
-            f"there was no safety copy, as was agreed to: the live database {self._name} is incomplete, and it must be "
-            "restored again"
+            f"there was no safety copy, as was agreed to: the live database {self._name} is incomplete, and it must "
+            "be restored again"
         )
+
+
+async def _again(first: bytes, rest: ByteStream) -> ByteStream:
+    async with aclosing(rest):
+        yield first
+        async for chunk in rest:
+            yield chunk

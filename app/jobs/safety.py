@@ -177,8 +177,8 @@ class SafetyBackup(SafetyCopy):
             yield store
 
     async def discard(self) -> None:
-        """From the first moment on it does not count as stored; cut short it is a backup that is `deleting`, which the
-        clean-up removes."""
+        """From the first moment on it does not count as stored; cut short it is a backup that is `deleting`, which
+        the clean-up removes."""
         noted = self._noted
         if not noted:
             return

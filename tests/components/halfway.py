@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from app.archives.streams import ByteStream, from_bytes
+from app.archives.streams import ByteStream
 from app.components.base import Component, RestoreContext
 from app.components.mysql import MysqlComponent
 from app.components.mysql_client import Account, MysqlTarget
@@ -100,11 +100,13 @@ class FileContext:
         self.safety = FileSafety(folder, component)
         self.journal: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.fail: BaseException | None = None
+        self.before_confirmed: Callable[[], None] = lambda: None
         self.context = RestoreContext(
             "op-1", True, False, self._confirm, self.journal, self._record, self.safety, unsafe
         )
 
     async def _confirm(self) -> None:
+        self.before_confirmed()
         if self.fail is not None:
             raise self.fail
 
@@ -161,6 +163,8 @@ async def _run(case: Case) -> None:
 
     async def source() -> ByteStream:
         content = (folder / "archive").read_bytes()
+        if case.kill.when == "start":
+            kill_now()
         yield content[: len(content) // 2]
         if case.kill.when == "during":
             kill_now()
@@ -168,11 +172,32 @@ async def _run(case: Case) -> None:
         if case.kill.when == "last":
             kill_now()
 
-    with watched(at):
+    if case.kill.when == "confirmed":
+        context.before_confirmed = kill_now
+    with watched(at), _sent(case.kill.when == "committing"):
         if case.settle_only:
             await component.settle(context.context)
         else:
             await component.restore(source(), context.context, 0)
+    if case.kill.when == "returned":
+        kill_now()
+
+
+@contextmanager
+def _sent(kill: bool) -> Any:
+    """Be killed when COMMIT is in the client's pipe, and nobody waits for what becomes of it."""
+    script = PostgresqlComponent._script
+
+    async def cut(self: PostgresqlComponent, *args: Any) -> ByteStream:
+        async for chunk in script(self, *args):
+            yield chunk
+        await asyncio.sleep(0.05)  # until it is written: it is in a queue now
+        kill_now()
+
+    with pytest.MonkeyPatch.context() as patch:
+        if kill:
+            patch.setattr(PostgresqlComponent, "_script", cut)
+        yield
 
 
 def raise_refused() -> None:
@@ -195,10 +220,6 @@ def main() -> None:
     given["kill"] = Step(**given["kill"])
     given["fail"] = Step(**given["fail"]) if given["fail"] else None
     asyncio.run(_run(Case(**given)))
-
-
-def whole(content: bytes) -> ByteStream:
-    return from_bytes(content)
 
 
 if __name__ == "__main__":
