@@ -140,12 +140,13 @@ class SafetyBackup(SafetyCopy):
         noted = self._noted
         if not noted:
             return
-        if "manifest_key" in noted:
-            await self._source.store.delete(noted["manifest_key"])
+        remains = await self._source.store.delete(noted["manifest_key"]) if "manifest_key" in noted else None
         async with self._database.transaction() as session:
             repository = BackupRepository(session)
             backup = await repository.get(noted["backup_id"])
-            if backup is not None:
+            if backup is not None and remains is not None and remains.locked:
+                backup.status, backup.error_message = "deleting", str(remains)  # the next clean-up ends it
+            elif backup is not None:
                 await repository.delete(backup)
         await self._record({"safety": None})
 
