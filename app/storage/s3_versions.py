@@ -120,12 +120,16 @@ class Versions:
                     yield key, open_.pop(key)
 
     async def _of(self, what: str, key: str) -> AsyncGenerator[list[Version], None]:
-        """Page by page; a key sorts before what begins with it."""
+        """Page by page, each when the next one is here: what was deleted is no place to go on from. A key sorts
+        before what begins with it."""
+        before: list[Version] = []
         async with aclosing(self._pages(what, key)) as pages:
             async for page in pages:
-                yield [entry for entry in page.entries if entry.key == key]
+                yield before
+                before = [entry for entry in page.entries if entry.key == key]
                 if key not in page.unfinished:
-                    return
+                    break
+        yield before
 
     async def seen_at(self, what: str, key: str, moment: datetime) -> Version:
         """The version that was there at `moment`. Raises ObjectNotFound."""

@@ -40,6 +40,7 @@ class Place:
 
     def __init__(self, server: S3Server) -> None:
         self.configuration = server.fresh()
+        self.server = server
         self._made: list[StorageDriver] = []
 
     def driver(self, resume_seconds: float = 20, **changes: Any) -> S3Driver:
