@@ -154,7 +154,7 @@ def _outcome(
     result = {
         "dry_run": dry_run, "kept_count": len(keep), "removed_count": len(removed), "failed_count": len(failed),
         "kept": keep[:_NAMED], "removed": removed[:_NAMED], "failed": failed[:_NAMED],
-        "heldcount": len(locked), "locked": locked[:_NAMED], **locks,
+        "locked_count": len(locked), "locked": locked[:_NAMED], **locks,
     }  # fmt: skip
     unlocked = failure_of(locks)
     if not failed and unlocked is not None:

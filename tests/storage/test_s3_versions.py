@@ -333,7 +333,7 @@ async def test_deleting_a_backup_whose_manifest_was_hidden_frees_all(
 async def test_a_store_that_says_slow_down_is_asked_less_at_once(place: Place, server: S3Server) -> None:
     driver = place.driver(endpoint=server.make_busy_gateway(), resume_seconds=60)
     content = os.urandom(MIB)
-    await asyncio.gather(*(driver.put(f"k{number}", stream(content)) for number in range(40)))
-    assert len(await keys(driver)) == 40
+    await asyncio.gather(*(driver.put(f"k{number}", stream(content)) for number in range(100)))
+    assert len(await keys(driver)) == 100
     assert await read(driver, "k7") == content
     assert driver._s3.turns.limit < 32
