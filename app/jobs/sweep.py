@@ -8,7 +8,7 @@ from typing import Any
 
 from app.archives.store import BackupStore
 from app.db.base import now
-from app.db.models import Operation
+from app.db.models import Destination, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.operations import OperationRepository
@@ -19,6 +19,7 @@ from app.jobs.lock_extension import extend_locks, failure_of
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job
 from app.services.destinations import DestinationService
+from app.services.locks import lock_extension
 from app.services.retention import GOOD
 from app.storage.base import ObjectInfo, Remains
 
@@ -41,7 +42,6 @@ class SweepJob(Job):
             [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
             operations = await OperationRepository(session).active()
             known = await BackupRepository(session).counted_on(destination.id)
-            keep, _, backups = await planned_at(session, destination)
         context.track(1, "leftovers", "running")
         others = [one for one in operations if one.uid != operation.uid]
         left = list[tuple[ObjectInfo, Remains]]()
@@ -72,10 +72,18 @@ class SweepJob(Job):
         }
         if dry_run:
             return Outcome("completed", result)
-        kept = [backups[entry["id"]] for entry in keep if backups[entry["id"]].status in GOOD]
-        locks = await extend_locks(self._destinations, destination, kept, context.beat)
+        locks = await self._extend_locks(destination, context)
         unlocked = failure_of(locks)
         return Outcome("completed" if unlocked is None else "partial", result | locks, unlocked)
+
+    async def _extend_locks(self, destination: Destination, context: JobContext) -> dict[str, Any]:
+        """Where no schedule runs, no clean-up does it."""
+        if lock_extension(destination, now()) is None:
+            return {}
+        async with self._database.transaction() as session:
+            keep, _, backups = await planned_at(session, destination)
+        kept = [backups[entry["id"]] for entry in keep if backups[entry["id"]].status in GOOD]
+        return await extend_locks(self._destinations, destination, kept, context.beat)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message)

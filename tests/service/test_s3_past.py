@@ -36,7 +36,7 @@ def remote(service: Service, s3_store: S3Server, bucket: str) -> dict[str, Any]:
 
 
 def scan(service: Service, destination: dict[str, Any], at: datetime | None = None) -> dict[str, Any]:
-    body = {} if at is None else {"json": {"at": at.isoformat()}}
+    body: dict[str, Any] = {} if at is None else {"json": {"at": at.isoformat()}}
     started = service.call("POST", f"/api/backup-destinations/{destination['id']}/scan", 202, **body)
     return service.wait(started)
 
