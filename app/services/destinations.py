@@ -12,7 +12,6 @@ from typing import Any
 
 from app.addresses import AddressGuard
 from app.archives.compression import Compressor
-from app.archives.layout import MANIFEST
 from app.archives.mirror import MirroredStore
 from app.archives.store import BackupStore
 from app.db.models import Destination
@@ -25,6 +24,7 @@ from app.security.keys import KeyRing
 from app.security.tokens import Principal
 from app.services.locks import lock_days
 from app.services.unit import Unit
+from app.services.usage import counted
 from app.settings import StorageSettings
 from app.storage.base import Options, StorageDriver
 from app.storage.budget import Budget
@@ -211,7 +211,7 @@ class DestinationService:
         try:
             async for step in driver.checks():
                 passed.append(step)
-            history = await driver.keeps_history()
+            history = await driver.keeps_history()  # known since the deletion
         except LiberuError as error:
             failed = Check(name=STEPS[len(passed)], passed=False, message=error.message)
             return ConnectionTest(connected=False, checks=[*_passed(passed), failed], message=error.message)
@@ -232,26 +232,8 @@ class DestinationService:
         destination = await self.own(unit, principal, destination_id)
         await unit.release()
         driver = self._driver(destination)
-        folder = f"{self._keys.installation}/"
-        objects = size = backups = 0
-        old = old_size = hidden = 0
         try:
-            async for info in driver.list(folder):
-                objects, size = objects + 1, size + info.size
-                backups += info.key.endswith(f"/{MANIFEST}")
-            async for past in driver.history(folder):
-                old, old_size = old + past.versions, old_size + past.size
-                hidden += past.versions > 0 and not past.current and past.key.endswith(f"/{MANIFEST}")
-            seen = await driver.keeps_history() is not None
-            return Usage(
-                objects=objects,
-                bytes=size,
-                backups=backups,
-                old_versions=old if seen else None,
-                old_version_bytes=old_size if seen else None,
-                hidden_backups=hidden if seen else None,
-                free_bytes=await driver.free_bytes(),
-            )
+            return await counted(driver, self._keys.installation)
         finally:
             await asyncio.shield(driver.close())
 
