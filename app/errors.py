@@ -28,6 +28,8 @@ LiberuError
 │   ├── DestinationInvalid    misconfigured: for example a folder that is a file
 │   ├── StoragePermissionDenied
 │   ├── NoSpace
+│   ├── NoPast                the destination keeps no old versions
+│   ├── ObjectLocked          the destination keeps it for a time, whoever asks
 │   └── SizeMismatch          what is stored is not as long as what was sent
 ├── ArchiveError
 │   ├── ManifestInvalid       not ours, edited, moved or of an unknown format
@@ -204,6 +206,16 @@ class StoragePermissionDenied(StorageError):
 
 class NoSpace(StorageError):
     code = "no_space"
+    retryable = False
+
+
+class NoPast(StorageError):
+    code = "no_past"
+    retryable = False
+
+
+class ObjectLocked(StorageError):
+    code = "object_locked"
     retryable = False
 
 

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -106,6 +107,17 @@ def place_of(url: str, env: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     )
 
 
+def moment_of(text: str) -> datetime:
+    """A time with its zone, as ISO 8601 writes it. Raises InvalidRequest."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidRequest(f"{text} is no time with a zone: write it as 2026-11-26T15:00:00Z")
+    return moment
+
+
 class Recovery:
     def __init__(self, store: BackupStore, keys: Keys) -> None:
         self._store = store
@@ -179,10 +191,14 @@ async def _counted(
 
 
 @asynccontextmanager
-async def opened(url: str, keys: Keys, env: Mapping[str, str]) -> AsyncGenerator[Recovery, None]:
+async def opened(
+    url: str, keys: Keys, env: Mapping[str, str], at: datetime | None = None
+) -> AsyncGenerator[Recovery, None]:
+    """What is at a destination, or was there `at` a time. Raises InvalidRequest, NoPast."""
     kind, configuration = place_of(url, env)
     driver = build_driver(kind, configuration, Options(guard=AddressGuard(allow_link_local=True)))
     try:
-        yield Recovery(BackupStore(driver, Compressor(), keys.signer), keys)
+        seen = driver if at is None else driver.at(at)
+        yield Recovery(BackupStore(seen, Compressor(), keys.signer), keys)
     finally:
         await driver.close()

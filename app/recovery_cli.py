@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -15,9 +16,9 @@ from app.recovery import Keys, Listed, Recovery, opened
 console = Console(highlight=False, soft_wrap=True)
 
 
-async def show(url: str, keys: Keys, backup: str | None, target: Path | None) -> None:
-    """List what is there, or restore one backup with a progress bar. Raises LiberuError."""
-    async with opened(url, keys, os.environ) as recovery:
+async def show(url: str, keys: Keys, backup: str | None, target: Path | None, at: datetime | None = None) -> None:
+    """List what is there, or was `at` a time, or restore one backup with a progress bar. Raises LiberuError."""
+    async with opened(url, keys, os.environ, at) as recovery:
         if backup is None:
             found = sorted([listed async for listed in recovery.backups()], key=lambda listed: listed.key)
             for listed in found:

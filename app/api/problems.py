@@ -33,6 +33,8 @@ STATUS: dict[type[errors.LiberuError], int] = {
     errors.HostKeyMismatch: 409,
     errors.CertificateInvalid: 409,
     errors.NoSpace: 507,
+    errors.NoPast: 409,
+    errors.ObjectLocked: 409,
     errors.ArchiveError: 409,
     errors.ForeignArchiveError: 422,
     errors.DeploymentError: 502,

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.archives import hidden as hiding
 from app.archives.compression import Compressor
+from app.archives.hidden import Hidden, attempts_of
 from app.archives.layout import MANIFEST, BackupFolder
 from app.archives.manifest import MAX_MANIFEST_BYTES, Details, Manifest, StoredObject, seal, unseal
 from app.archives.pipeline import Digests, Expected, decode, decode_authenticated, encode
 from app.archives.streams import ByteStream, Digest, SourceReader, consume, from_bytes
 from app.errors import ArchiveDamaged, ManifestInvalid, ObjectNotFound, SizeMismatch, StorageError
 from app.security.signing import Signer
-from app.storage.base import ObjectInfo, StorageDriver
+from app.storage.base import ObjectInfo, Remains, StorageDriver
 
 
 def _as_is(stream: ByteStream) -> ByteStream:
     return stream
+
+
+def _untold(info: ObjectInfo, remains: Remains) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,29 +180,56 @@ class BackupStore:
                 parts.append(chunk)
         return unseal(b"".join(parts), self._signer, key.removesuffix(MANIFEST))
 
-    async def delete(self, manifest_key: str) -> None:
-        """Manifest first: a deletion that is interrupted leaves leftovers, never a broken backup. Idempotent."""
+    async def delete(self, manifest_key: str) -> Remains | None:
+        """Manifest first: a deletion that is interrupted leaves leftovers, never a broken backup. Idempotent. Returns
+        what the destination keeps of it nevertheless."""
         try:
             manifest = await self.read_manifest(manifest_key)
         except ObjectNotFound:
-            await self._delete_rest(manifest_key)
-            return
-        await self._driver.delete(manifest_key)
-        with suppress(ObjectNotFound):
-            await self._driver.stat(manifest_key)
-            raise StorageError(f"{manifest_key} is still there after it was deleted; nothing else was touched")
+            return await self._delete_rest(manifest_key)
+        remains = [await self._driver.delete(manifest_key)]
+        if remains == [None]:
+            with suppress(ObjectNotFound):
+                await self._driver.stat(manifest_key)
+                raise StorageError(f"{manifest_key} is still there after it was deleted; nothing else was touched")
         for component in manifest.components:
             for stored in component.objects:
-                await self._driver.delete(stored.key)
-        await self._driver.delete(manifest.details.key)
+                remains.append(await self._driver.delete(stored.key))
+        remains.append(await self._driver.delete(manifest.details.key))
+        return Remains.of_all(remains)
 
-    async def _delete_rest(self, manifest_key: str) -> None:
-        """What an interrupted deletion left."""
-        keys = [info.key async for info in self._driver.list(manifest_key.removesuffix(MANIFEST))]
+    async def _delete_rest(self, manifest_key: str) -> Remains | None:
+        """What an interrupted deletion left, or one that was not ours: old versions too."""
+        prefix = manifest_key.removesuffix(MANIFEST)
+        keys = [info.key async for info in self._driver.list(prefix)]
         if manifest_key in keys:
             raise StorageError(f"{manifest_key} is listed and cannot be read; try again")
-        for key in keys:
-            await self._driver.delete(key)
+        old = [one.key async for one in self._driver.history(prefix) if not one.current]
+        old.sort(key=lambda key: key != manifest_key)
+        return Remains.of_all([await self._driver.delete(key) for key in (*old, *keys)])
+
+    async def locked_until(self, manifest_key: str) -> datetime | None:
+        """Until when the destination lets nobody delete a backup; None: it does now, or there is none."""
+        try:
+            return await self._driver.locked_until(manifest_key)
+        except ObjectNotFound:
+            return None
+
+    async def extend_locks(self, manifest_key: str, least: datetime, until: datetime) -> bool:
+        """Lock a backup until `until` when its lock ends before `least`; True when it was. The manifest last: what
+        was interrupted is begun anew."""
+        present = await self._driver.locked_until(manifest_key)
+        if present is not None and present >= least:
+            return False
+        manifest = await self.read_manifest(manifest_key)
+        objects = [stored.key for component in manifest.components for stored in component.objects]
+        for key in (*objects, manifest.details.key, manifest_key):
+            await self._driver.lock(key, until)
+        return True
+
+    async def hidden(self, installation: str) -> Hidden:
+        """What is here of an installation as old versions only."""
+        return await hiding.found(self._driver.history(f"{installation}/"))
 
     async def abandon(self, folder: BackupFolder) -> None:
         """Remove what an attempt that will not be committed has stored. Never touches a committed backup."""
@@ -213,10 +246,17 @@ class BackupStore:
         *,
         puts_since: datetime | None = None,
         dry_run: bool = False,
+        known: Collection[str] = (),
+        hidden: Hidden | None = None,
+        forget_hidden: bool = False,
+        left: Callable[[ObjectInfo, Remains], None] = _untold,
     ) -> list[ObjectInfo]:
         """Delete objects that no valid manifest names and `keep` does not claim; return what they were.
 
-        `puts_since`: when the oldest put that is still going on can have begun. `dry_run`: only say it.
+        `puts_since`: when the oldest put that is still going on can have begun. `dry_run`: only say it. `known`:
+        manifests that the catalogue counts on: where one is gone, somebody else has deleted it, and what belongs to
+        it stays. `hidden`: old versions, which go too; those of whole backups only with `forget_hidden`. `left` is
+        told what the destination keeps of an object nevertheless.
 
         Only in our installation's prefix, only older than `older_than`, and never in the folder of a
         manifest that cannot be read: what we cannot judge, we leave.
@@ -227,28 +267,33 @@ class BackupStore:
         async for info in self._driver.list(f"{installation}/"):
             found.append(info)
         for info in found:
-            folder, _, name = info.key.rpartition("/")
-            if name != MANIFEST:
+            if not info.key.endswith(f"/{MANIFEST}"):
                 continue
             try:
                 manifest = await self.read_manifest(info.key)
             except ObjectNotFound:
                 continue
             except Exception:  # noqa: BLE001,RUF100  unreadable for whatever reason: keep all of it
-                untouchable.add(folder.rpartition(".")[0])
+                untouchable.add(attempts_of(info.key))
                 continue
             referenced.add(info.key)
             referenced.add(manifest.details.key)
             referenced.update(o.key for c in manifest.components for o in c.objects)
+        untouchable.update(attempts_of(key) for key in known if key not in referenced)
+        if hidden is not None:
+            found += hidden.objects
+            untouchable |= set() if forget_hidden else hidden.backups
         removed = []
         for info in found:
-            attempts = info.key.rpartition("/")[0].rpartition(".")[0]
+            attempts = attempts_of(info.key)
             young = info.modified_at is None or info.modified_at >= older_than
             if info.key in referenced or attempts in untouchable or young or keep(info.key):
                 continue
-            if not dry_run:
-                await self._driver.delete(info.key)
-            removed.append(info)
+            remains = None if dry_run else await self._driver.delete(info.key)
+            if remains is None:
+                removed.append(info)
+            else:
+                left(info, remains)
         if not dry_run:
             begun = older_than if puts_since is None else min(older_than, puts_since)
             await self._driver.remove_leftovers(f"{installation}/", begun)

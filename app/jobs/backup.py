@@ -12,6 +12,7 @@ from app.db.models import Backup, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
+from app.db.repositories.schedules import ScheduleRepository
 from app.db.session import Database
 from app.errors import LiberuError, NoSpace, NotFound
 from app.jobs.context import JobContext, Result
@@ -22,6 +23,7 @@ from app.jobs.writer import BackupRun, BackupWriter, Target, ended, folder_of, r
 from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, Planned, planned
 from app.services.destinations import DestinationService
+from app.services.retention import RetentionPolicy
 from app.settings import JobSettings
 from app.sizes import human_size
 
@@ -48,7 +50,11 @@ class BackupJob(Job):
         backup, domain, destinations = await self._load(operation)
         await self._restoring.settle_domain(domain, context)  # a half-done site is no site to back up
         required = {copy["destination_id"]: copy["required"] for copy in operation.request.get("copies", [])}
-        async with self._components.opened(domain) as site, self._destinations.mirrored(destinations) as store:
+        kept_days = await self._kept_days(backup)
+        async with (
+            self._components.opened(domain) as site,
+            self._destinations.mirrored(destinations, kept_days) as store,
+        ):
             run = BackupRun(
                 backup=backup,
                 domain=domain,
@@ -106,6 +112,14 @@ class BackupJob(Job):
                     "or choose another destination"
                 ))  # fmt: skip
         run.store.require_one()
+
+    async def _kept_days(self, backup: Backup) -> int | None:
+        """What its schedule's own retention says; None: the destination's does."""
+        if backup.schedule_id is None:
+            return None
+        async with self._database.transaction() as session:
+            rules = (await ScheduleRepository(session).retentions()).get(backup.schedule_id)
+        return None if rules is None else RetentionPolicy(**rules).days
 
     async def _load(self, operation: Operation) -> tuple[Backup, Domain, list[Destination]]:
         async with self._database.transaction() as session:

@@ -6,20 +6,26 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from app.db.base import now
-from app.db.models import Backup, Destination, Operation
+from app.db.models import Backup, BackupCopy, Destination, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.schedules import ScheduleRepository
 from app.db.session import Database
-from app.errors import LiberuError
+from app.errors import LiberuError, ObjectLocked
 from app.jobs.context import JobContext
+from app.jobs.lock_extension import extend_locks, failure_of
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job
 from app.services.destinations import DestinationService
-from app.services.retention import Candidate, RetentionPolicy, plan_retention
+from app.services.locks import ending
+from app.services.retention import GOOD, Candidate, RetentionPolicy, plan_retention
+from app.storage.base import Remains
 
 _NAMED = 1000
+Entry = dict[str, Any]
 
 
 class CleanupJob(Job):
@@ -33,47 +39,76 @@ class CleanupJob(Job):
         run_id = operation.request.get("schedule_run_id")
         async with self._database.transaction() as session:
             [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
-            backups = await BackupRepository(session).at_destination(destination.id, run_id)
-            schedules = ScheduleRepository(session)
-            own = {number: RetentionPolicy(**rules) for number, rules in (await schedules.retentions()).items()}
-            run = None if run_id is None else await schedules.run(run_id)
-        if run_id is not None:  # its schedule's rules decide, or the destination's; nothing, when it was deleted
-            governed = run.schedule_id if run is not None and run.schedule_id in own else None
-            backups = [] if run is None else [one for one in backups if _governed(one, own) == governed]
-        if destination.user_id is not None:  # its owner's rules are not for what others keep there
-            backups = [backup for backup in backups if backup.user_id == destination.user_id]
-        policy = RetentionPolicy(days=destination.retention_days, **destination.retention)
-        keep, remove = _planned(backups, policy, own)
+            keep, remove, backups = await planned_at(session, destination, run_id)
         if operation.request["dry_run"]:
-            return _outcome(keep, remove, [], dry_run=True)
-        removed, failed = [], []
+            return _outcome(keep, remove, [], [], {}, dry_run=True)
+        removed, failed, held = list[Entry](), list[Entry](), list[Entry]()
         context.track(1, "backups", "running")
         for number, entry in enumerate(remove):
             context.note(1, done=number, total=len(remove))
             await context.beat()
             try:
-                await self._remove(destination, entry["id"])
+                remains = await self._remove(destination, backups[entry["id"]])
+                if remains is not None:
+                    entry["remains"] = str(remains)
                 removed.append(entry)
+            except ObjectLocked as error:
+                held.append({**entry, "code": error.code, "message": error.message})
             except LiberuError as error:
                 failed.append({**entry, "code": error.code, "message": error.message})
         context.track(1, "backups", "completed")
-        return _outcome(keep, removed, failed, dry_run=False)
+        kept = [backups[entry["id"]] for entry in keep if backups[entry["id"]].status in GOOD]
+        locks = await extend_locks(self._destinations, destination, kept, context.beat)
+        return _outcome(keep, removed, failed, held, locks, dry_run=False)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message)
 
-    async def _remove(self, destination: Destination, backup_id: int) -> None:
-        """At the destination first; the row stays, as `deleting`, when that fails. Other copies are not touched."""
+    async def _remove(self, destination: Destination, planned: Backup) -> Remains | None:
+        """At the destination first; the row stays, as `deleting`, when that fails. Other copies are not touched.
+
+        Raises ObjectLocked: nothing was changed, or what the destination has let go is gone."""
+        for copy in _copies(planned, destination):
+            async with self._destinations.opened(destination, copy.as_of) as store:
+                until = await store.locked_until(copy.manifest_key)
+            if until is not None:
+                raise ObjectLocked(f"The destination keeps backup {planned.id} {ending(until)}")
         async with self._database.transaction() as session:
-            backup = await BackupRepository(session).start_removal(backup_id, destination.id)
+            backup = await BackupRepository(session).start_removal(planned.id, destination.id)
         if backup is None:  # it is gone, locked or in use by now
-            return
-        async with self._destinations.opened(destination) as store:
-            for copy in backup.copies:
-                if copy.destination_id == destination.id and copy.manifest_key:
-                    await store.delete(copy.manifest_key)
+            return None
+        left: Remains | None = None
+        for copy in _copies(backup, destination):
+            async with self._destinations.opened(destination, copy.as_of) as store:
+                left = Remains.of_all([left, await store.delete(copy.manifest_key)])
+        if left is not None and left.locked:
+            raise ObjectLocked(f"Backup {backup.id}: {left}; the clean-up after that ends its deletion")
         async with self._database.transaction() as session:
-            await BackupRepository(session).forget_copy(backup_id, destination.id)
+            await BackupRepository(session).forget_copy(backup.id, destination.id)
+        return left
+
+
+async def planned_at(
+    session: AsyncSession, destination: Destination, run_id: int | None = None
+) -> tuple[list[Entry], list[Entry], dict[int, Backup]]:
+    """What is kept at a destination, what goes, and the backups by id. `run_id`: what this run of a schedule
+    concerns."""
+    backups = await BackupRepository(session).at_destination(destination.id, run_id)
+    schedules = ScheduleRepository(session)
+    own = {number: RetentionPolicy(**rules) for number, rules in (await schedules.retentions()).items()}
+    run = None if run_id is None else await schedules.run(run_id)
+    if run_id is not None:  # its schedule's rules decide, or the destination's; nothing, when it was deleted
+        governed = run.schedule_id if run is not None and run.schedule_id in own else None
+        backups = [] if run is None else [one for one in backups if _governed(one, own) == governed]
+    if destination.user_id is not None:  # its owner's rules are not for what others keep there
+        backups = [backup for backup in backups if backup.user_id == destination.user_id]
+    policy = RetentionPolicy(days=destination.retention_days, **destination.retention)
+    keep, remove = _planned(backups, policy, own)
+    return keep, remove, {backup.id: backup for backup in backups}
+
+
+def _copies(backup: Backup, destination: Destination) -> list[BackupCopy]:
+    return [copy for copy in backup.copies if copy.destination_id == destination.id and copy.manifest_key]
 
 
 def _governed(backup: Backup, own: dict[int, RetentionPolicy]) -> int | None:
@@ -83,12 +118,12 @@ def _governed(backup: Backup, own: dict[int, RetentionPolicy]) -> int | None:
 
 def _planned(
     backups: list[Backup], policy: RetentionPolicy, own: dict[int, RetentionPolicy]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[Entry], list[Entry]]:
     groups: dict[tuple[str, int | None], list[Backup]] = defaultdict(list)
     for backup in backups:
         groups[backup.domain_uid, _governed(backup, own)].append(backup)
-    keep: list[dict[str, Any]] = []
-    remove: list[dict[str, Any]] = []
+    keep: list[Entry] = []
+    remove: list[Entry] = []
     for (_, schedule_id), group in groups.items():
         rules = policy if schedule_id is None else own[schedule_id]
         plan = plan_retention([_candidate(backup) for backup in group], rules, now())
@@ -106,14 +141,26 @@ def _candidate(backup: Backup) -> Candidate:
 
 
 def _outcome(
-    keep: list[dict[str, Any]], removed: list[dict[str, Any]], failed: list[dict[str, Any]], *, dry_run: bool
+    keep: list[Entry],
+    removed: list[Entry],
+    failed: list[Entry],
+    locked: list[Entry],
+    locks: dict[str, Any],
+    *,
+    dry_run: bool,
 ) -> Outcome:
-    """Counts are whole; of long lists the first thousand are named."""
+    """Counts are whole; of long lists the first thousand are named. `locked`: what the destination keeps for a time;
+    `locks`: see extend_locks."""
     result = {
         "dry_run": dry_run, "kept_count": len(keep), "removed_count": len(removed), "failed_count": len(failed),
         "kept": keep[:_NAMED], "removed": removed[:_NAMED], "failed": failed[:_NAMED],
+        "locked_count": len(locked), "locked": locked[:_NAMED], **locks,
     }  # fmt: skip
+    unlocked = failure_of(locks)
+    if not failed and unlocked is not None:
+        return Outcome("partial", result, unlocked, code=locks["locks_failed"][0]["code"])
     if not failed:
         return Outcome("completed", result)
     message = f"{len(failed)} backups could not be deleted, the first because: {failed[0]['message']}"
+    message += f". {unlocked}" if unlocked else ""
     return Outcome("partial" if removed else "failed", result, message, code=failed[0]["code"])

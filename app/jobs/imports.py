@@ -32,6 +32,7 @@ from app.services.components import ComponentFactory
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.imports import ImportSources, remove_staging
+from app.services.locks import lock_days
 from app.services.unit import Unit
 from app.settings import ImportSettings, JobSettings
 
@@ -129,7 +130,8 @@ class ImportJob(Job):
             destination = await DestinationRepository(session).get(operation.destination_id or 0)
         if destination is None:
             raise NotFound("The destination for what the import keeps was deleted before it began")
-        async with self._destinations.opened(destination) as store:
+        locked = lock_days(destination) if request["as_backup"] else None
+        async with self._destinations.opened(destination, lock_days=locked) as store:
             streams = ForeignStreams(parser.staged.folder, self._limits)
             parts = ImportParts(
                 self._components,

@@ -12,7 +12,7 @@ from app.archives.manifest import ComponentDetails, Details, Manifest
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream
 from app.components.base import Component, RestoreContext
-from app.db.models import Backup, Destination, Domain, Operation
+from app.db.models import Backup, BackupCopy, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
@@ -36,10 +36,13 @@ from app.services.components import ComponentFactory, DomainSite, facts_of
 from app.services.destinations import DestinationService
 
 log = logging.getLogger(__name__)
+Place = tuple[Destination, BackupCopy]
 
 
 @dataclass(slots=True)
 class _Run:
+    """`store`: what is read, maybe as it was at a time; `present`: the same destination as it is, to keep things."""
+
     backup: Backup
     domain: Domain
     site: DomainSite
@@ -47,6 +50,7 @@ class _Run:
     done: set[int]
     destination: Destination
     store: BackupStore
+    present: BackupStore
     manifest_key: str
 
 
@@ -82,15 +86,18 @@ class RestoreJob(Job):
 
     async def _from_any(
         self,
-        run_at: Callable[[Destination, BackupStore, str], _Run],
-        places: list[tuple[Destination, str]],
+        run_at: Callable[[Destination, BackupStore, BackupStore, str], _Run],
+        places: list[Place],
         operation: Operation,
         context: JobContext,
     ) -> Outcome:
         """From the first copy that can be read."""
-        for number, (destination, manifest_key) in enumerate(places, 1):
-            async with self._destinations.opened(destination) as store:
-                run = run_at(destination, store, manifest_key)
+        for number, (destination, copy) in enumerate(places, 1):
+            async with (
+                self._destinations.opened(destination) as present,
+                self._destinations.opened(destination, copy.as_of) as store,
+            ):
+                run = run_at(destination, store, present, copy.manifest_key)
                 try:
                     manifest, details = await self._opened(run, operation)
                 except (StorageError, ArchiveError) as error:
@@ -135,7 +142,7 @@ class RestoreJob(Job):
         """What was replaced is kept until the operation has ended."""
         await self._restoring.tidy(operation)
 
-    async def _load(self, operation: Operation) -> tuple[Backup, Domain, list[tuple[Destination, str]], list[str]]:
+    async def _load(self, operation: Operation) -> tuple[Backup, Domain, list[Place], list[str]]:
         """With every copy that may be used, the primary first."""
         async with self._database.transaction() as session:
             backup = await BackupRepository(session).get(operation.backup_id or 0)
@@ -147,7 +154,7 @@ class RestoreJob(Job):
             destinations = await DestinationRepository(session).named([copy.destination_id for copy in copies])
         sealed = operation.request.get("identity")
         given = [self._keys.cipher.open(sealed)["identity"]] if sealed else []
-        places = [(found, copy.manifest_key) for found, copy in zip(destinations, copies, strict=True)]
+        places = list(zip(destinations, copies, strict=True))
         return backup, domain, places, [*given, self._keys.identity]
 
     async def _preflight(
@@ -222,7 +229,7 @@ class RestoreJob(Job):
             domain=run.domain,
             site=run.site,
             destination=run.destination,
-            store=run.store,
+            store=run.present,
             kind=part.kind,
             name=part.name,
         )

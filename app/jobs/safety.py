@@ -185,13 +185,16 @@ class SafetyBackup(SafetyCopy):
         await self._record({"safety": {key: value for key, value in noted.items() if key != "object"}})
         async with self._database.transaction() as session:
             await _ended(BackupRepository(session), noted["uid"], "It was not needed any more")
+        remains = None
         if "manifest_key" in noted:
             async with self._place() as store:
-                await store.delete(noted["manifest_key"])
+                remains = await store.delete(noted["manifest_key"])
         async with self._database.transaction() as session:
             repository = BackupRepository(session)
             backup = await repository.by_uid(noted["uid"])
-            if backup is not None:
+            if backup is not None and remains is not None and remains.locked:
+                backup.status, backup.error_message = "deleting", str(remains)  # the next clean-up ends it
+            elif backup is not None:
                 await repository.delete(backup)
         await self._record({"safety": None})
 

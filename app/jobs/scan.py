@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from app.archives.layout import MANIFEST, parsed_component, parsed_folder
@@ -17,6 +18,7 @@ from app.db.session import Database
 from app.errors import ArchiveError, ObjectNotFound
 from app.jobs.context import JobContext
 from app.jobs.outcome import Outcome
+from app.jobs.past import moment_of, reopen
 from app.jobs.runner import Job
 from app.schemas.backups import LABELS
 from app.services.destinations import DestinationService
@@ -44,31 +46,47 @@ class ScanJob(Job):
         async with self._database.transaction() as session:
             [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
             known = await BackupRepository(session).manifest_keys(destination.id)
+            counted_on = await BackupRepository(session).counted_on(destination.id)
+        at = moment_of(operation)
         context.track(1, "manifests", "running")
         found = _Found()
-        async with self._destinations.opened(destination) as store:
+        async with self._destinations.opened(destination, at) as store:
             async for key, size in store.manifests():
                 found.keys.add(key)
+                if at is not None and key in counted_on:
+                    found.counts["reopened"] += await reopen(self._database, destination, store, key, at)
                 if key in known:
                     found.counts["known"] += 1
                 else:
-                    await self._adopt(destination, store, key, size, found)
+                    await self._adopt(destination, store, key, size, found, at)
                 context.note(1, done=len(found.keys))
         context.track(1, "manifests", "completed")
-        missing = sorted(known - found.keys)
+        as_of_now = {key for key in known if counted_on.get(key) is None}
+        missing = sorted(as_of_now - found.keys) if at is None else []
         result: dict[str, Any] = {
             **{name: found.counts[name] for name in ("known", "added", "refused")},
             "missing": missing[:_NAMED], "missing_count": len(missing), "refusals": found.refused,
         }  # fmt: skip
+        if at is not None:
+            result |= {"at": at.isoformat(), "reopened": found.counts["reopened"]}
         return Outcome("completed", result)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message)
 
-    async def _adopt(self, destination: Destination, store: BackupStore, key: str, size: int, found: _Found) -> None:
+    async def _adopt(
+        self,
+        destination: Destination,
+        store: BackupStore,
+        key: str,
+        size: int,
+        found: _Found,
+        at: datetime | None = None,
+    ) -> None:
         try:
             manifest = await store.read_manifest(key)
             backup = _recorded(manifest, destination, store, key, size)
+            backup.copies[0].as_of = at
         except ObjectNotFound:  # deleted meanwhile
             return
         except ArchiveError as error:
@@ -90,6 +108,7 @@ class ScanJob(Job):
             }:
                 present.copies = [copy for copy in present.copies if copy.destination_id != destination.id]
                 present.copies.append(_copy(destination, key))
+                present.copies[-1].as_of = at
                 found.counts["added"] += 1
 
 

@@ -52,7 +52,7 @@ class VerifyJob(Job):
         verdicts = []
         for copy, place in zip(copies, places, strict=True):
             context.track(place.id, place.name, "running")
-            async with self._destinations.opened(place) as store:
+            async with self._destinations.opened(place, copy.as_of) as store:
                 verdict = await self._read(backup, copy, store, context)
             context.track(place.id, place.name, verdict.state)
             verdicts.append(verdict)

@@ -78,7 +78,8 @@ class ComponentOut(Model):
 
 class CopyOut(Model):
     """`state`: `stored`, `failed`, `damaged` (for `error_message`) or `deleting`. `verification`: what proved it:
-    `read_back`, the server's `checksum`, the size it tells (`sent`), or only that a scan has `listed` it."""
+    `read_back`, the server's `checksum`, the size it tells (`sent`), or only that a scan has `listed` it. `as_of`: it
+    is read as the destination was at that time, since a scan of the past has found it."""
 
     destination_id: Id
     required: bool
@@ -86,6 +87,7 @@ class CopyOut(Model):
     manifest_key: str
     verification: str
     error_message: str | None
+    as_of: datetime | None
 
 
 class BackupOut(Model):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from app.db.base import now
-from app.db.models import Backup, Domain, Operation
+from app.db.models import Backup, BackupCopy, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.destinations import DestinationRepository
-from app.errors import Conflict, InvalidRequest, NotFound, NothingToBackUp, NotRestorable
+from app.errors import Conflict, InvalidRequest, NotFound, NothingToBackUp, NotRestorable, ObjectLocked
 from app.schemas.backups import LABELS, BackupIn, BackupUpdate, RestoreIn
 from app.security.encryption import parse_identity
 from app.security.keys import CredentialCipher
@@ -17,10 +17,12 @@ from app.security.tokens import Principal
 from app.services.components import planned
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
+from app.services.locks import ending
 from app.services.operations import Idempotency, OperationService
 from app.services.quotas import QuotaService
 from app.services.turns import AUTOMATIC, ON_DEMAND, WAITED_FOR
 from app.services.unit import Unit
+from app.storage.base import Remains
 
 
 class BackupService:
@@ -191,7 +193,8 @@ class BackupService:
         return backup
 
     async def delete(self, unit: Unit, principal: Principal, backup_id: int) -> None:
-        """Delete a backup at its destination, then its row. Raises Conflict while it is in use.
+        """Delete a backup at its destination, then its row. Raises Conflict while it is in use, ObjectLocked while a
+        destination keeps it: nothing is changed then.
 
         Its status is `deleting` from before the first object goes: a crash in between leaves nothing that claims
         to be restorable, and deleting again goes on.
@@ -204,14 +207,33 @@ class BackupService:
         if await repository.in_use(backup_id):
             raise Conflict(f"Backup {backup_id} is being made or restored; wait for it or cancel the operation")
         found = [(copy, await DestinationRepository(unit.session).get(copy.destination_id)) for copy in backup.copies]
-        backup.status = "deleting"
         await unit.release()
         for copy, destination in found:
             if destination is not None:
-                async with self._destinations.opened(destination) as store:
-                    await store.delete(copy.manifest_key)
+                await self._require_unlocked(backup, copy, destination)
+        if await repository.in_use(backup_id):
+            raise Conflict(f"Backup {backup_id} is being restored since just now; wait for it")
+        backup.status = "deleting"
+        await unit.release()
+        remains: list[Remains | None] = []
+        for copy, destination in found:
+            if destination is not None:
+                async with self._destinations.opened(destination, copy.as_of) as store:
+                    remains.append(await store.delete(copy.manifest_key))
+        left = Remains.of_all(remains)
+        if left is not None and left.locked:
+            raise ObjectLocked(f"Backup {backup_id}: {left}; delete it again after that, or leave it to a clean-up")
         await repository.delete(backup)
         await repository.flush()
+
+    async def _require_unlocked(self, backup: Backup, copy: BackupCopy, destination: Destination) -> None:
+        async with self._destinations.opened(destination, copy.as_of) as store:
+            until = await store.locked_until(copy.manifest_key)
+        if until is not None:
+            raise ObjectLocked(
+                f"Backup {backup.id} cannot be deleted: {destination.name} keeps it {ending(until)} (Object Lock); "
+                "nothing was changed"
+            )
 
 
 def _target(backup: Backup, body: RestoreIn) -> int:

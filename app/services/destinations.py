@@ -6,12 +6,12 @@ import asyncio
 import ipaddress
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from app.addresses import AddressGuard
 from app.archives.compression import Compressor
-from app.archives.layout import MANIFEST
 from app.archives.mirror import MirroredStore
 from app.archives.store import BackupStore
 from app.db.models import Destination
@@ -22,7 +22,9 @@ from app.schemas.destinations import Check, ConnectionTest, DestinationIn, Usage
 from app.security.encryption import parse_recipient
 from app.security.keys import KeyRing
 from app.security.tokens import Principal
+from app.services.locks import lock_days
 from app.services.unit import Unit
+from app.services.usage import counted
 from app.settings import StorageSettings
 from app.storage.base import Options, StorageDriver
 from app.storage.budget import Budget
@@ -48,10 +50,17 @@ class DestinationService:
         self._limits: dict[int, Limits] = {}
 
     @asynccontextmanager
-    async def opened(self, destination: Destination) -> AsyncGenerator[BackupStore, None]:
-        """The store at a destination; its connections are closed at the end."""
-        async with self.reading(destination) as driver:
-            yield BackupStore(driver, self._compressor, self._keys.signer)
+    async def opened(
+        self, destination: Destination, at: datetime | None = None, lock_days: int | None = None
+    ) -> AsyncGenerator[BackupStore, None]:
+        """The store at a destination, or as it was `at` a time; its connections are closed at the end. What is put is
+        locked for `lock_days`. Raises NoPast."""
+        driver = self._driver(destination, lock_days)
+        try:
+            seen = driver if at is None else driver.at(at)
+            yield BackupStore(seen, self._compressor, self._keys.signer)
+        finally:
+            await asyncio.shield(driver.close())
 
     @asynccontextmanager
     async def reading(self, destination: Destination) -> AsyncGenerator[StorageDriver, None]:
@@ -63,19 +72,27 @@ class DestinationService:
             await asyncio.shield(driver.close())
 
     @asynccontextmanager
-    async def mirrored(self, destinations: Sequence[Destination]) -> AsyncGenerator[MirroredStore, None]:
-        """The stores at several destinations, to be written at once; the first is the primary."""
+    async def mirrored(
+        self, destinations: Sequence[Destination], kept_days: int | None = None
+    ) -> AsyncGenerator[MirroredStore, None]:
+        """The stores at several destinations, to be written at once; the first is the primary. `kept_days`: of the
+        retention that governs what is written, when it is not a destination's own."""
         async with AsyncExitStack() as stack:
-            yield MirroredStore(
-                {found.id: await stack.enter_async_context(self.opened(found)) for found in destinations}
-            )
+            stores = {}
+            for found in destinations:
+                opened = self.opened(found, lock_days=lock_days(found, kept_days))
+                stores[found.id] = await stack.enter_async_context(opened)
+            yield MirroredStore(stores)
 
-    def _driver(self, destination: Destination) -> StorageDriver:
+    def _driver(self, destination: Destination, locked: int | None = None) -> StorageDriver:
         secrets = self._keys.cipher.open(destination.credentials)
         options = Options(
             self._guard(destination.user_id), self._resume_seconds, partial(self._pin, destination.id), self._budget
         )
-        driver = build_driver(destination.type, {**destination.configuration, **secrets}, options)
+        configuration = {**destination.configuration, **secrets}
+        if "object_lock_days" in configuration:
+            configuration["object_lock_days"] = locked
+        driver = build_driver(destination.type, configuration, options)
         limits = self._limits_of(destination)
         return driver if limits.wanted == (None, None) else LimitedDriver(driver, limits)
 
@@ -188,11 +205,13 @@ class DestinationService:
         """Write, read back, compare, list and delete a small object. Reports a failure instead of raising it."""
         destination = await self.own(unit, principal, destination_id)
         await unit.release()
-        driver = self._driver(destination)
+        # Shortly locked, where backups are: a bucket without Object Lock is to be noticed now.
+        driver = self._driver(destination, None if lock_days(destination) is None else 1)
         passed: list[str] = []
         try:
             async for step in driver.checks():
                 passed.append(step)
+            history = await driver.keeps_history()  # known since the deletion
         except LiberuError as error:
             failed = Check(name=STEPS[len(passed)], passed=False, message=error.message)
             return ConnectionTest(connected=False, checks=[*_passed(passed), failed], message=error.message)
@@ -201,6 +220,11 @@ class DestinationService:
         works = "The destination works"
         if destination.configuration.get("ssl") == "none":
             works += ", but password and data can be read on the way: use FTPS or SFTP where the server has them"
+        if history is None:
+            works += (
+                ", but whether it keeps old versions cannot be seen: allow s3:GetBucketVersioning and "
+                "s3:ListBucketVersions, or what is deleted may go on taking space"
+            )
         return ConnectionTest(connected=True, checks=_passed(passed), message=works)
 
     async def usage(self, unit: Unit, principal: Principal, destination_id: int) -> Usage:
@@ -208,12 +232,8 @@ class DestinationService:
         destination = await self.own(unit, principal, destination_id)
         await unit.release()
         driver = self._driver(destination)
-        objects = size = backups = 0
         try:
-            async for info in driver.list(f"{self._keys.installation}/"):
-                objects, size = objects + 1, size + info.size
-                backups += info.key.endswith(f"/{MANIFEST}")
-            return Usage(objects=objects, bytes=size, backups=backups, free_bytes=await driver.free_bytes())
+            return await counted(driver, self._keys.installation)
         finally:
             await asyncio.shield(driver.close())
 

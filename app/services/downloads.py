@@ -51,7 +51,7 @@ class DownloadService:
         await unit.release()
         stack = AsyncExitStack()
         try:
-            store = await stack.enter_async_context(self._destinations.opened(destination))
+            store = await stack.enter_async_context(self._destinations.opened(destination, copy.as_of))
             manifest = await store.read_manifest(copy.manifest_key)
             if manifest.backup_uid != backup.uid:
                 raise ManifestInvalid(f"{copy.manifest_key} belongs to another backup")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.db.models import Destination, Domain, Operation
-from app.schemas.destinations import CleanupIn, SweepIn
+from app.schemas.destinations import CleanupIn, ScanIn, SweepIn
 from app.security.tokens import Principal
 from app.services.destinations import DestinationService
 from app.services.operations import Idempotency, OperationService
@@ -55,12 +55,13 @@ class UpkeepService:
         await self._operations.record(unit, operation)
 
     async def scan(
-        self, unit: Unit, principal: Principal, destination_id: int, idempotency: Idempotency
+        self, unit: Unit, principal: Principal, destination_id: int, body: ScanIn, idempotency: Idempotency
     ) -> Operation:
-        """List again what the catalogue has lost; operators only, since it may be anybody's."""
+        """List again what the catalogue has lost, or what was there at a time; operators only, since it may be
+        anybody's."""
         principal.require_operator("A scan")
         destination = await self._destinations.own(unit, principal, destination_id)
-        return await self._start(unit, principal, "scan", destination, {}, idempotency)
+        return await self._start(unit, principal, "scan", destination, body.model_dump(mode="json"), idempotency)
 
     async def _start(
         self,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
 from app.addresses import AddressGuard
-from app.errors import DestinationInvalid, InvalidName, LiberuError
+from app.errors import DestinationInvalid, InvalidName, LiberuError, NoPast
 from app.storage.budget import Budget
 
 MAX_KEY_BYTES = 1024
@@ -26,6 +26,51 @@ class ObjectInfo:
     key: str
     size: int
     modified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OldVersions:
+    """What a destination still has of a key beside what is there now. `current`: whether something is there now.
+
+    `versions`: how many old ones, none when only the mark of its deletion is left; `size`: their bytes; `changed_at`:
+    when the key was last written or deleted."""
+
+    key: str
+    current: bool
+    versions: int
+    size: int
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """Versions of deleted objects that the destination did not let go; `size` in bytes.
+
+    `locked`: it keeps them for a time, at most until `until` (None: for as long as somebody holds them). Not locked:
+    the credentials may not remove versions, which a rule of the bucket has to do then."""
+
+    versions: int
+    size: int
+    locked: bool
+    until: datetime | None = None
+
+    @staticmethod
+    def of_all(found: Iterable[Remains | None]) -> Remains | None:
+        """Of several objects together."""
+        there = [one for one in found if one is not None]
+        if not there:
+            return None
+        held = [one.until for one in there if one.locked]
+        until = None if None in held else max((one for one in held if one is not None), default=None)
+        return Remains(sum(one.versions for one in there), sum(one.size for one in there), bool(held), until)
+
+    def __str__(self) -> str:
+        what = f"{self.versions} versions ({self.size} bytes) remain"
+        if not self.locked:
+            return f"{what}: the credentials may not remove versions (s3:DeleteObjectVersion)"
+        if self.until is None:
+            return f"{what}: somebody has put a legal hold on them"
+        return f"{what}, locked until {self.until:%Y-%m-%d %H:%M} UTC"
 
 
 def validate_key(key: str) -> str:
@@ -123,8 +168,10 @@ class StorageDriver(ABC):
         """
 
     @abstractmethod
-    async def delete(self, key: str) -> None:
-        """Delete the object. Idempotent: a missing key is no error."""
+    async def delete(self, key: str) -> Remains | None:
+        """Delete the object, and every old version of it. Idempotent: a missing key is no error.
+
+        The key is gone when it returns. Where the destination keeps old versions nevertheless, says what remains."""
 
     async def checks(self) -> AsyncGenerator[str, None]:
         """Prove step by step that objects can be kept here, and yield each step's name once it has passed.
@@ -154,6 +201,32 @@ class StorageDriver(ABC):
         """All of `checks`."""
         async for _ in self.checks():
             pass
+
+    def at(self, moment: datetime) -> StorageDriver:
+        """The destination as it was at `moment`: to read, and to delete from for good what is seen there; a put is
+        refused. Closing it closes this driver.
+
+        Raises NoPast where a destination has no old versions, at once or at the first use."""
+        raise NoPast("This destination keeps no old versions: only what is there now can be read")
+
+    async def history(self, prefix: str = "") -> AsyncGenerator[OldVersions, None]:
+        """Yield every key below the folder `prefix` that has old versions; nothing where there are none or they
+        cannot be seen (see `keeps_history`)."""
+        return
+        yield
+
+    async def keeps_history(self) -> bool | None:
+        """Whether what is deleted or replaced here stays as an old version; None: nobody may know."""
+        return False
+
+    async def locked_until(self, key: str) -> datetime | None:
+        """Until when the destination keeps anybody from deleting the object; None: it does not. A legal hold has no
+        end: `datetime.max` in UTC. Raises ObjectNotFound."""
+        return None
+
+    async def lock(self, key: str, until: datetime) -> None:  # noqa: B027  most have none
+        """Keep anybody from deleting the object before `until`; a longer lock stays. Where a destination has no locks
+        nothing is done."""
 
     async def free_bytes(self) -> int | None:
         """Free space for new objects in bytes, or None where the destination cannot tell."""

@@ -150,6 +150,18 @@ async def test_sweep_takes_leftovers_only(store: BackupStore, driver: MemoryDriv
     assert {info.key async for info in driver.list()} == before - {leftover}
 
 
+async def test_sweep_spares_a_backup_whose_manifest_somebody_has_deleted(
+    store: BackupStore, driver: MemoryDriver
+) -> None:
+    await commit(store, "u1")
+    await driver.delete(key_of("u1"))
+    before = {info.key async for info in driver.list()}
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert await store.sweep("inst", later, lambda key: False, known=[key_of("u1")]) == []
+    assert {info.key async for info in driver.list()} == before
+    assert len(await store.sweep("inst", later, lambda key: False)) == len(before), "nobody counts on it"
+
+
 def test_keys_are_slugs_however_hostile_the_name() -> None:
     assert slug("../../etc; rm -rf \n€") == "etc-rm-rf"
     key = folder_of("u").component_key(2, "mysql", "../..\n`x`", encrypted=True)

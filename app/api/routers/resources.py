@@ -11,7 +11,7 @@ from app.api.dependencies import Caller, IdempotencyKey, Paging, Reader, Service
 from app.db.models import Destination
 from app.db.repositories.base import Page
 from app.schemas.common import Id, PageOf
-from app.schemas.destinations import CleanupIn, ConnectionTest, DestinationIn, DestinationOut, SweepIn, Usage
+from app.schemas.destinations import CleanupIn, ConnectionTest, DestinationIn, DestinationOut, ScanIn, SweepIn, Usage
 from app.schemas.domains import DetectionOut, DomainIn, DomainName, DomainOut, EnvironmentOut
 from app.schemas.operations import NewToken, OperationOut, TokenIn, TokenOut
 
@@ -161,10 +161,17 @@ async def sweep_destination(
 
 @router.post("/backup-destinations/{destination_id}/scan", status_code=202, tags=["destinations"])
 async def scan_destination(
-    destination_id: Id, unit: Transaction, caller: Caller, services: Services, idempotency: IdempotencyKey
+    destination_id: Id,
+    unit: Transaction,
+    caller: Caller,
+    services: Services,
+    idempotency: IdempotencyKey,
+    body: ScanIn | None = None,
 ) -> OperationOut:
-    """List again, from the manifests there, what the catalogue has lost."""
-    return OperationOut.model_validate(await services.upkeep.scan(unit, caller, destination_id, idempotency))
+    """List again, from the manifests there, what the catalogue has lost. With `at`: what was there at that time,
+    where the destination keeps old versions; what it finds is read as of then from now on."""
+    wanted = body or ScanIn()
+    return OperationOut.model_validate(await services.upkeep.scan(unit, caller, destination_id, wanted, idempotency))
 
 
 @router.post("/tokens", status_code=201, tags=["security"])

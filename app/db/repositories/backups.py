@@ -104,6 +104,13 @@ class BackupRepository(Repository):
         )
         return set((await self._session.scalars(query)).all())
 
+    async def counted_on(self, destination_id: int) -> dict[str, datetime | None]:
+        """The manifests of the copies there that can be restored from, and as of when each is read."""
+        query = select(BackupCopy.manifest_key, BackupCopy.as_of).where(
+            BackupCopy.destination_id == destination_id, BackupCopy.state.in_(("stored", "damaged"))
+        )
+        return {row.manifest_key: row.as_of for row in await self._session.execute(query)}
+
     async def at_destination(self, destination_id: int, run_id: int | None = None) -> list[Backup]:
         """Those that have a copy there, and those that were meant for it and have none anywhere. `run_id`: of the
         domains whose backup in this run of a schedule was completed."""
