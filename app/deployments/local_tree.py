@@ -25,6 +25,7 @@ from app.deployments.base import (
     TreeStatus,
     User,
 )
+from app.deployments.local_merge import merge
 from app.deployments.process import open_folder
 from app.errors import NoSpace, SwapImpossible, TargetMissing
 
@@ -318,35 +319,9 @@ def _remove_below(folder: int, name: bytes) -> None:
 
 
 def _add_missing(plan: SwapPlan, rules: MergeRules) -> int:
-    count = 0
     with _staging(plan) as staging, _open_at(staging, ["new"]) as new, _open(plan.target) as live:
         _libc.syncfs(new)
-        for parts, folder, entries in _walk(new):
-            present = _identities(live, parts, rules)
-            with _open_at(live, parts) as target:
-                for entry in entries:
-                    name = os.fsencode(entry.name)
-                    if entry.is_dir(follow_symlinks=False):
-                        if _kind(name, target) is None:
-                            os.mkdir(name, 0o700, dir_fd=target)
-                            _copy_folder_status(folder, target, (name,))
-                        continue
-                    identity = rules.identity(name)
-                    if identity is None or identity in present:
-                        continue
-                    with suppress(FileExistsError):
-                        os.link(name, name, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
-                        count += 1
-                os.fsync(target)
-    return count
-
-
-def _identities(live: int, parts: Parts, rules: MergeRules) -> set[bytes | None]:
-    found: set[bytes | None] = set()
-    for place in rules.folders(parts):
-        with suppress(FileNotFoundError), _open_at(live, place) as folder:
-            found.update(rules.identity(os.fsencode(name)) for name in os.listdir(folder))
-    return found
+        return merge(new, live, rules, _copy_folder_status, STAGING_PREFIX)
 
 
 def _kind(name: bytes, folder: int) -> str | None:

@@ -41,7 +41,7 @@ _END = "liberu-end {nonce} "
 _HASH = hashlib.sha256().digest_size * 2
 _TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _HASH + 1
 _FRAME = 1 << 20
-_SECRET = "/proc/self/fd/9"
+_INHERITED = "/proc/self/fd/9"
 _KILL_SECONDS = 10
 _ANSWER_SECONDS = 60
 
@@ -200,7 +200,7 @@ class _Command:
         flags = ["1" if flag else "0" for flag in (self._native is not None, watched, deployment.framed)]
         name, secret = deployment.secret_files.named_by(argv)
         self._secret = secret.splitlines()
-        shown = with_path(argv, name, _SECRET)
+        shown = with_path(argv, name, _INHERITED)
         wrapped = ["sh", "-c", _WRAPPER, "sh", self._cwd or "", *flags, who, str(len(self._secret)), *shown]
         self._argv = [
             *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent", *wrapped,

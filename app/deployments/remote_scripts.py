@@ -159,29 +159,6 @@ link_missing newer
 """
 )
 
-#: In `new`, as the owner: files are linked into the target, $1; folders, whose names end with a slash, are made.
-ADD = r"""
-exec 9<.
-cd -- "$1"
-[ "$(pwd -P)" = "$1" ]
-exec xargs -0 -r sh -c '
-  set -e
-  for name do
-    case $name in
-      */) [ -d "$name" ] || { mkdir -p -- "$name" && chmod "$(stat -c %a "/proc/self/fd/9/$name")" "$name"; } ;;
-      *) [ -e "$name" ] || ln -- "/proc/self/fd/9/$name" "${name%/*}/" ;;
-    esac
-  done' sh
-"""
-
-#: What is below the folder that stdin names, folders with a slash at their end; nothing when it is not there.
-NAMES = r"""
-xargs -0 sh -c '
-  if [ -d "$1" ] && [ ! -L "$1" ]; then
-    find "$1" -type d -exec sh -c "for n do printf \"%s/\\0\" \"\$n\"; done" sh {} + -o -print0
-  fi' sh
-"""
-
 #: Who we are. Earlier versions kept a secret in a file while its command ran; what they left when they were killed is
 #: removed, a while after its command must have read it.
 ARRIVE = r"""

@@ -112,8 +112,8 @@ class Housekeeper(BackgroundTask):
             pass
 
     async def _staging(self, moment: datetime) -> None:
-        """Folders of imports on this machine whose operation has ended or was forgotten, old uploads, and what earlier
-        versions left."""
+        """Folders of imports on this machine whose operation has ended or was forgotten, old uploads, and what an
+        earlier version left."""
         found = await asyncio.to_thread(self._sources.staged)
         async with self._database.transaction() as session:
             active = {one.uid for one in await OperationRepository(session).active()}
