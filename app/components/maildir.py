@@ -37,7 +37,7 @@ _LETTERS = range(ord("a"), ord("z") + 1)
 class MaildirRules:
     """Of one restore. `letters_dropped`: keywords of messages that their live folders have no letter for."""
 
-    notes = (KEYWORDS, QUOTA)
+    notes: tuple[bytes, ...] = (KEYWORDS, QUOTA)
 
     def __init__(self) -> None:
         self.letters_dropped = 0

@@ -27,10 +27,11 @@ from app.settings import StorageSettings
 from app.storage.base import Options, StorageDriver
 from app.storage.budget import Budget
 from app.storage.config import CONFIGURATIONS, Configuration
+from app.storage.connections import Connections
 from app.storage.limits import LimitedDriver, Limits
 from app.storage.registry import build_driver
 
-STEPS = ("write", "read", "compare", "list", "delete")
+STEPS = ("write", "read", "compare", "list", "delete", "connections")
 Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 
 
@@ -46,6 +47,7 @@ class DestinationService:
         self._budget = Budget(settings.buffer_bytes)
         self._pin = pin
         self._limits: dict[int, Limits] = {}
+        self._connections: dict[int, Connections] = {}
 
     @asynccontextmanager
     async def opened(self, destination: Destination) -> AsyncGenerator[BackupStore, None]:
@@ -73,7 +75,11 @@ class DestinationService:
     def _driver(self, destination: Destination) -> StorageDriver:
         secrets = self._keys.cipher.open(destination.credentials)
         options = Options(
-            self._guard(destination.user_id), self._resume_seconds, partial(self._pin, destination.id), self._budget
+            self._guard(destination.user_id),
+            self._resume_seconds,
+            partial(self._pin, destination.id),
+            self._budget,
+            self._connections.setdefault(destination.id, Connections()),
         )
         driver = build_driver(destination.type, {**destination.configuration, **secrets}, options)
         limits = self._limits_of(destination)
@@ -193,6 +199,7 @@ class DestinationService:
         try:
             async for step in driver.checks():
                 passed.append(step)
+            possible = await driver.connections()
         except LiberuError as error:
             failed = Check(name=STEPS[len(passed)], passed=False, message=error.message)
             return ConnectionTest(connected=False, checks=[*_passed(passed), failed], message=error.message)
@@ -201,7 +208,10 @@ class DestinationService:
         works = "The destination works"
         if destination.configuration.get("ssl") == "none":
             works += ", but password and data can be read on the way: use FTPS or SFTP where the server has them"
-        return ConnectionTest(connected=True, checks=_passed(passed), message=works)
+        checks = _passed(passed)
+        if possible is not None:
+            checks.append(Check(name="connections", passed=True, message=_told(*possible)))
+        return ConnectionTest(connected=True, checks=checks, message=works)
 
     async def usage(self, unit: Unit, principal: Principal, destination_id: int) -> Usage:
         """Count what lies at a destination. Raises StorageError."""
@@ -285,6 +295,13 @@ class DestinationService:
         except ValueError:
             return
         self._guard(user_id).check(host, host)
+
+
+def _told(possible: int, wanted: int) -> str:
+    """Of connections at once."""
+    if possible >= wanted:
+        return f"{possible} at once, as many as are ever used"
+    return f"The server allows {possible} at once, {wanted} would be used: the rest waits its turn"
 
 
 def _passed(names: list[str]) -> list[Check]:

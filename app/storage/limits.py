@@ -74,6 +74,9 @@ class LimitedDriver(StorageDriver):
     async def delete(self, key: str) -> None:
         await self._driver.delete(key)
 
+    async def connections(self) -> tuple[int, int] | None:
+        return await self._driver.connections()
+
     async def free_bytes(self) -> int | None:
         return await self._driver.free_bytes()
 

@@ -97,7 +97,7 @@ async def test_what_earlier_versions_left_there_is_removed(place: Place) -> None
     if place.kind == "standalone":
         pytest.skip("see test_secret_files.py")
     folders = await place.sh(
-        "old=$(mktemp -d /tmp/liberu.XXXXXX) young=$(mktemp -d /tmp/liberu.XXXXXX) other=$(mktemp -d /tmp/liberu.XXXXXX);"
+        "made() { mktemp -d /tmp/liberu.XXXXXX; }; old=$(made) young=$(made) other=$(made);"
         'for f in "$old" "$young" "$other"; do echo pw >"$f/secret"; done; chmod 755 "$other";'
         'touch -d "2020-01-01 00:00:00" "$old/secret" "$other/secret"; echo "$old $young $other"'
     )
