@@ -139,8 +139,8 @@ class SftpConnections:
                     if number == 0:
                         self._open[0] = await self._connections.open(self._connect, wait)
                     elif allowed:
-                        self._open[number] = await self._connections.try_to_open(self._connect)
-                except (DestinationBusy, asyncssh.PermissionDenied):
+                        self._open[number] = await self._connections.try_to_open(self._connect_again)
+                except DestinationBusy:
                     if number == 0:
                         raise
             if number in self._open:
@@ -183,6 +183,13 @@ class SftpConnections:
             await self._options.pin({"host_key": presented})
         return connection, client
 
+    async def _connect_again(self) -> tuple[SSHClientConnection, SFTPClient]:
+        """As before: an account that is refused now has as many connections as it may (PAM's maxlogins)."""
+        try:
+            return await self._connect()
+        except asyncssh.PermissionDenied as error:
+            raise DestinationBusy(f"{self._configuration.host} refuses another login of the same user") from error
+
     def _drop(self, client: SFTPClient | None) -> None:
         """Forget a broken connection, unless another call has replaced it already."""
         for number, made in list(self._open.items()):
@@ -196,9 +203,9 @@ class SftpConnections:
         await self.call("Connecting", _nothing)
         further: list[tuple[SSHClientConnection, SFTPClient]] = []
         try:
-            with suppress(DestinationBusy, asyncssh.PermissionDenied), mapped("Connecting once more"):
+            with suppress(DestinationBusy), mapped("Connecting once more"):
                 while len(self._open) + len(further) < _WIDTH_OF_LONG_LINE:
-                    further.append(await self._connections.try_to_open(self._connect))
+                    further.append(await self._connections.try_to_open(self._connect_again))
             return len(self._open) + len(further), _WIDTH_OF_LONG_LINE
         finally:
             await self._end(further)
