@@ -5,9 +5,10 @@ it moves from `new` to `cur`; Dovecot's "Maildir Mailbox Format": letters a to z
 own dovecot-keywords says ("0 $Forwarded": a); its "Quota Backend: maildir" and Courier's README.maildirquota:
 maildirsize begins with the limits, and every change is a line "bytes messages" at its end.
 
-A message that lies in any folder of its mailbox is not added again: it was moved since, by a program that keeps its
-name (Courier, mutt and Dovecot before 2.0 do; later Dovecots give it another name, which makes it another message
-here). What lies in the trash is about to be lost, and does not count, except for what came from there.
+A message that lies in a folder where the archive has none of its name was moved there, and is not added again:
+Dovecot 2, Courier and mutt keep the name (maildir_save_set_dest_basename in Dovecot's maildir-copy.c); where a
+program gives it another one, it is another message here. One that the archive has in two folders was copied: each
+comes back to its own. What lies in the trash is about to be lost, and does not count, except for what came from there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hashlib
 import os
 import re
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 
 Parts = tuple[bytes, ...]
 
@@ -42,6 +43,8 @@ class MaildirRules:
     def __init__(self) -> None:
         self.letters_dropped = 0
         self._there = _Set()
+        self._anywhere = _Set()
+        self._stayed = _Set()
         self._mailboxes: set[Parts] = set()
         self._live: dict[Parts, bytes] = {}
         self._archived: dict[Parts, bytes] = {}
@@ -50,18 +53,26 @@ class MaildirRules:
 
     def have(self, path: Parts) -> None:
         self._mailboxes.add(_mailbox(path))
-        self._there.add(_identity(path, apart=_in_trash(path)))
+        self._there.add(_place(path))
+        if _is_message(path) and not _in_trash(path):
+            self._anywhere.add(_name(path))
+
+    def staged(self, path: Parts) -> None:
+        if _is_message(path) and not _in_trash(path) and self._there.count(_place(path)):
+            self._stayed.add(_name(path))
 
     def note(self, path: Parts, content: bytes, *, live: bool) -> None:
         (self._live if live else self._archived)[path] = content
 
     def name(self, path: Parts) -> bytes | None:
         last = path[-1]
-        if last.startswith(_DESCRIBING) or last.endswith(_COMPILED) or _identity(path, apart=False) in self._there:
+        if last.startswith(_DESCRIBING) or last.endswith(_COMPILED) or self._there.count(_place(path)):
             return None
-        if _in_trash(path) and _identity(path, apart=True) in self._there:
-            return None
-        return self._translated(path) if _is_message(path) else last
+        if not _is_message(path):
+            return last
+        name = _name(path)
+        moved = self._anywhere.count(name) > self._stayed.count(name)
+        return None if moved else self._translated(path)
 
     def added(self, path: Parts, size: int) -> None:
         if not _is_message(path) or _in_trash(path):  # what is in the trash is no part of a Maildir++ quota
@@ -123,12 +134,16 @@ def _is_message(path: Parts) -> bool:
     return len(path) > 1 and path[-2] in (b"new", b"cur")
 
 
-def _identity(path: Parts, *, apart: bool) -> bytes:
-    """What one thing shares under all its names. `apart`: only in its own folder."""
+def _place(path: Parts) -> bytes:
+    """What one thing shares under all its names in one folder; `new` and `cur` are one."""
     if not _is_message(path):
-        return b"/" + b"/".join(path)
-    folder = (*path[:-2], b"cur") if apart else _mailbox(path)
-    return b"/".join((*folder, path[-1].partition(b":2,")[0]))
+        return b"/".join(path)
+    return b"/".join((*path[:-2], b"cur", path[-1].partition(b":2,")[0]))
+
+
+def _name(path: Parts) -> bytes:
+    """What a message shares in all folders of its mailbox."""
+    return b"/".join((*_mailbox(path), path[-1].partition(b":2,")[0]))
 
 
 def _mailbox(path: Parts) -> Parts:
@@ -144,7 +159,7 @@ def _in_trash(path: Parts) -> bool:
 
 
 class _Set:
-    """Of a million names in 8 MB: keyed 64-bit hashes, put in order when they are asked for."""
+    """Of a million names in 8 MB, each as often as it was added: keyed 64-bit hashes, put in order when asked for."""
 
     def __init__(self) -> None:
         self._key = os.urandom(16)
@@ -159,11 +174,10 @@ class _Set:
         self._parts[number & 255].append(number)
         self._in_order.discard(number & 255)
 
-    def __contains__(self, name: bytes) -> bool:
+    def count(self, name: bytes) -> int:
         number = self._hash(name)
         part = number & 255
         if part not in self._in_order:
             self._parts[part] = array("Q", sorted(self._parts[part]))
             self._in_order.add(part)
-        at = bisect_left(self._parts[part], number)
-        return at < len(self._parts[part]) and self._parts[part][at] == number
+        return bisect_right(self._parts[part], number) - bisect_left(self._parts[part], number)

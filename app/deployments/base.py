@@ -90,7 +90,11 @@ class MergeRules(Protocol):
     notes: tuple[bytes, ...]
 
     def have(self, path: tuple[bytes, ...]) -> None:
-        """This is in the target. Before any `name`."""
+        """This is in the target. Before any `staged`."""
+        ...
+
+    def staged(self, path: tuple[bytes, ...]) -> None:
+        """This is staged. Before any `name`."""
         ...
 
     def note(self, path: tuple[bytes, ...], content: bytes, *, live: bool) -> None:

@@ -25,6 +25,9 @@ def merge(new: int, live: int, rules: MergeRules, copy_status: Callable[[int, in
             if parts or not os.fsdecode(name).startswith(hidden):
                 rules.have((*parts, name))
         _read_notes(rules, folder, parts, live=True)
+    for parts, _, entries in _walk(new):
+        for name, _ in entries:
+            rules.staged((*parts, name))
     count = 0
     for parts, folder, entries in _walk(new):
         _read_notes(rules, folder, parts, live=False)

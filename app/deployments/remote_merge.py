@@ -68,6 +68,11 @@ class RemoteMerge:
             async for name in names:
                 self._rules.have(_parts(name))
 
+    async def staged(self, names: AsyncGenerator[bytes, None]) -> None:
+        async with aclosing(names):
+            async for name in names:
+                self._rules.staged(_parts(name))
+
     async def note(self, records: AsyncGenerator[bytes, None], *, live: bool) -> None:
         async with aclosing(records):
             async for name in records:

@@ -119,6 +119,7 @@ class RemoteTree(SiteTree):
         merge = RemoteMerge(rules, lambda script, pairs: self._as_owner(plan, "new", script, names=pairs))
         new, wanted = _staged(plan, "new"), notes_arguments(rules)
         await merge.have(self._records(NAMES, plan.target, STAGING_PREFIX))
+        await merge.staged(self._records(NAMES, new, STAGING_PREFIX))
         await merge.note(self._records(NOTES, plan.target, *wanted), live=True)
         await merge.note(self._records(NOTES, new, *wanted), live=False)
         await merge.add(self.inventory(new))
