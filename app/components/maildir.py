@@ -8,7 +8,8 @@ maildirsize begins with the limits, and every change is a line "bytes messages" 
 A message that lies in a folder where the archive has none of its name was moved there, and is not added again:
 Dovecot 2, Courier and mutt keep the name (maildir_save_set_dest_basename in Dovecot's maildir-copy.c); where a
 program gives it another one, it is another message here. One that the archive has in two folders was copied: each
-comes back to its own. What lies in the trash is about to be lost, and does not count, except for what came from there.
+comes back to its own. What lies in the trash is about to be lost, and does not count, except for what came from
+there.
 """
 
 from __future__ import annotations
