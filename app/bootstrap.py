@@ -24,6 +24,7 @@ from app.db.repositories.executors import InstallationRepository
 from app.db.repositories.security import TokenRepository
 from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
+from app.deployments.secret_files import remove_old
 from app.errors import DataFolderLocked, KeyMaterialInvalid
 from app.jobs.background import BackgroundTask
 from app.jobs.backup import BackupJob
@@ -135,6 +136,7 @@ async def starting(settings: Settings) -> AsyncGenerator[None, None]:
 @asynccontextmanager
 async def application(settings: Settings) -> AsyncGenerator[Application, None]:
     """Everything, started; stopped at the end."""
+    await asyncio.to_thread(remove_old)
     with nullcontext() if settings.replicated else locked(settings.data):
         async with starting(settings):
             keys = await asyncio.to_thread(load_or_create, settings.keys_folder, settings.master_keys)

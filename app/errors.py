@@ -22,6 +22,7 @@ LiberuError
 ├── StorageError
 │   ├── ObjectNotFound
 │   ├── DestinationUnreachable
+│   │   └── DestinationBusy   the server allows no more connections now
 │   ├── DestinationRefused    the server does not accept the credentials
 │   ├── HostKeyMismatch       another server answers than the one that was pinned
 │   ├── CertificateInvalid    the server's TLS certificate cannot be trusted
@@ -177,6 +178,10 @@ class ObjectNotFound(StorageError):
 
 class DestinationUnreachable(StorageError):
     code = "destination_unreachable"
+
+
+class DestinationBusy(DestinationUnreachable):
+    code = "destination_busy"
 
 
 class DestinationRefused(StorageError):

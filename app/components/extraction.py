@@ -37,7 +37,7 @@ class FilesTarget:
 
 
 def journalled(plan: SwapPlan) -> dict[str, Any]:
-    """A part's journal of its swap. `unsettled`: it must be finished or undone. `tidy`: something is to be removed."""
+    """A part's journal of its swap. `unsettled`: to be finished or undone. `tidy`: something is to be removed."""
     whole = plan.state == "tidied" or plan.mode == "in_place" or plan.cleared
     return {"plan": asdict(plan), "unsettled": plan.state == "begun" and not whole, "tidy": not whole}
 

@@ -1,8 +1,4 @@
-"""A domain's mail: maildirs as a tar archive; a restore only adds what is missing.
-
-Source: maildir(5), cr.yp.to/proto/maildir.html: a message keeps its name before ":2," when its flags change and
-when it moves from `new` to `cur`.
-"""
+"""A domain's mail: maildirs as a tar archive; a restore only adds what is missing."""
 
 from __future__ import annotations
 
@@ -17,6 +13,7 @@ from app.archives.streams import ByteStream
 from app.archives.tar import MemberList
 from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.extraction import Extraction, FilesTarget, journalled
+from app.components.maildir import MaildirRules
 from app.components.tree_dump import dump_tree
 from app.deployments.base import Deployment, User
 from app.deployments.swap import Swap
@@ -27,7 +24,6 @@ from app.sizes import human_size
 #: Bytes that a restore leaves free.
 _RESERVE = 64 << 20
 log = logging.getLogger(__name__)
-_INDEXES = (b"dovecot-uidlist", b"dovecot.index", b"dovecot.list.index", b"dovecot.map.index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +33,6 @@ class MailTarget:
     folder: str
     mailboxes: Sequence[str]
     owner: User
-
-
-class MaildirRules:
-    """Two messages are one when their names before ":2," agree, in `new` or `cur` of one mailbox."""
-
-    def folders(self, folder: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
-        if folder and folder[-1] in (b"new", b"cur"):
-            return [(*folder[:-1], b"new"), (*folder[:-1], b"cur")]
-        return [folder]
-
-    def identity(self, name: bytes) -> bytes | None:
-        """Indexes describe the old set of messages: the mail server makes new ones."""
-        return None if name.startswith(_INDEXES) else name.partition(b":2,")[0]
 
 
 class MailComponent(Component):
@@ -103,7 +86,14 @@ class MailComponent(Component):
                 with closing(MemberList()) as members:
                     await files.run(source, staging, members, report)
                 await context.confirm()
-                report.facts["added"] = await self._deployment.tree.add_missing(swap.plan, MaildirRules())
+                rules = MaildirRules()
+                report.facts["added"] = await self._deployment.tree.add_missing(swap.plan, rules)
+                if rules.letters_dropped:
+                    report.warn(
+                        "mail_keywords_dropped",
+                        f"{rules.letters_dropped} keywords of restored messages are not kept: their folders' "
+                        "dovecot-keywords have no letter for them",
+                    )
             finally:
                 await asyncio.shield(self._clear(swap))
             return report

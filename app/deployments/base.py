@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 from app.archives.streams import ByteStream
+from app.deployments.secret_files import SecretFiles
 from app.deployments.tree import STAGING_PREFIX, SiteTree, User
 
 __all__ = ["STAGING_PREFIX", "SiteTree", "User"]
@@ -124,9 +125,19 @@ class Deployment(ABC):
         `input`; its error is raised in place of the command's.
         """
 
-    @abstractmethod
-    def secret_file(self, content: str, user: User | None = None) -> AbstractAsyncContextManager[str]:
-        """A file of mode 0600 at the deployment, readable by `user` alone; removed at the end."""
+    @cached_property
+    def secret_files(self) -> SecretFiles:
+        return SecretFiles()
+
+    @asynccontextmanager
+    async def secret_file(self, content: str) -> AsyncGenerator[str, None]:
+        """A name that stands, as an argument or at the end of one, for a file with `content` (lines of text).
+
+        One for each command. Only the command itself, as whoever it runs, can read the file, and only once; it is
+        never on a disk.
+        """
+        with self.secret_files.held(content) as name:
+            yield name
 
     async def resolve_user(self, name: str) -> User:
         """A user by name, or by `uid` or `uid:gid`. Raises InvalidRequest."""

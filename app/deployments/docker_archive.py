@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, NoReturn
 
 import aiohttp
@@ -178,9 +178,6 @@ class ContainerFiles(Deployment):
             await input.aclose()
         raise TargetMissing(self._refusal)
         yield b""
-
-    def secret_file(self, content: str, user: User | None = None) -> AbstractAsyncContextManager[str]:
-        raise TargetMissing(self._refusal)
 
     async def _named_user(self, name: str) -> User:
         for line in (await self._archive.text("/etc/passwd")).splitlines():

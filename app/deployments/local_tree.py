@@ -18,7 +18,6 @@ from app.deployments.folders import (
     copy_status,
     in_thread,
     is_immutable,
-    kind,
     mountinfo,
     opened,
     opened_at,
@@ -28,6 +27,7 @@ from app.deployments.folders import (
     sync_file_system,
     walk,
 )
+from app.deployments.local_merge import merge
 from app.deployments.mounts import mounts_below
 from app.deployments.tree import (
     STAGING_PREFIX,
@@ -217,33 +217,11 @@ def _set_owners(path: str, owners: Sequence[tuple[bytes, int, int]]) -> None:
 
 
 def _add_missing(plan: SwapPlan, rules: MergeRules) -> int:
-    count = 0
     with staging(plan) as ours, opened_at(ours, ["new"]) as new, opened(plan.target) as live:
         sync_file_system(new)
-        for parts, folder, entries in walk(new):
-            present = _identities(live, parts, rules)
-            with opened_at(live, parts) as target:
-                for entry in entries:
-                    name = os.fsencode(entry.name)
-                    if entry.is_dir(follow_symlinks=False):
-                        if kind(name, target) is None:
-                            os.mkdir(name, 0o700, dir_fd=target)
-                            with opened_at(folder, (name,)) as source, opened_at(target, (name,)) as made:
-                                copy_status(source, made)
-                        continue
-                    identity = rules.identity(name)
-                    if identity is None or identity in present:
-                        continue
-                    with suppress(FileExistsError):
-                        os.link(name, name, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
-                        count += 1
-                os.fsync(target)
-    return count
+        return merge(new, live, rules, _copied, STAGING_PREFIX)
 
 
-def _identities(live: int, parts: Parts, rules: MergeRules) -> set[bytes | None]:
-    found: set[bytes | None] = set()
-    for place in rules.folders(parts):
-        with suppress(FileNotFoundError), opened_at(live, place) as folder:
-            found.update(rules.identity(os.fsencode(name)) for name in os.listdir(folder))
-    return found
+def _copied(source: int, target: int, parts: Parts) -> None:
+    with opened_at(source, parts) as original, opened_at(target, parts) as made:
+        copy_status(original, made)

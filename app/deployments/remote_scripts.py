@@ -22,35 +22,18 @@ IS_GNU_FIND = r"""
 if find --version 2>/dev/null | grep -q GNU; then echo yes; else echo no; fi
 """
 
-#: In `new`, as the owner: files are linked into the target, $1; folders, whose names end with a slash, are made.
-ADD = r"""
-exec 9<.
-cd -- "$1"
-[ "$(pwd -P)" = "$1" ]
-exec xargs -0 -r sh -c '
-  set -e
-  for name do
-    case $name in
-      */) [ -d "$name" ] || { mkdir -p -- "$name" && chmod "$(stat -c %a "/proc/self/fd/9/$name")" "$name"; } ;;
-      *) [ -e "$name" ] || ln -- "/proc/self/fd/9/$name" "${name%/*}/" ;;
-    esac
-  done' sh
-"""
-
-#: What is below the folder that stdin names, folders with a slash at their end; nothing when it is not there.
-NAMES = r"""
-xargs -0 sh -c '
-  if [ -d "$1" ] && [ ! -L "$1" ]; then
-    find "$1" -type d -exec sh -c "for n do printf \"%s/\\0\" \"\$n\"; done" sh {} + -o -print0
-  fi' sh
-"""
-
-#: A file that only we can read; in memory where the machine has such a place.
-PRIVATE_FILE = r"""
-for place in /dev/shm /tmp; do
-  if folder=$(mktemp -d "$place/liberu.XXXXXX" 2>/dev/null); then break; fi
+#: Who we are. Earlier versions kept a secret in a file while its command ran; what they left when they were killed is
+#: removed, a while after its command must have read it.
+ARRIVE = r"""
+id -u
+for folder in /dev/shm/liberu.?????? /tmp/liberu.??????; do
+  (
+    cd -- "$folder" && [ "$(pwd -P)" = "$folder" ] && [ "$(stat -c "%u %a" .)" = "$(id -u) 700" ] || exit 0
+    find . -name secret -type f -mmin +5 -exec rm -f {} \;
+    cd .. && rmdir "$folder"
+  ) 2>/dev/null
 done
-cat >"$folder/secret" && echo "$folder"
+exit 0
 """
 
 #: In a tree. $1: UID:GID. Names that are given away. chown clears set-user-id and set-group-id of files; the latter

@@ -17,6 +17,7 @@ from app.deployments import swap_scripts
 from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome
 from app.deployments.exclusions import find_matching, split
 from app.deployments.mounts import mounts_below
+from app.deployments.remote_merge import NAMES, NOTES, RemoteMerge, notes_arguments
 from app.deployments.swap import pack, sides, unpack
 from app.deployments.tree import (
     STAGING_PREFIX,
@@ -189,40 +190,19 @@ class RemoteTree(SiteTree):
         return sum(int(count) for count in done.stdout.split())
 
     async def add_missing(self, plan: SwapPlan, rules: MergeRules) -> int:
-        count = 0
-        top: list[Entry] = []
-        async with aclosing(self.inventory(f"{plan.staging_path}/new")) as batches:
-            async for batch in batches:
-                for entry in batch:  # a walk gives all that is below one folder in a row
-                    if top and entry.path.partition(b"/")[0] != top[0].path.partition(b"/")[0]:
-                        count += await self._add(plan, rules, top)
-                        top = []
-                    top.append(entry)
-        if top:
-            count += await self._add(plan, rules, top)
+        merge = RemoteMerge(rules, lambda script, pairs: self._as_owner(plan, "new", script, names=pairs))
+        new, wanted = f"{plan.staging_path}/new", notes_arguments(rules)
+        await merge.have(self._records(NAMES, plan.target, STAGING_PREFIX))
+        await merge.staged(self._records(NAMES, new, STAGING_PREFIX))
+        await merge.note(self._records(NOTES, plan.target, *wanted), live=True)
+        await merge.note(self._records(NOTES, new, *wanted), live=False)
+        await merge.add(self.inventory(new))
         await self.sync(plan.target)
-        return count
+        return merge.count
 
-    async def _add(self, plan: SwapPlan, rules: MergeRules, entries: Sequence[Entry]) -> int:
-        """What is below one top-level folder of the staged tree, or that one file."""
-        present: dict[Parts, set[bytes | None]] = {}
-        where = b"./" + entries[0].path.partition(b"/")[0]
-        listed = self._deployment.stream(["sh", "-c", scripts.NAMES, "sh"], input=_nul([where]), cwd=plan.target)
-        async with aclosing(split(listed, b"\0")) as names:
-            async for name in names:
-                *folder, last = name.removeprefix(b"./").split(b"/")
-                present.setdefault(tuple(folder), set()).add(rules.identity(last))
-        folders = [b"./" + entry.path + b"/" for entry in entries if entry.type == "d"]
-        files = []
-        for entry in entries:
-            *folder, last = entry.path.split(b"/")
-            identity = rules.identity(last)
-            if entry.type == "d" or identity is None:
-                continue
-            if not any(identity in present.get(place, ()) for place in rules.folders(tuple(folder))):
-                files.append(b"./" + entry.path)
-        await self._as_owner(plan, "new", scripts.ADD, names=[*sorted(folders), *files])
-        return len(files)
+    def _records(self, script: str, path: str, *arguments: str) -> AsyncGenerator[bytes, None]:
+        """What a script prints, with a NUL at each end."""
+        return split(self._deployment.stream(["sh", "-c", script, "sh", *arguments], cwd=path), b"\0")
 
     async def holds_old(self, plan: SwapPlan) -> bool:
         return bool((await self._swap_script(swap_scripts.HOLDS_OLD, plan)).stdout.strip())

@@ -6,11 +6,7 @@ import asyncio
 import errno
 import os
 import pwd
-import secrets
-import tempfile
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from app.archives.streams import ByteStream
 from app.deployments.base import CommandResult, Deployment, Outcome, SiteTree, User
@@ -51,7 +47,8 @@ class StandaloneDeployment(Deployment):
     ) -> Process:
         if user is not None and user.uid == os.geteuid():
             user = None
-        return Process(argv, env=env, cwd_fd=cwd_fd, user=user, search_path=self._search_path)
+        secret = self.secret_files.named_by(argv)
+        return Process(argv, env=env, cwd_fd=cwd_fd, user=user, search_path=self._search_path, secret=secret)
 
     async def run(
         self,
@@ -96,22 +93,6 @@ class StandaloneDeployment(Deployment):
             await stdout.aclose()
             if cwd_fd is not None:
                 os.close(cwd_fd)
-
-    @asynccontextmanager
-    async def secret_file(self, content: str, user: User | None = None) -> AsyncGenerator[str, None]:
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="liberu-"))
-        path = folder / secrets.token_hex(8)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(content)
-            if user is not None and self.privileged:
-                os.chown(path, user.uid, user.gid)
-                os.chown(folder, user.uid, user.gid)
-            yield str(path)
-        finally:
-            path.unlink(missing_ok=True)
-            folder.rmdir()
 
     async def _named_user(self, name: str) -> User:
         try:

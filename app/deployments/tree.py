@@ -11,6 +11,8 @@ SwapMode = Literal["exchange", "entries", "in_place"]
 #: See app.deployments.swap.
 SwapState = Literal["planned", "begun", "swapped", "undone", "tidied"]
 STAGING_PREFIX = ".liberu-restore-"
+#: How much of a note is read, in bytes: see MergeRules.
+MAX_NOTE = 1 << 14
 #: All that is live.
 EVERYTHING = (b".",)
 
@@ -94,14 +96,35 @@ class SwapPlan:
 
 
 class MergeRules(Protocol):
-    """What counts as the same file when one tree is added to another. Folders as tuples of names."""
+    """What is added when one tree is added to another. Paths as tuples of names; a tree's rules serve once.
 
-    def folders(self, folder: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
-        """Where the like of a file in `folder` may lie."""
+    `notes`: names of small files whose content counts.
+    """
+
+    notes: tuple[bytes, ...]
+
+    def have(self, path: tuple[bytes, ...]) -> None:
+        """This is in the target. Before any `staged`."""
         ...
 
-    def identity(self, name: bytes) -> bytes | None:
-        """What the same file shares under all its names; None for a file that is never added."""
+    def staged(self, path: tuple[bytes, ...]) -> None:
+        """This is staged. Before any `name`."""
+        ...
+
+    def note(self, path: tuple[bytes, ...], content: bytes, *, live: bool) -> None:
+        """What a note holds (its first MAX_NOTE bytes), in the target or staged. Before `name` of files below it."""
+        ...
+
+    def name(self, path: tuple[bytes, ...]) -> bytes | None:
+        """Under which name a staged file is added to its folder; None for one that is not."""
+        ...
+
+    def added(self, path: tuple[bytes, ...], size: int) -> None:
+        """A staged file, of `size` bytes, was added."""
+        ...
+
+    def appended(self) -> list[tuple[tuple[bytes, ...], bytes]]:
+        """At last: what belongs at the ends of files in the target, which are made where they are not there."""
         ...
 
 
@@ -186,9 +209,9 @@ class SiteTree(ABC):
 
     @abstractmethod
     async def add_missing(self, plan: SwapPlan, rules: MergeRules) -> int:
-        """Add staged files whose like is not in the target, and folders; return how many files.
+        """Add the staged files that `rules` names, and folders; return how many files.
 
-        Nothing in the target is changed or removed. Can be repeated.
+        Nothing in the target is removed, nor changed but by what `rules` appends. Can be repeated, with new rules.
         """
 
     @abstractmethod

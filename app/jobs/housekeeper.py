@@ -17,6 +17,7 @@ from app.db.repositories.schedules import ScheduleRepository
 from app.db.repositories.sealed import SealedRepository
 from app.db.repositories.security import TicketRepository
 from app.db.session import Database
+from app.deployments.secret_files import remove_old
 from app.errors import LiberuError
 from app.jobs.background import BackgroundTask
 from app.services.audit import AuditService
@@ -111,11 +112,13 @@ class Housekeeper(BackgroundTask):
             pass
 
     async def _staging(self, moment: datetime) -> None:
-        """Folders of imports on this machine whose operation has ended or was forgotten, and old uploads."""
+        """Folders of imports on this machine whose operation has ended or was forgotten, old uploads, and what an
+        earlier version left."""
         found = await asyncio.to_thread(self._sources.staged)
         async with self._database.transaction() as session:
             active = {one.uid for one in await OperationRepository(session).active()}
         await asyncio.to_thread(self._sources.forget_staged, found - active, time.time())
+        await asyncio.to_thread(remove_old)
 
     async def _space(self, moment: datetime) -> None:
         async with self._database.transaction() as session:

@@ -231,7 +231,7 @@ class Restoring:
         await self._see_to([row for row in rows if not row.unsettled and row.due_at <= now()], context)
 
     async def make_room(self, domain: Domain) -> bool:
-        """Remove what restores of a domain have replaced, though it would be kept for longer; whether there was any."""
+        """Remove what restores of a domain have replaced, though it would be kept for longer; whether any was."""
         async with self._database.transaction() as session:
             rows = [row for row in await RemainsRepository(session).of_domain(domain.id) if not row.unsettled]
         done = await self._see_to(rows, None)

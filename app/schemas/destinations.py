@@ -118,7 +118,7 @@ class DestinationOut(Model):
 
 
 class Check(Model):
-    """One step of a connection test. `message`: what went wrong and what to do."""
+    """One step of a connection test. `message`: what went wrong and what to do; of `connections`, how many."""
 
     name: str
     passed: bool

@@ -29,10 +29,11 @@ from app.settings import StorageSettings
 from app.storage.base import Options, StorageDriver
 from app.storage.budget import Budget
 from app.storage.config import CONFIGURATIONS, Configuration
+from app.storage.connections import Connections
 from app.storage.limits import LimitedDriver, Limits
 from app.storage.registry import build_driver
 
-STEPS = ("write", "read", "compare", "list", "delete")
+STEPS = ("write", "read", "compare", "list", "delete", "connections")
 Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 
 
@@ -48,6 +49,7 @@ class DestinationService:
         self._budget = Budget(settings.buffer_bytes)
         self._pin = pin
         self._limits: dict[int, Limits] = {}
+        self._connections: dict[int, Connections] = {}
 
     @asynccontextmanager
     async def opened(
@@ -87,7 +89,11 @@ class DestinationService:
     def _driver(self, destination: Destination, locked: int | None = None) -> StorageDriver:
         secrets = self._keys.cipher.open(destination.credentials)
         options = Options(
-            self._guard(destination.user_id), self._resume_seconds, partial(self._pin, destination.id), self._budget
+            self._guard(destination.user_id),
+            self._resume_seconds,
+            partial(self._pin, destination.id),
+            self._budget,
+            self._connections.setdefault(destination.id, Connections()),
         )
         configuration = {**destination.configuration, **secrets}
         if "object_lock_days" in configuration:
@@ -212,6 +218,7 @@ class DestinationService:
             async for step in driver.checks():
                 passed.append(step)
             history = await driver.keeps_history()  # known since the deletion
+            possible = await driver.connections()
         except LiberuError as error:
             failed = Check(name=STEPS[len(passed)], passed=False, message=error.message)
             return ConnectionTest(connected=False, checks=[*_passed(passed), failed], message=error.message)
@@ -225,7 +232,10 @@ class DestinationService:
                 ", but whether it keeps old versions cannot be seen: allow s3:GetBucketVersioning and "
                 "s3:ListBucketVersions, or what is deleted may go on taking space"
             )
-        return ConnectionTest(connected=True, checks=_passed(passed), message=works)
+        checks = _passed(passed)
+        if possible is not None:
+            checks.append(Check(name="connections", passed=True, message=_told(*possible)))
+        return ConnectionTest(connected=True, checks=checks, message=works)
 
     async def usage(self, unit: Unit, principal: Principal, destination_id: int) -> Usage:
         """Count what lies at a destination. Raises StorageError."""
@@ -305,6 +315,13 @@ class DestinationService:
         except ValueError:
             return
         self._guard(user_id).check(host, host)
+
+
+def _told(possible: int, wanted: int) -> str:
+    """Of connections at once."""
+    if possible >= wanted:
+        return f"{possible} at once, as many as are ever used"
+    return f"The server allows {possible} at once, {wanted} would be used: the rest waits its turn"
 
 
 def _passed(names: list[str]) -> list[Check]:

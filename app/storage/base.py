@@ -14,6 +14,7 @@ from typing import Any, Literal
 from app.addresses import AddressGuard
 from app.errors import DestinationInvalid, InvalidName, LiberuError, NoPast
 from app.storage.budget import Budget
+from app.storage.connections import Connections
 
 MAX_KEY_BYTES = 1024
 _SEGMENT = re.compile(r"[^\x00-\x1f\x7f/\\]+")
@@ -116,12 +117,13 @@ async def _forget(found: dict[str, Any]) -> None:
 class Options:
     """What every remote driver is told. `resume_seconds`: how long a broken line is tried again. `pin` keeps what was
     learnt at the first connection, for example `host_key`, in the destination's configuration. `budget`: for what is
-    in memory, unconfirmed."""
+    in memory, unconfirmed. `connections`: shared by all drivers of the destination."""
 
     guard: AddressGuard = field(default_factory=AddressGuard)
     resume_seconds: float = 120
     pin: Callable[[dict[str, Any]], Awaitable[None]] = _forget
     budget: Budget = field(default_factory=Budget)
+    connections: Connections = field(default_factory=Connections)
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
@@ -227,6 +229,10 @@ class StorageDriver(ABC):
     async def lock(self, key: str, until: datetime) -> None:  # noqa: B027  most have none
         """Keep anybody from deleting the object before `until`; a longer lock stays. Where a destination has no locks
         nothing is done."""
+
+    async def connections(self) -> tuple[int, int] | None:
+        """How many connections the server allows just now, and how many are used at most; None where none is held."""
+        return None
 
     async def free_bytes(self) -> int | None:
         """Free space for new objects in bytes, or None where the destination cannot tell."""

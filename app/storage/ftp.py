@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from aioftp.errors import StatusCodeError
 
 from app.errors import (
+    DestinationBusy,
     DestinationUnreachable,
     ObjectNotFound,
     SizeMismatch,
@@ -20,7 +22,7 @@ from app.errors import (
 )
 from app.storage.base import ObjectInfo, Options, StorageDriver, is_key, validate_key, validate_prefix
 from app.storage.config import FtpConfiguration
-from app.storage.ftp_session import FtpSession, mapped
+from app.storage.ftp_session import Data, FtpSession, mapped
 from app.storage.patience import Patience
 from app.storage.window import regrouped
 
@@ -44,6 +46,7 @@ class FtpDriver(StorageDriver):
         self._options = options
         self._root = configuration.root.rstrip("/")
         self._idle: list[FtpSession] = []
+        self._connections = options.connections
         self._limit = asyncio.Semaphore(_SESSIONS)
         self._reached = False
 
@@ -54,17 +57,21 @@ class FtpDriver(StorageDriver):
     async def _session(self, what: str) -> AsyncGenerator[FtpSession, None]:
         """A session of our own for one operation; one that ended badly is not used again. Raises StorageError."""
         async with self._limit:
-            session = self._idle.pop() if self._idle else await self._opened(what)
+            session = self._taken()
+            if session is None:
+                session = await self._connections.open(
+                    partial(self._opened, what), self._options.resume_seconds, self._taken
+                )
             try:
                 with mapped(what):
                     yield session
             except BaseException as error:
                 if _refusal(error.__cause__):  # it leaves a session in order; anything else does not
-                    self._idle.append(session)
+                    self._put_aside(session)
                 else:
-                    session.close()
+                    self._close(session)
                 raise
-            self._idle.append(session)
+            self._put_aside(session)
 
     async def _opened(self, what: str) -> FtpSession:
         session = FtpSession(self._configuration, self._options.guard)
@@ -76,6 +83,27 @@ class FtpDriver(StorageDriver):
             raise
         self._reached = True
         return session
+
+    def _taken(self) -> FtpSession | None:
+        """An idle session, which nobody can take from us any more."""
+        if not self._idle:
+            return None
+        session = self._idle.pop()
+        self._connections.idle.pop(session, None)
+        return session
+
+    def _put_aside(self, session: FtpSession) -> None:
+        """For the next operation; another driver of this destination may have it closed, for want of a connection."""
+        self._idle.append(session)
+        self._connections.set_aside(session, lambda: self._give_up(session))
+
+    def _give_up(self, session: FtpSession) -> None:
+        self._idle.remove(session)
+        session.close()
+
+    def _close(self, session: FtpSession) -> None:
+        session.close()
+        self._connections.closed(session)
 
     async def _call(self, what: str, work: Callable[[FtpSession], Awaitable[T]]) -> T:
         """Run `work`, which can be repeated; a server that was never reached is not tried again."""
@@ -92,8 +120,8 @@ class FtpDriver(StorageDriver):
 
     def _forget_idle(self) -> None:
         """What broke one session has probably broken the others."""
-        while self._idle:
-            self._idle.pop().close()
+        while (session := self._taken()) is not None:
+            self._close(session)
 
     async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:
         path, what = self._path(key), f"Writing {key}"
@@ -139,7 +167,12 @@ class FtpDriver(StorageDriver):
                 async with self._session(what) as session, session.data(command) as data:
                     for again in window.after(there):
                         await data.write(again)
-                    while (piece := await window.read(pieces)) is not None:
+                    while True:
+                        self._connections.starved[session] = partial(_abort, session, data)
+                        piece = await window.read(pieces)
+                        self._connections.starved.pop(session, None)
+                        if piece is None:
+                            break
                         await data.write(piece)
                         patience.progressed()
                 return window.sent
@@ -194,7 +227,9 @@ class FtpDriver(StorageDriver):
                     while chunk := await data.read(PIECE):
                         offset += len(chunk)
                         patience.progressed()
+                        self._connections.reading[session] = partial(_abort, session, data)
                         yield chunk
+                        self._connections.reading.pop(session, None)
                 if offset < size:
                     raise DestinationUnreachable(f"{what}: the server ended at {offset} of {size} bytes")
             except DestinationUnreachable as error:
@@ -289,9 +324,23 @@ class FtpDriver(StorageDriver):
         with suppress(ObjectNotFound):
             await self._call("Removing leftovers", lambda session: session.command(f"DELE {path}", "2xx"))
 
+    async def connections(self) -> tuple[int, int] | None:
+        self._forget_idle()
+        opened: list[FtpSession] = []
+        try:
+            with suppress(DestinationBusy):
+                while len(opened) < _SESSIONS:
+                    opened.append(await self._connections.try_to_open(partial(self._opened, "Connecting once more")))
+            return len(opened), _SESSIONS
+        finally:
+            for session in opened:
+                await session.end()
+                self._connections.closed(session)
+
     async def close(self) -> None:
-        while self._idle:
-            await self._idle.pop().end()
+        while (session := self._taken()) is not None:
+            await session.end()
+            self._connections.closed(session)
 
 
 class _SourceFailed(Exception):
@@ -338,6 +387,11 @@ class _Window:
                 found.append(piece[max(skip, 0) :])
             skip -= len(piece)
         return found
+
+
+def _abort(session: FtpSession, data: Data) -> None:
+    data.abort()
+    session.close()
 
 
 def _refusal(cause: BaseException | None) -> bool:

@@ -6,6 +6,7 @@ Sources: RFC 959 (FTP), 2228 and 4217 (FTP over TLS), 2428 (EPSV, EPRT), 2640 (U
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterator
@@ -19,6 +20,7 @@ from aioftp.errors import AIOFTPException, StatusCodeError
 from app.addresses import AddressGuard
 from app.errors import (
     CertificateInvalid,
+    DestinationBusy,
     DestinationRefused,
     DestinationUnreachable,
     NoSpace,
@@ -30,6 +32,13 @@ from app.storage.config import FtpConfiguration
 
 _BUFFER = 1 << 20
 _CLOSE_SECONDS = 5
+#: What ProFTPD, vsftpd, Pure-FTPd, FileZilla, IIS and Serv-U say when there are too many of us, with 421 or 530; and
+#: what they say with the same words when it is about the password.
+_CROWDED = re.compile(
+    r"too many|max(imum|\.)? |\bmaximum\b|already (connected|logged)|more than \d+ connections|connection count|"
+    r"connection limit|try (again )?later"
+)
+_MISTRUST = re.compile(r"attempt|failure|failed|password|incorrect|banned")
 
 
 @contextmanager
@@ -53,6 +62,11 @@ def _explained(what: str, error: StatusCodeError) -> StorageError:
     code = str(error.received_codes[-1])
     said = " ".join(line.strip(" -") for line in error.info)[:300]
     text = said.lower()
+    if code in ("421", "530") and _CROWDED.search(text) and not _MISTRUST.search(text):
+        return DestinationBusy(
+            f"{what}: the server allows no more connections of this user or address ({said}); end other programs "
+            "that use it, or have the limit raised"
+        )
     if code == "530":
         return DestinationRefused(f"{what}: authentication failed; check username and password ({said})")
     if code in ("452", "552") or "no space" in text or "quota" in text or (code == "451" and "writ" in text):
@@ -105,7 +119,7 @@ class FtpSession(aioftp.Client):
         return await asyncio.open_connection(host, port, limit=_BUFFER, **secured)
 
     @asynccontextmanager
-    async def data(self, command: str, offset: int = 0) -> AsyncGenerator[_Data, None]:
+    async def data(self, command: str, offset: int = 0) -> AsyncGenerator[Data, None]:
         """The data connection of a transfer that begins with `command`; at the end the server has confirmed it.
 
         Left early, the session is of no use any more.
@@ -119,7 +133,7 @@ class FtpSession(aioftp.Client):
                 raise
         else:
             reader, writer = await self._accept_data(command, offset)
-        data = _Data(reader, writer, self._configuration.timeout)
+        data = Data(reader, writer, self._configuration.timeout)
         try:
             if self._context is not None:
                 await self._secure(data)
@@ -174,7 +188,7 @@ class FtpSession(aioftp.Client):
                         return await asyncio.open_connection(sock=connection, limit=_BUFFER)
                     connection.close()
 
-    async def _secure(self, data: _Data) -> None:
+    async def _secure(self, data: Data) -> None:
         control = self.stream.writer.transport.get_extra_info("ssl_object")
         context: Any = self._context
         if control is not None and control.session is not None:
@@ -202,7 +216,7 @@ class FtpSession(aioftp.Client):
         await asyncio.sleep(0)  # the loop closes the socket in its next turn
 
 
-class _Data:
+class Data:
     """A data connection with a timeout for each read and write."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout: float) -> None:
@@ -227,6 +241,9 @@ class _Data:
         """asyncio swallows what is written to a connection that ends: without an error, as much as one likes."""
         if self.reader.at_eof() or self.writer.transport.is_closing() or _good_bye(self.writer.transport):
             raise ConnectionResetError("the server closed the data connection")
+
+    def abort(self) -> None:
+        _drop(self.writer)
 
     async def close(self) -> None:
         async with asyncio.timeout(self._timeout):

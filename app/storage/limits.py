@@ -91,6 +91,9 @@ class LimitedDriver(StorageDriver):
     async def lock(self, key: str, until: datetime) -> None:
         await self._driver.lock(key, until)
 
+    async def connections(self) -> tuple[int, int] | None:
+        return await self._driver.connections()
+
     async def free_bytes(self) -> int | None:
         return await self._driver.free_bytes()
 

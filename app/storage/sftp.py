@@ -201,6 +201,9 @@ class SftpDriver(StorageDriver):
         with suppress(ObjectNotFound):
             await self._connections.call("Removing leftovers", lambda client: client.remove(path))
 
+    async def connections(self) -> tuple[int, int] | None:
+        return await self._connections.possible()
+
     async def free_bytes(self) -> int | None:
         async def ask(client: SFTPClient) -> int | None:
             try:

@@ -15,7 +15,8 @@ import pytest
 
 from app.archives.streams import from_bytes
 from app.components.base import Dump, Report
-from app.components.files import FilesComponent, FilesTarget
+from app.components.extraction import FilesTarget
+from app.components.files import FilesComponent
 from app.components.tar_tool import judge_stderr
 from app.components.tree_survey import longest
 from app.deployments.base import MAX_STDERR, STAGING_PREFIX, User

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from app.archives.streams import from_bytes
-from app.components.files import FilesComponent, FilesTarget
+from app.components.extraction import FilesTarget
+from app.components.files import FilesComponent
 from app.components.tree_survey import longest
 from app.deployments.base import User
 from app.deployments.docker import Engine
