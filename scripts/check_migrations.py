@@ -55,7 +55,7 @@ def _described(path: Path) -> dict[str, dict[str, Any]]:
         }
 
 
-def _indexes(database: sqlite3.Connection, table: str) -> list[tuple[str, ...]]:
+def _indexes(database: sqlite3.Connection, table: str) -> list[tuple[str, str, str, str]]:
     """Name (of a constraint's none), uniqueness, columns and condition of each."""
     found = []
     for _, name, unique, origin, _ in database.execute(f'PRAGMA index_list("{table}")').fetchall():

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, computed_field, field_validator
 
+from app.idn import to_unicode
 from app.schemas.common import Id, Model, human_size
 
 BackupType = Literal["full", "files", "database", "email"]
@@ -108,6 +109,10 @@ class BackupOut(Model):
     completed_at: datetime | None
     components: list[ComponentOut]
     copies: list[CopyOut]
+
+    @computed_field
+    def domain_name_unicode(self) -> str:
+        return to_unicode(self.domain_name)
 
     @computed_field
     def type_label(self) -> str:
