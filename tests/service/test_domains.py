@@ -127,7 +127,7 @@ def test_places_that_only_look_alike_are_no_matter(service: Service, what: str) 
 
 
 def test_an_operator_may_say_that_it_is_meant(service: Service) -> None:
-    root = {"document_root": "/srv/sites/a"}
+    root: dict[str, Any] = {"document_root": "/srv/sites/a"}
     assert made(service, "live.example.com", **root, user_id=7)["shared"] is False
     staging = made(service, "staging.example.com", **root, user_id=7, shared=True)
     url = f"/api/domains/{staging['id']}"
@@ -161,7 +161,7 @@ def test_domains_that_overlap_since_before_go_on(tmp_path: Path) -> None:
     """As an older version has left them: a migration cannot know which of the two is meant."""
     service = Service(tmp_path, LIBERU_SITES__ROOTS='["/srv/sites"]')
     service.start()
-    body = {"document_root": "/srv/sites/a", "databases": [MYSQL]}
+    body: dict[str, Any] = {"document_root": "/srv/sites/a", "databases": [MYSQL]}
     ids = {name: made(service, name, **body, shared=True)["id"] for name in ("a.example.com", "b.example.com")}
     service.stop()
     with closing(sqlite3.connect(tmp_path / "data/liberu.db")) as database:
