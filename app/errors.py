@@ -17,6 +17,7 @@ LiberuError
 │   ├── DestinationProtected  the default destination, or one that has backups
 │   ├── NotRestorable         the backup's state has nothing to restore
 │   ├── QuotaExceeded         the tenant has what its quota allows
+│   ├── DomainOverlap         another domain has that folder or database, or one around or inside it
 │   ├── ConsentRequired       possible only with a flag that the request lacks
 │   └── DataFolderLocked      another process uses this data folder
 ├── StorageError
@@ -156,6 +157,10 @@ class NotRestorable(Conflict):
 
 class QuotaExceeded(Conflict):
     code = "quota_exceeded"
+
+
+class DomainOverlap(Conflict):
+    code = "domain_overlap"
 
 
 class ConsentRequired(Conflict):

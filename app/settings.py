@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 #: Of a machine that sites run on, as domains and workers name it.
 SERVER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+#: A user or a group, by name or by number.
+Account = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$", coerce_numbers_to_str=True)]
 
 
 class ServerSettings(BaseModel):
@@ -71,15 +73,16 @@ class SitesSettings(BaseModel):
     """What sites of this machine may use.
 
     `roots`: folders below which document roots and mail folders must lie. `system_users`: users with an id
-    below 1000 that a site may belong to. `restore_owners`, `restore_groups`: ids of other users and groups
-    that a restore may give files to. `read_as`: `system_user` reads a site's files as its own user (for NFS
+    below 1000 that a site may belong to. `restore_owners`, `restore_groups`: other users and groups that a restore
+    may give files to, by name or by number; a name is looked up where the site runs, and one that is not known there
+    is not in force there. `read_as`: `system_user` reads a site's files as its own user (for NFS
     with root_squash).
     """
 
     roots: list[Path] = [Path("/home"), Path("/var/www"), Path("/srv"), Path("/var/mail"), Path("/var/vmail")]
     system_users: list[str] = []
-    restore_owners: list[int] = []
-    restore_groups: list[int] = []
+    restore_owners: list[Account] = []
+    restore_groups: list[Account] = []
     mail_user: str | None = None
     read_as: Literal["service", "system_user"] = "service"
 

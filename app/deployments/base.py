@@ -150,6 +150,14 @@ class Deployment(ABC):
     async def _named_user(self, name: str) -> User:
         """Raises InvalidRequest when there is none."""
 
+    async def resolve_group(self, name: str) -> int:
+        """A group's number, by name or by number. Raises InvalidRequest."""
+        return int(name) if name.isdecimal() else await self._named_group(name)
+
+    @abstractmethod
+    async def _named_group(self, name: str) -> int:
+        """Raises InvalidRequest when there is none."""
+
     @property
     @abstractmethod
     def privileged(self) -> bool:

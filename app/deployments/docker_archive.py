@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, NoReturn
 
 import aiohttp
@@ -180,11 +180,25 @@ class ContainerFiles(Deployment):
         yield b""
 
     async def _named_user(self, name: str) -> User:
-        for line in (await self._archive.text("/etc/passwd")).splitlines():
-            fields = line.split(":")
-            if fields[0] == name and len(fields) >= 4:
-                return User(int(fields[2]), int(fields[3]))
-        raise InvalidRequest(f"There is no system user {name!r} there", field="system_user")
+        fields = await self._entry("/etc/passwd", name)
+        if len(fields) < 4:
+            raise InvalidRequest(f"There is no system user {name!r} there", field="system_user")
+        return User(int(fields[2]), int(fields[3]))
+
+    async def _named_group(self, name: str) -> int:
+        fields = await self._entry("/etc/group", name)
+        if len(fields) < 3:
+            raise InvalidRequest(f"There is no group {name!r} there")
+        return int(fields[2])
+
+    async def _entry(self, file: str, name: str) -> list[str]:
+        """A name's line in a file of the container; empty when there is none, nor a file."""
+        with suppress(TargetMissing):
+            for line in (await self._archive.text(file)).splitlines():
+                fields = line.split(":")
+                if fields[0] == name:
+                    return fields
+        return []
 
 
 class _ArchiveTree(SiteTree):

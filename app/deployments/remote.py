@@ -183,6 +183,12 @@ class RemoteDeployment(Deployment):
         except ValueError:
             raise InvalidRequest(f"There is no system user {name!r} there", field="system_user") from None
 
+    async def _named_group(self, name: str) -> int:
+        found = await self.run(["sh", "-c", scripts.GROUP, "sh", name], check=False, timeout=60)
+        if not found.stdout.strip().isdigit():
+            raise InvalidRequest(f"There is no group {name!r} there")
+        return int(found.stdout)
+
 
 class _Command:
     """From its start to its proven end."""

@@ -14,6 +14,12 @@ set -- $line
 kill -9 -- "-$group" 2>/dev/null || kill -9 "-$group"
 """
 
+#: $1: a group's name. getent knows those of directories too; not every image has it.
+GROUP = r"""
+found() { while IFS=: read -r name _ number _; do [ "$name" != "$1" ] || { echo "$number"; exit; }; done; }
+getent group "$1" 2>/dev/null | found "$1" | grep . || found "$1" </etc/group
+"""
+
 STATUS = r"""
 echo $(stat -c '%u %g %d' .) $(stat -c %d ..) $(stat -f -c '%a %S' .)
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import grp
 import os
 import pwd
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,12 @@ class StandaloneDeployment(Deployment):
         except (KeyError, ValueError) as error:
             raise InvalidRequest(f"There is no system user {name!r} here", field="system_user") from error
         return User(entry.pw_uid, entry.pw_gid)
+
+    async def _named_group(self, name: str) -> int:
+        try:
+            return (await asyncio.to_thread(grp.getgrnam, name)).gr_gid
+        except (KeyError, ValueError) as error:
+            raise InvalidRequest(f"There is no group {name!r} here") from error
 
 
 def _enter(path: str) -> int:

@@ -13,8 +13,8 @@ from app.db.models import Domain, DomainMailbox, Operation
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import InvalidRequest, NotFound
-from app.external.inventory import Inventory
+from app.errors import DomainOverlap, InvalidRequest, NotFound
+from app.external.inventory import Inventory, Problem
 from app.external.limits import Limits
 from app.external.parser import ExternalBackupParser, as_json
 from app.jobs.context import JobContext, Result
@@ -95,9 +95,9 @@ class ImportJob(Job):
             domains = await self._domains(list(targets(inventory, request).values()), request["user_id"])
             for name in sorted(set(request.get("only") or ()) - {found.name for found in inventory.domains}):
                 inventory.warnings.append(f"{name} was asked for, and is no domain of the archive")
-            made = await self._created(inventory, operation, context)
+            made, refused = await self._created(inventory, operation, context)
             domains = made | domains
-            items = plan(inventory, request, domains)
+            items = plan(inventory, request, domains, refused)
             found = as_json(inventory)
             context.track(_ARCHIVE, "archive", "completed")
             if request["dry_run"]:
@@ -192,31 +192,54 @@ class ImportJob(Job):
             found = [await repository.by_name(name) for name in dict.fromkeys(names)]
         return {item.domain_name: item for item in found if item is not None and user_id in (None, item.user_id)}
 
-    async def _created(self, inventory: Inventory, operation: Operation, context: JobContext) -> dict[str, Domain]:
-        """Domains that nobody has here, made where the request says; for a dry run only in thought."""
+    async def _created(
+        self, inventory: Inventory, operation: Operation, context: JobContext
+    ) -> tuple[dict[str, Domain], dict[str, Problem]]:
+        """Domains that nobody has here, made where the request says; for a dry run only in thought. And those that
+        would take another domain's place."""
         request, names = operation.request, targets(inventory, operation.request)
         if request["create"] is None:
-            return {}
+            return {}, {}
+        reader, refused = Principal(0, request["user_id"], frozenset()), dict[str, list[str]]()
         parts = [found for found in inventory.domains if found.name in names and found.holds_anything]
         wanted = dict.fromkeys(names[found.name] for found in parts)
         if request["dry_run"]:
-            taken = await self._domains(list(wanted), None)
-            return {name: _imagined(_body(name, request)) for name in wanted if name not in taken}
+            taken, thought = await self._domains(list(wanted), None), dict[str, Domain]()
+            for name in wanted:
+                if name in taken:
+                    continue
+                body = _body(name, request)
+                try:
+                    async with self._database.transaction() as session:
+                        await self._new_domains.check_new(Unit(session), body, reader)
+                    thought[name] = _imagined(body)
+                except DomainOverlap as error:
+                    refused[name] = [error.code, error.message]
+            return thought, _problems(refused)
 
         async def work() -> Result:
             made = []
             for name in wanted:
-                async with self._database.transaction() as session:
-                    if await DomainRepository(session).by_name(name) is None:
-                        await self._new_domains.create(Unit(session), _OPERATOR, _body(name, request))
-                        made.append(name)
-            return {"names": made}
+                try:
+                    async with self._database.transaction() as session:
+                        if await DomainRepository(session).by_name(name) is None:
+                            body = _body(name, request)
+                            await self._new_domains.create(Unit(session), _OPERATOR, body, reader=reader)
+                            made.append(name)
+                except DomainOverlap as error:
+                    refused[name] = [error.code, error.message]
+            return {"names": made, "refused": refused}
 
-        made = await self._domains((await context.step("create-domains", work))["names"], request["user_id"])
+        done = await context.step("create-domains", work)
+        made = await self._domains(done["names"], request["user_id"])
         for domain in made.values():
             async with self._components.opened(domain) as site:
                 await site.make_folders()
-        return made
+        return made, _problems(done.get("refused", {}))
+
+
+def _problems(refused: dict[str, list[str]]) -> dict[str, Problem]:
+    return {name: (code, message) for name, (code, message) in refused.items()}
 
 
 def _body(name: str, request: dict[str, Any]) -> DomainIn:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, computed_field, field_validator
 
+from app.idn import to_unicode
 from app.schemas.common import Id, Model
 from app.sizes import human_size
 
@@ -113,6 +114,10 @@ class BackupOut(Model):
     copies: list[CopyOut]
 
     @computed_field
+    def domain_name_unicode(self) -> str:
+        return to_unicode(self.domain_name)
+
+    @computed_field
     def type_label(self) -> str:
         return LABELS[self.type]
 
@@ -140,8 +145,8 @@ class Stats(Model):
 
 class RestoreIn(Model):
     """`clear_existing`: what only the live site has goes (it is kept beside the site for a day); false: it stays.
-    What the backup left out on purpose stays in any case. `components`: numbers of the backup's components; null = all.
-    `dry_run`: say what would be done, and of files what would stay, go, and is newer than the backup.
+    What the backup left out on purpose stays in any case. `components`: numbers of the backup's components;
+    null = all. `dry_run`: say what would be done, and of files what would stay, go, and is newer than the backup.
     `identity`: an age identity, for archives that only a customer's key opens; it is used for this operation and
     removed at its end. `destination_id`: which copy to use; null = the first that can be read.
     `allow_without_safety_copy`: replace a MySQL database in place (no admin account configured) even when what is

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from app.components.base import Component, Report
 from app.components.extraction import FilesTarget
@@ -27,6 +27,7 @@ from app.errors import ComponentError, InvalidRequest, TargetMissing, WrongServe
 from app.security.keys import CredentialCipher
 from app.settings import SitesSettings
 
+T = TypeVar("T")
 Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 _WANTED = {
     "full": {"files", "database", "mail"},
@@ -206,6 +207,8 @@ class DomainSite:
             raise InvalidRequest(f"{domain.domain_name} has no document root", field="document_root")
         folder = await real_folder(deployment, domain.document_root)
         owner = await self._owner(deployment, domain, folder)
+        owners = await _known(deployment.resolve_user, self._sites.restore_owners)
+        groups = await _known(deployment.resolve_group, self._sites.restore_groups)
         return FilesComponent(
             deployment,
             FilesTarget(
@@ -214,8 +217,8 @@ class DomainSite:
                 owner=owner,
                 reader=owner if self._sites.read_as == "system_user" else None,
                 exclusions=domain.exclusions,
-                allowed_uids=frozenset(self._sites.restore_owners),
-                allowed_gids=frozenset(self._sites.restore_groups),
+                allowed_uids=frozenset(user.uid for user in owners),
+                allowed_gids=frozenset(groups),
             ),
         )
 
@@ -282,6 +285,15 @@ def _database(domain: Domain, engine: str, name: str) -> DomainDatabase:
         if (database.engine, database.name) == (engine, name):
             return database
     raise InvalidRequest(f"{domain.domain_name} has no {engine} database {name}; add it to restore into it")
+
+
+async def _known(resolve: Callable[[str], Awaitable[T]], names: list[str]) -> list[T]:
+    """What the names of the settings mean where the site runs; not those that nobody has there."""
+    found = []
+    for name in names:
+        with suppress(InvalidRequest):
+            found.append(await resolve(name))
+    return found
 
 
 def facts_of(report: Report) -> dict[str, Any]:

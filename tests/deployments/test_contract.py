@@ -14,7 +14,7 @@ import pytest
 
 from app.archives.streams import ByteStream, from_bytes
 from app.deployments.base import Outcome, User
-from app.errors import CommandFailed, TargetMissing, ToolMissing
+from app.errors import CommandFailed, InvalidRequest, TargetMissing, ToolMissing
 from tests.deployments.conftest import Place
 
 MIB = 1 << 20
@@ -239,6 +239,14 @@ async def test_other_users(place: Place) -> None:
     assert await place.deployment.resolve_user("www-data") == user
     async with place.deployment.secret_file("theirs") as path:
         assert (await place.deployment.run(["cat", path], user=user)).stdout == b"theirs\n"
+
+
+async def test_groups_by_name_and_by_number(place: Place) -> None:
+    assert await place.deployment.resolve_group("www-data") == 33
+    assert await place.deployment.resolve_group("4711") == 4711
+    for unknown in ("no-such-group", "www", "33:", "www-data:x"):
+        with pytest.raises(InvalidRequest, match="no group"):
+            await place.deployment.resolve_group(unknown)
 
 
 @pytest.mark.timeout(300)

@@ -1,5 +1,5 @@
-"""Whatever fails in a restore of files, and wherever: the live tree is the old or the new one, and nothing of either is
-lost without a word. The cases are made from the state machine: a step of it without cases fails.
+"""Whatever fails in a restore of files, and wherever: the live tree is the old or the new one, and nothing of either
+is lost without a word. The cases are made from the state machine: a step of it without cases fails.
 """
 
 from __future__ import annotations

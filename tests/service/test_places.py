@@ -178,7 +178,9 @@ def test_where_a_domain_runs_is_found_out_and_told(
     found = detected(NAME, str(folder / "nowhere"))
     assert (found["type"], found["uses"]["files"]) == ("docker", {"container": f"{NAME}_web"})
     docker.engine.container("both.example.com", "gnu:1", "sleep", "1000")
-    found = detected("both.example.com", str(plain))
+    both = folder / "both"
+    both.mkdir()
+    found = detected("both.example.com", str(both))
     assert found["type"] is None
     assert "several places" in found["reason"]
     domain = service.call("GET", "/api/domains?search=both")["data"][0]

@@ -2,7 +2,7 @@
 
 from app.db.models.backup import Backup, BackupComponent, BackupCopy
 from app.db.models.destination import Destination
-from app.db.models.domain import Domain, DomainDatabase, DomainMailbox
+from app.db.models.domain import Domain, DomainDatabase, DomainMailbox, OccupiedPlace
 from app.db.models.executor import ExecutorLease, Installation
 from app.db.models.notification import NotificationChannel, NotificationDelivery
 from app.db.models.operation import IdempotencyKey, Operation
@@ -28,6 +28,7 @@ __all__ = [
     "Installation",
     "NotificationChannel",
     "NotificationDelivery",
+    "OccupiedPlace",
     "Operation",
     "RestoreRemains",
     "ScheduleRun",
