@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from app.bootstrap import application
 from app.db.base import now
+from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.operations import OperationRepository
 from app.jobs.sweep import remove_leftovers
@@ -23,11 +24,14 @@ async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: boo
             repository = DestinationRepository(session)
             destinations = [await repository.get(number) for number in await repository.all_ids()]
             active = await OperationRepository(session).active()
+            given_up = await BackupRepository(session).given_up()
         for destination in destinations:
             if destination is None:
                 continue
             async with container.destinations.opened(destination) as store:
                 before = now() - timedelta(hours=hours)
-                found = await remove_leftovers(store, started.keys.installation, before, active, dry_run=dry_run)
+                found = await remove_leftovers(
+                    store, started.keys.installation, before, active, given_up, dry_run=dry_run
+                )
             removed += [f"{destination.name}: {info.key}" for info in found]
     return removed

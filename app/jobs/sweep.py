@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from app.archives.store import BackupStore
 from app.db.base import now
 from app.db.models import Operation
+from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.operations import OperationRepository
 from app.db.session import Database
@@ -35,10 +36,11 @@ class SweepJob(Job):
         async with self._database.transaction() as session:
             [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
             operations = await OperationRepository(session).active()
+            given_up = await BackupRepository(session).given_up()
         context.track(1, "leftovers", "running")
         others = [one for one in operations if one.uid != operation.uid]
         async with self._destinations.opened(destination) as store:
-            removed = await remove_leftovers(store, self._installation, before, others, dry_run=dry_run)
+            removed = await remove_leftovers(store, self._installation, before, others, given_up, dry_run=dry_run)
         context.track(1, "leftovers", "completed")
         result = {
             "dry_run": dry_run,
@@ -53,14 +55,22 @@ class SweepJob(Job):
 
 
 async def remove_leftovers(
-    store: BackupStore, installation: str, before: datetime, active: Sequence[Operation], *, dry_run: bool
+    store: BackupStore,
+    installation: str,
+    before: datetime,
+    active: Sequence[Operation],
+    given_up: Collection[str],
+    *,
+    dry_run: bool,
 ) -> list[ObjectInfo]:
-    """What is older than `before`, of no domain that has an operation in `active`, which was asked for before."""
+    """What is older than `before`, of no domain that has an operation in `active`, which was asked for before.
+    `given_up`: uids of backups that were not made, even if a manifest says so."""
     domains = [f"-{one.domain_uid}/" for one in active]
     return await store.sweep(
         installation,
         before,
         lambda key: any(domain in key for domain in domains),
+        given_up=given_up,
         puts_since=min((one.created_at for one in active), default=None),
         dry_run=dry_run,
     )
