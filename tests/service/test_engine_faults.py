@@ -48,7 +48,7 @@ def test_what_could_not_be_queued_is_queued_soon(service: Service, domain: dict[
         queue = "SELECT queue FROM operations WHERE id = ?"
         with closing(sqlite3.connect(service.folder / "data/liberu.db")) as database:
             service.until(lambda: database.execute(queue, (started["id"],)).fetchone()[0], bool)
-        service.until(lambda: (service.folder / "service.log").read_text(), lambda log: "queue" in log)
+        service.until((service.folder / "service.log").read_text, lambda log: "queue" in log)
     assert service.wait(started)["status"] == "completed"
 
 
@@ -78,7 +78,9 @@ def test_what_the_engine_has_done_with_begins_anew(service: Service, domain: dic
     big(site)
     started = service.call("POST", "/api/backups", 202, json={"domain_id": domain["id"], "type": "files"})
     kill_with(service, hold(service, "--create"))
-    change(service, "engine.db", "UPDATE workflow_status SET status = 'ERROR' WHERE workflow_uuid = ?", started["uid"])
+    change(
+        service, "engine.db", "UPDATE workflow_status SET status = 'ERROR' WHERE workflow_uuid = ?", started["uid"]
+    )
     service.start()
     assert service.wait(started)["status"] == "completed"
     assert len(manifests(service.folder / "data/backups")) == 1

@@ -43,7 +43,7 @@ class DispatchRepository(Repository):
         """Operations at once of destinations and of tenants that have a limit of their own."""
         places = select(Destination.id, Destination.operations).where(Destination.operations.is_not(None))
         tenants = select(TenantQuota.user_id, TenantQuota.operations).where(TenantQuota.operations.is_not(None))
-        found = [dict((await self._session.execute(query)).tuples().all()) for query in (places, tenants)]
+        found = [dict((await self._session.execute(query)).all()) for query in (places, tenants)]
         return found[0], found[1]  # type: ignore[return-value]
 
     async def active(self) -> list[Any]:
