@@ -63,6 +63,7 @@ from app.services.notices import Notices
 from app.services.notifications import NotificationService
 from app.services.operations import OperationService
 from app.services.quotas import QuotaService
+from app.services.room import Room
 from app.services.schedules import ScheduleService
 from app.services.sealing import SealingService
 from app.services.seeds import seeds
@@ -188,7 +189,8 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
 
     deployments = DeploymentRegistry(settings.deployments.docker_url, settings.deployments.kubeconfig)
     components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
-    engine = JobEngine(settings.engine_url, database, settings.jobs, replicated=settings.replicated)
+    room = Room(None if settings.replicated else settings.data, settings.jobs.data_reserve_bytes)
+    engine = JobEngine(settings.engine_url, database, settings.jobs, room.waiting, replicated=settings.replicated)
     restoring = Restoring(database, components, keys, destinations.opened, settings.restores)
     restores = RestoreJob(database, components, destinations, keys, restoring)
     domains = DomainService(keys.cipher, settings.sites)
@@ -230,10 +232,11 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         downloads=DownloadService(backups, destinations, keys),
         events=EventService(database),
         imports=ImportService(sources, destinations, operations, settings.imports),
-        metrics=MetricsService(),
+        metrics=MetricsService(room),
         notifications=NotificationService(messengers, keys.cipher, notices),
         operations=operations,
         quotas=quotas,
+        room=room,
         schedules=schedules,
         tokens=TokenService(),
     )

@@ -101,11 +101,12 @@ class JobSettings(BaseModel):
     server alone, whose domains name it. `polling_seconds`: how often each queue is asked; by default 0.2, with
     PostgreSQL 0.5; an operation waits half of that on average. `dispatch_seconds`: how often it is looked for
     operations that another process has recorded. `reserve_bytes`: a backup does not start when less than this would
-    be left at its destination.
+    be left at its destination; `data_reserve_bytes`: backups and imports wait while the data folder has less, if the
+    databases are there. `reconcile_seconds`: how often it is looked for operations that were recorded and never
+    queued, or that nobody runs any more.
 
     With PostgreSQL: `role`: what this process does, requests, operations or both. `lease_seconds`: how long after its
-    last sign of life a process' operations are taken over by another one. `reconcile_seconds`: how often it is looked
-    for operations that were recorded and never queued.
+    last sign of life a process' operations are taken over by another one.
     """
 
     role: Literal["both", "api", "worker"] = "both"
@@ -120,6 +121,7 @@ class JobSettings(BaseModel):
     components: int = Field(3, ge=1)
     max_attempts: int = Field(5, ge=1)
     reserve_bytes: int = Field(64 << 20, ge=0)
+    data_reserve_bytes: int = Field(16 << 20, ge=0)
     polling_seconds: float | None = Field(None, gt=0)
 
 

@@ -27,6 +27,7 @@ async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: boo
             known = {
                 found.id: await BackupRepository(session).counted_on(found.id) for found in destinations if found
             }
+            given_up = await BackupRepository(session).given_up()
         for destination in destinations:
             if destination is None:
                 continue
@@ -40,6 +41,7 @@ async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: boo
                     active,
                     dry_run=dry_run,
                     known=known[destination.id],
+                    given_up=given_up,
                     hidden=await store.hidden(installation),
                 )
             removed += [f"{destination.name}: {info.key}" for info in found]

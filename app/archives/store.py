@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +27,10 @@ def _as_is(stream: ByteStream) -> ByteStream:
 
 def _untold(info: ObjectInfo, remains: Remains) -> None:
     return None
+
+
+async def always() -> None:
+    """For whoever cannot lose what it writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,20 +139,25 @@ class BackupStore:
             raise ManifestInvalid(f"{manifest.details.key} belongs to another backup")
         return details
 
-    async def commit(self, folder: BackupFolder, manifest: Manifest) -> ObjectInfo:
+    async def commit(
+        self, folder: BackupFolder, manifest: Manifest, confirm: Callable[[], Awaitable[None]] = always
+    ) -> ObjectInfo:
         """Publish the manifest: from here on the backup exists. Checks first that every object is there.
 
         The manifest is read back. One that may not be whole is deleted, and the error raised: a failed commit leaves
-        no backup.
+        no backup. `confirm` raises when this attempt may publish nothing any more; it is asked right before, and
+        after: between the two a process may have been paused for as long as it takes another to do the same.
         """
         for stored in (*(o for c in manifest.components for o in c.objects), manifest.details):
             if not await self.present(stored):
                 raise ArchiveDamaged(f"{stored.key} is gone or has another size; the backup is not committed")
         data = seal(manifest, self._signer)
+        await confirm()
         try:
             info = await self._driver.put(folder.manifest_key, from_bytes(data), len(data))
             if await self.read_manifest(folder.manifest_key) != manifest:
                 raise ManifestInvalid(f"{folder.manifest_key} is not what was written; the backup is not committed")
+            await confirm()
         except BaseException:
             await asyncio.shield(self._undo(folder))
             raise
@@ -244,6 +253,7 @@ class BackupStore:
         older_than: datetime,
         keep: Callable[[str], bool],
         *,
+        given_up: Collection[str] = (),
         puts_since: datetime | None = None,
         dry_run: bool = False,
         known: Collection[str] = (),
@@ -253,6 +263,7 @@ class BackupStore:
     ) -> list[ObjectInfo]:
         """Delete objects that no valid manifest names and `keep` does not claim; return what they were.
 
+        `given_up`: uids of backups that ended without being made: their manifests count for nothing, and go first.
         `puts_since`: when the oldest put that is still going on can have begun. `dry_run`: only say it. `known`:
         manifests that the catalogue counts on: where one is gone, somebody else has deleted it, and what belongs to
         it stays. `hidden`: old versions, which go too; those of whole backups only with `forget_hidden`. `left` is
@@ -276,6 +287,8 @@ class BackupStore:
             except Exception:  # noqa: BLE001,RUF100  unreadable for whatever reason: keep all of it
                 untouchable.add(attempts_of(info.key))
                 continue
+            if manifest.backup_uid in given_up:
+                continue
             referenced.add(info.key)
             referenced.add(manifest.details.key)
             referenced.update(o.key for c in manifest.components for o in c.objects)
@@ -284,7 +297,7 @@ class BackupStore:
             found += hidden.objects
             untouchable |= set() if forget_hidden else hidden.backups
         removed = []
-        for info in found:
+        for info in sorted(found, key=lambda info: not info.key.endswith(f"/{MANIFEST}")):
             attempts = attempts_of(info.key)
             young = info.modified_at is None or info.modified_at >= older_than
             if info.key in referenced or attempts in untouchable or young or keep(info.key):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import asdict
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,6 +28,8 @@ from app.services.retention import RetentionPolicy
 from app.settings import JobSettings
 from app.sizes import human_size
 
+log = logging.getLogger(__name__)
+
 
 class BackupJob(Job):
     def __init__(
@@ -47,6 +50,8 @@ class BackupJob(Job):
         self._settings = settings
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
+        if operation.attempt > 1:  # what was stored may be gone already, if it was cancelled before
+            await context.beat()
         backup, domain, destinations = await self._load(operation)
         await self._restoring.settle_domain(domain, context)  # a half-done site is no site to back up
         required = {copy["destination_id"]: copy["required"] for copy in operation.request.get("copies", [])}
@@ -77,25 +82,39 @@ class BackupJob(Job):
             context.track(item.number, item.name, "pending")
         limit = asyncio.Semaphore(self._settings.components)
         opened = {item.number: asyncio.Event() for item in run.items if item.kind not in ("files", "mail")}
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._component(run, item, context, limit, opened)) for item in run.items]
-        except asyncio.CancelledError:
-            if context.cancelled:
-                await asyncio.shield(run.store.abandon(run.folder))
-            raise
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._component(run, item, context, limit, opened)) for item in run.items]
         results = [task.result() for task in tasks]
         good = [result for result in results if result["status"] == "completed"]
         if not good:
             await run.store.abandon(run.folder)
             return self._outcome(run, results, None)
         metadata = operation.request.get("panel_metadata")
+        operation.journal["publishing"] = True
+        await context.record(journal=operation.journal)
         committed = await context.step("commit", lambda: self._writer.commit(run, results, context.beat, metadata))
         await run.store.abandon_lost(run.folder)
         return self._outcome(run, results, committed)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
+        # Parts of a failed attempt are left to the sweep: another one, that has taken over from us, may use them.
+        if status == "cancelled" or operation.attempt > 1 or operation.journal.get("publishing"):
+            await self._retract(operation, parts=status == "cancelled")
         return Outcome(status, {}, message, set_status(operation.backup_id, status, message))
+
+    async def _retract(self, operation: Operation, *, parts: bool) -> None:
+        """A backup that is not recorded as made must not be found at a destination."""
+        try:
+            async with self._database.transaction() as session:
+                backup = await BackupRepository(session).get(operation.backup_id or 0)
+                places = await DestinationRepository(session).named(operation.destinations)
+            if backup is None:
+                return
+            async with self._destinations.mirrored(places) as store:
+                folder = folder_of(backup, self._keys.installation, operation.attempt)
+                await store.retract(folder, parts=parts)
+        except LiberuError as error:
+            log.warning("What operation %s has stored could not be removed: %s", operation.uid, error.message)
 
     async def _check_room(self, run: BackupRun) -> None:
         """Raises NoSpace before anything is read. What a first backup will take cannot be known."""

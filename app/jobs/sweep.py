@@ -42,6 +42,7 @@ class SweepJob(Job):
             [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
             operations = await OperationRepository(session).active()
             known = await BackupRepository(session).counted_on(destination.id)
+            given_up = await BackupRepository(session).given_up()
         context.track(1, "leftovers", "running")
         others = [one for one in operations if one.uid != operation.uid]
         left = list[tuple[ObjectInfo, Remains]]()
@@ -54,6 +55,7 @@ class SweepJob(Job):
                 others,
                 dry_run=dry_run,
                 known=known,
+                given_up=given_up,
                 hidden=hidden,
                 forget_hidden=operation.request.get("hidden", False),
                 left=lambda info, remains: left.append((info, remains)),
