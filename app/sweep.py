@@ -29,5 +29,11 @@ async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: boo
             async with container.destinations.opened(destination) as store:
                 before = now() - timedelta(hours=hours)
                 found = await remove_leftovers(store, started.keys.installation, before, active, dry_run=dry_run)
-            removed += [f"{destination.name}: {info.key}" for info in found]
+            removed += [f"{destination.name}: {info.key}" for info in found.removed]
+            if found.count > len(found.removed):
+                removed.append(f"{destination.name}: and {found.count - len(found.removed)} more")
+            removed += [
+                f"{destination.name}: left alone, because {one['key']} cannot be read: {one['message']}"
+                for one in found.refused
+            ]
     return removed

@@ -14,7 +14,7 @@ from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import ArchiveError, ObjectNotFound
+from app.errors import ArchiveError, ObjectNotFound, SizeMismatch
 from app.jobs.context import JobContext
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job
@@ -26,11 +26,12 @@ _NAMED = 1000
 
 @dataclass(slots=True)
 class _Found:
-    """What a scan has met; the first thousand of each list are named."""
+    """What a scan has met; the first thousand of each list are named. `missing`: what is known and was not met."""
 
+    missing: set[str]
+    met: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     refused: list[dict[str, str]] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
 
 
 class ScanJob(Job):
@@ -45,17 +46,18 @@ class ScanJob(Job):
             [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
             known = await BackupRepository(session).manifest_keys(destination.id)
         context.track(1, "manifests", "running")
-        found = _Found()
+        found = _Found(set(known))
         async with self._destinations.opened(destination) as store:
             async for key, size in store.manifests():
-                found.keys.add(key)
+                found.met += 1
+                found.missing.discard(key)
                 if key in known:
                     found.counts["known"] += 1
                 else:
                     await self._adopt(destination, store, key, size, found)
-                context.note(1, done=len(found.keys))
+                context.note(1, done=found.met)
         context.track(1, "manifests", "completed")
-        missing = sorted(known - found.keys)
+        missing = sorted(found.missing)
         result: dict[str, Any] = {
             **{name: found.counts[name] for name in ("known", "added", "refused")},
             "missing": missing[:_NAMED], "missing_count": len(missing), "refusals": found.refused,
@@ -71,7 +73,7 @@ class ScanJob(Job):
             backup = _recorded(manifest, destination, store, key, size)
         except ObjectNotFound:  # deleted meanwhile
             return
-        except ArchiveError as error:
+        except (ArchiveError, SizeMismatch) as error:
             found.counts["refused"] += 1
             if len(found.refused) < _NAMED:
                 found.refused.append({"key": key, "code": error.code, "message": error.message})

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from app.archives.store import BackupStore
+from app.archives.swept import Swept
 from app.db.base import now
 from app.db.models import Operation
 from app.db.repositories.destinations import DestinationRepository
@@ -15,9 +16,6 @@ from app.jobs.context import JobContext
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job
 from app.services.destinations import DestinationService
-from app.storage.base import ObjectInfo
-
-_NAMED = 1000
 
 
 class SweepJob(Job):
@@ -38,13 +36,15 @@ class SweepJob(Job):
         context.track(1, "leftovers", "running")
         others = [one for one in operations if one.uid != operation.uid]
         async with self._destinations.opened(destination) as store:
-            removed = await remove_leftovers(store, self._installation, before, others, dry_run=dry_run)
+            swept = await remove_leftovers(store, self._installation, before, others, dry_run=dry_run)
         context.track(1, "leftovers", "completed")
         result = {
             "dry_run": dry_run,
-            "removed_count": len(removed),
-            "removed_bytes": sum(info.size for info in removed),
-            "removed": [info.key for info in removed[:_NAMED]],
+            "removed_count": swept.count,
+            "removed_bytes": swept.bytes,
+            "removed": [info.key for info in swept.removed],
+            "refused_count": swept.refused_count,
+            "refusals": swept.refused,
         }
         return Outcome("completed", result)
 
@@ -54,7 +54,7 @@ class SweepJob(Job):
 
 async def remove_leftovers(
     store: BackupStore, installation: str, before: datetime, active: Sequence[Operation], *, dry_run: bool
-) -> list[ObjectInfo]:
+) -> Swept:
     """What is older than `before`, of no domain that has an operation in `active`, which was asked for before."""
     domains = [f"-{one.domain_uid}/" for one in active]
     return await store.sweep(

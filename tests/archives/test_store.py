@@ -143,10 +143,12 @@ async def test_sweep_takes_leftovers_only(store: BackupStore, driver: MemoryDriv
     await driver.put("other-installation/x", from_bytes(b"not ours"))
     before = {info.key async for info in driver.list()}
     later = datetime.now(UTC) + timedelta(hours=1)
-    assert await store.sweep("inst", datetime.now(UTC) - timedelta(hours=1), lambda key: False) == []
-    assert await store.sweep("inst", later, lambda key: "u3" in key) == []
-    assert [info.key for info in await store.sweep("inst", later, lambda key: False, dry_run=True)] == [leftover]
-    assert [info.key for info in await store.sweep("inst", later, lambda key: False)] == [leftover]
+    assert (await store.sweep("inst", datetime.now(UTC) - timedelta(hours=1), lambda key: False)).count == 0
+    assert (await store.sweep("inst", later, lambda key: "u3" in key)).removed == []
+    for dry_run in (True, False):
+        swept = await store.sweep("inst", later, lambda key: False, dry_run=dry_run)
+        assert [info.key for info in swept.removed] == [leftover]
+        assert [problem["key"] for problem in swept.refused] == [key_of("u2")], "left alone, and named"
     assert {info.key async for info in driver.list()} == before - {leftover}
 
 
