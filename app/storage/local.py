@@ -24,7 +24,7 @@ from app.errors import (
     StoragePermissionDenied,
 )
 from app.storage.base import ObjectInfo, StorageDriver, claimed_time, is_key, validate_key, validate_prefix
-from app.storage.publication import Publication
+from app.storage.publication import Publication, sync_folder
 from app.storage.settled import settled
 from app.storage.spill import Stack
 
@@ -114,7 +114,7 @@ class LocalDriver(StorageDriver):
             return
         self._make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
     async def get(self, key: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
         path = self._path(key)
@@ -172,7 +172,7 @@ class LocalDriver(StorageDriver):
     def _unlink(self, path: Path) -> None:
         path.unlink()
         with suppress(FileNotFoundError):  # another deletion has removed the empty folder
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         for folder in path.parents:
             if folder == self._root or not folder.is_relative_to(self._root):
                 break
@@ -249,11 +249,3 @@ def _write(file: BinaryIO, chunk: bytes, offset: int) -> None:
     if hasattr(_libc, "sync_file_range"):
         start, length = ctypes.c_int64(offset), ctypes.c_int64(len(chunk))
         _libc.sync_file_range(file.fileno(), start, length, ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,6 +12,14 @@ from app.errors import SizeMismatch
 SUFFIX = "-former"
 
 
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class Publication:
     """Blocking: call in a thread, one call at a time."""
 
@@ -59,6 +67,8 @@ class Publication:
                     self._former.replace(self._path)
                 except FileNotFoundError:
                     self._path.unlink()
+                with suppress(OSError):
+                    sync_folder(self._path.parent)
 
     def discard(self) -> None:
         """Remove what is not visible."""
