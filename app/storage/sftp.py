@@ -188,15 +188,13 @@ class SftpDriver(StorageDriver):
                 with await self._scan(current) as found:
                     while found:
                         name, mode, size, mtime = _parsed(found.pop())
-                        key = f"{current}{name}"
+                        key, when = f"{current}{name}", None if mtime < 0 else claimed_time(mtime)
                         if not is_key(key):
                             continue
                         if stat.S_ISDIR(mode):
                             pending.push(f"{key}/")
                         elif stat.S_ISREG(mode):
-                            yield ObjectInfo(
-                                key, claimed_size(key, size), claimed_time(mtime if mtime >= 0 else None)
-                            )
+                            yield ObjectInfo(key, claimed_size(key, size), when)
 
     async def _scan(self, prefix: str, *, hidden: bool = False) -> Stack:
         """Names and attributes in a folder, see `_parsed`; what could be no part of a key is not ours. All of them,
