@@ -158,8 +158,7 @@ class FtpDriver(StorageDriver):
     async def _make_folder(self, session: FtpSession, folder: str) -> None:
         if folder in ("", self._root):
             return
-        with suppress(StatusCodeError):
-            await session.command(f"CWD {folder}", "2xx")
+        if await self._is_folder(session, folder):
             return
         await self._make_folder(session, folder.rpartition("/")[0])
         try:
@@ -224,7 +223,8 @@ class FtpDriver(StorageDriver):
         try:
             await session.command(f"RNTO {path}", "2xx")
         except StatusCodeError:
-            await session.command(f"DELE {path}", "2xx")
+            with suppress(StatusCodeError):  # gone meanwhile
+                await session.command(f"DELE {path}", "2xx")
             await session.command(f"RNFR {temporary}", "350")
             await session.command(f"RNTO {path}", "2xx")
 
@@ -293,20 +293,32 @@ class FtpDriver(StorageDriver):
             try:
                 folder = f"{self._root}/{prefix}".rstrip("/") or "/"
                 async with asyncio.timeout(self._configuration.timeout):
-                    try:
-                        await session.command(f"CWD {folder}", "2xx")
-                    except StatusCodeError:
+                    if not await self._is_folder(session, folder):
                         return found
                 try:
                     await self._read_listing(session, "MLSD", session.parse_mlsx_line, what, found, hidden)
                 except StatusCodeError:
-                    await self._read_listing(session, "LIST -a", session.parse_list_line, what, found, hidden)
+                    try:
+                        await self._read_listing(session, "LIST -a", session.parse_list_line, what, found, hidden)
+                    except StatusCodeError:
+                        if await self._is_folder(session, folder):
+                            raise
+                        # A deletion has removed it since it was entered.
             except BaseException:
                 found.close()
                 raise
             return found
 
         return await self._call(what, scan, timed=False)
+
+    @staticmethod
+    async def _is_folder(session: FtpSession, path: str) -> bool:
+        """Enters it when it is one."""
+        try:
+            await session.command(f"CWD {path}", "2xx")
+        except StatusCodeError:
+            return False
+        return True
 
     @staticmethod
     async def _read_listing(
@@ -358,7 +370,7 @@ class FtpDriver(StorageDriver):
                         when = _time(modified)
                         if kind == "dir" and is_key(f"{current}{name}"):
                             pending.push(f"{current}{name}/")
-                        elif name.startswith(_TEMPORARY) and when is not None and when < older_than:
+                        elif kind != "dir" and name.startswith(_TEMPORARY) and when and when < older_than:
                             await self._remove(f"{self._root}/{current}{name}")
                             count += 1
         return count

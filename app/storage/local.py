@@ -91,9 +91,12 @@ class LocalDriver(StorageDriver):
                     asyncio.to_thread(publication.publish, written),
                     lambda _: asyncio.to_thread(publication.withdraw),
                 )
-        finally:
+        except BaseException:
             # Shielded: a cancellation must not leave the temporary file behind.
             await asyncio.shield(asyncio.to_thread(publication.discard))
+            raise
+        if publication.replaced:  # no waiting here: what could be cancelled from now on would show what was put
+            asyncio.get_running_loop().run_in_executor(None, publication.discard)
         return ObjectInfo(key, stored, datetime.now(UTC))
 
     def _create(self, temporary: Path, path: Path) -> tuple[BinaryIO, Publication]:

@@ -31,6 +31,7 @@ class Publication:
         status = os.fstat(file.fileno())
         self._identity = (status.st_dev, status.st_ino)
         self._renamed = False
+        self.replaced = False
 
     def publish(self, written: int) -> int:
         """Durable and visible when it returns the size; nothing is visible, or what was there before, when it
@@ -44,6 +45,7 @@ class Publication:
         try:
             with suppress(OSError):  # there is none, or a file system without hard links
                 self._former.hardlink_to(self._path)
+                self.replaced = True
             self._temporary.replace(self._path)
             self._renamed = True
             try:
@@ -53,6 +55,7 @@ class Publication:
                 raise
         finally:
             os.close(folder)
+        self._file.close()
         return stored
 
     def withdraw(self) -> None:

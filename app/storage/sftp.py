@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, suppress
 from datetime import datetime
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import asyncssh
 from asyncssh import SFTPAttrs, SFTPClient, SFTPClientFile, SFTPName
@@ -205,7 +205,8 @@ class SftpDriver(StorageDriver):
             found, progress = Stack(), Progress(what, MAX_IN_FOLDER)
             try:
                 with suppress(asyncssh.SFTPNoSuchFile):
-                    async with aclosing(client.scandir(folder)) as entries:
+                    listing = cast("AsyncGenerator[SFTPName, None]", client.scandir(folder))
+                    async with aclosing(listing) as entries:
                         while (entry := await self._next(entries)) is not None:
                             progress.seen(1)
                             name = os.fsdecode(entry.filename)
@@ -262,7 +263,7 @@ class SftpDriver(StorageDriver):
                         name, mode, _, mtime = _parsed(found.pop())
                         if stat.S_ISDIR(mode) and is_key(f"{current}{name}"):
                             pending.push(f"{current}{name}/")
-                        elif name.startswith(_TEMPORARY) and mtime < older_than.timestamp():
+                        elif name.startswith(_TEMPORARY) and _is_old(mode, mtime, older_than):
                             await self._remove(self._root + f"/{current}{name}".encode())
                             count += 1
         return count
@@ -364,6 +365,10 @@ async def _flush(client: SFTPClient, file: SFTPClientFile) -> None:
 
 def _info(key: str, status: SFTPAttrs) -> ObjectInfo:
     return ObjectInfo(key, claimed_size(key, status.size or 0), claimed_time(status.mtime))
+
+
+def _is_old(mode: int, mtime: int, older_than: datetime) -> bool:
+    return not stat.S_ISDIR(mode) and mtime < older_than.timestamp()
 
 
 def _parsed(line: str) -> tuple[str, int, int, int]:
