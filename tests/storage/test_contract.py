@@ -283,8 +283,8 @@ async def test_what_could_be_no_key_is_neither_listed_nor_touched(
     if name == "memory":
         memory = MemoryDriver()
         await memory.put("a/good", stream(b"1"))
-        for key in STRANGE:
-            memory._objects[key.decode("utf-8", "surrogateescape")] = memory._objects["a/good"]
+        for strange in STRANGE:
+            memory._objects[strange.decode("utf-8", "surrogateescape")] = memory._objects["a/good"]
         assert await keys(memory) == ["a/good"]
         return
     kind, configuration = place(name, request, tmp_path)
