@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from app.errors import DestinationInvalid, DestinationUnreachable
 
+T = TypeVar("T")
 #: Names in one folder: a hundred times what the largest installation has in any.
 MAX_IN_FOLDER = 10_000_000
 _SECONDS = 600
@@ -34,6 +38,22 @@ class Progress:
             raise DestinationInvalid(f"{self._what}: there are more than {self._most} names in one folder")
         if time.monotonic() - self._started > self._seconds + self._count / _NAMES_PER_SECOND:
             raise DestinationUnreachable(f"{self._what}: the server lists too slowly, {self._count} names so far")
+
+    async def moving(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        """The result of `work`, in which something is `seen` at least every so many seconds. Raises TimeoutError, and
+        does not wait then for what `work` may still wait for: the connection is not to be used any more."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        before = -1
+        try:
+            while not task.done() and self._count > before:
+                before = self._count
+                await asyncio.wait({task}, timeout=seconds)
+            if not task.done():
+                raise TimeoutError("the listing stands still")
+            return task.result()
+        finally:
+            task.cancel()
 
     def page(self, names: int, token: str | None) -> None:
         """One page, with what asks for the next one. Raises DestinationInvalid when pages come again, or hold

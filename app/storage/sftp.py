@@ -14,10 +14,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, suppress
 from datetime import datetime
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import asyncssh
-from asyncssh import SFTPAttrs, SFTPClient, SFTPClientFile, SFTPName
+from asyncssh import SFTPAttrs, SFTPClient, SFTPClientFile
 
 from app.errors import NoSpace, ObjectNotFound, SizeMismatch
 from app.storage.base import (
@@ -201,28 +201,26 @@ class SftpDriver(StorageDriver):
         before the first is used: a line that breaks in between begins again."""
         folder, what = self._root + b"/" + prefix.encode(), f"Listing {prefix or '/'}"
 
-        async def scan(client: SFTPClient) -> Stack:
-            found, progress = Stack(), Progress(what, MAX_IN_FOLDER)
+        async def read(client: SFTPClient, progress: Progress) -> Stack:
+            found = Stack()
             try:
                 with suppress(asyncssh.SFTPNoSuchFile):
-                    listing = cast("AsyncGenerator[SFTPName, None]", client.scandir(folder))
-                    async with aclosing(listing) as entries:
-                        while (entry := await self._next(entries)) is not None:
-                            progress.seen(1)
-                            name = os.fsdecode(entry.filename)
-                            if is_name(name) or (hidden and name.startswith(_TEMPORARY) and is_name(name[1:])):
-                                mode, size, mtime = entry.attrs.permissions, entry.attrs.size, entry.attrs.mtime
-                                found.push(f"{mode or 0} {size or 0} {-1 if mtime is None else mtime} {name}")
+                    async for entry in client.scandir(folder):
+                        progress.seen(1)
+                        name = os.fsdecode(entry.filename)
+                        if is_name(name) or (hidden and name.startswith(_TEMPORARY) and is_name(name[1:])):
+                            mode, size, mtime = entry.attrs.permissions, entry.attrs.size, entry.attrs.mtime
+                            found.push(f"{mode or 0} {size or 0} {-1 if mtime is None else mtime} {name}")
             except BaseException:
                 found.close()
                 raise
             return found
 
-        return await self._connections.call(what, scan, timed=False)
+        async def scan(client: SFTPClient) -> Stack:
+            progress = Progress(what, MAX_IN_FOLDER)
+            return await progress.moving(read(client, progress), self._connections.timeout)
 
-    async def _next(self, entries: AsyncIterator[SFTPName]) -> SFTPName | None:
-        async with asyncio.timeout(self._connections.timeout):
-            return await anext(entries, None)
+        return await self._connections.call(what, scan, timed=False)
 
     async def delete(self, key: str) -> None:
         path = self._path(key)
