@@ -131,7 +131,8 @@ def second(service: Service) -> dict[str, Any]:
 
 
 def restored(service: Service, backup: dict[str, Any]) -> dict[str, Any]:
-    ended: dict[str, Any] = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    asked = service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    ended: dict[str, Any] = service.wait(asked)
     return ended
 
 
