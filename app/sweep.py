@@ -34,7 +34,7 @@ async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: boo
             async with container.destinations.opened(destination) as store:
                 before = now() - timedelta(hours=hours)
                 installation = started.keys.installation
-                found = await remove_leftovers(
+                swept = await remove_leftovers(
                     store,
                     installation,
                     before,
@@ -44,5 +44,11 @@ async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: boo
                     given_up=given_up,
                     hidden=await store.hidden(installation),
                 )
-            removed += [f"{destination.name}: {info.key}" for info in found]
+            removed += [f"{destination.name}: {info.key}" for info in swept.removed]
+            if swept.count > len(swept.removed):
+                removed.append(f"{destination.name}: and {swept.count - len(swept.removed)} more")
+            removed += [
+                f"{destination.name}: left alone, because {one['key']} cannot be read: {one['message']}"
+                for one in swept.refused
+            ]
     return removed

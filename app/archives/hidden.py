@@ -10,8 +10,11 @@ from app.storage.base import ObjectInfo, OldVersions
 
 
 def attempts_of(key: str) -> str:
-    """What all attempts of one backup have in common."""
-    return key.rpartition("/")[0].rpartition(".")[0]
+    """What the keys of all attempts of one backup begin with."""
+    folder = key.rpartition("/")[0]
+    parent, _, name = folder.rpartition("/")
+    backup = name.rpartition(".")[0]
+    return f"{parent}/{backup}." if backup else f"{folder}/"
 
 
 @dataclass(slots=True)

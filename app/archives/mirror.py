@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from app.archives.layout import BackupFolder
-from app.archives.manifest import Details, Manifest
+from app.archives.manifest import Details, Manifest, pack_details
 from app.archives.pipeline import Digests
 from app.archives.store import BackupStore, StoredArchive, always
 from app.archives.streams import ByteStream, from_bytes
@@ -81,7 +81,7 @@ class MirroredStore:
     async def put_details(
         self, key: str, details: Details, recipients: Sequence[str]
     ) -> tuple[StoredArchive, list[int]]:
-        return await self.put_component(key, from_bytes(details.model_dump_json().encode()), recipients)
+        return await self.put_component(key, from_bytes(pack_details(details)), recipients)
 
     async def commit(
         self, folder: BackupFolder, manifest: Manifest, confirm: Callable[[], Awaitable[None]] = always

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,12 +13,34 @@ from app.archives import hidden as hiding
 from app.archives.compression import Compressor
 from app.archives.hidden import Hidden, attempts_of
 from app.archives.layout import MANIFEST, BackupFolder
-from app.archives.manifest import MAX_MANIFEST_BYTES, Details, Manifest, StoredObject, seal, unseal
-from app.archives.pipeline import Digests, Expected, decode, decode_authenticated, encode
+from app.archives.manifest import (
+    MAX_DETAILS_BYTES,
+    MAX_MANIFEST_BYTES,
+    Details,
+    Manifest,
+    StoredObject,
+    pack_details,
+    seal,
+    unpack_details,
+    unseal,
+)
+from app.archives.pipeline import Digests, Expected, at_most, decode, decode_authenticated, encode
+from app.archives.spill import Spill
 from app.archives.streams import ByteStream, Digest, SourceReader, consume, from_bytes
-from app.errors import ArchiveDamaged, ManifestInvalid, ObjectNotFound, SizeMismatch, StorageError
+from app.archives.swept import Swept
+from app.errors import (
+    ArchiveDamaged,
+    DestinationUnreachable,
+    ManifestInvalid,
+    ObjectNotFound,
+    SizeMismatch,
+    StorageError,
+)
 from app.security.signing import Signer
 from app.storage.base import ObjectInfo, Remains, StorageDriver
+
+#: To read one small object, however often the line breaks meanwhile.
+_SMALL_SECONDS = 600
 
 
 def _as_is(stream: ByteStream) -> ByteStream:
@@ -104,6 +126,8 @@ class BackupStore:
             digest = Digest()
             for chunk in reader.chunks():
                 digest.update(chunk)
+                if digest.size > stored.size:  # how long it goes on tells nothing more
+                    break
             return digest
 
         digest = await consume(through(self._driver.get(stored.key)), work, "verify")
@@ -125,16 +149,22 @@ class BackupStore:
             return False
 
     async def put_details(self, key: str, details: Details, recipients: Sequence[str]) -> StoredArchive:
-        return await self.put_component(key, from_bytes(details.model_dump_json().encode()), recipients)
+        return await self.put_component(key, from_bytes(pack_details(details)), recipients)
 
     async def read_details(self, manifest: Manifest, identities: Sequence[str]) -> Details:
         """Raises ArchiveDamaged, DecryptionFailed. The hash in the signed manifest authenticates it."""
-        raw = b"".join([chunk async for chunk in self._driver.get(manifest.details.key)])
-        if (len(raw), hashlib.sha256(raw).hexdigest()) != (manifest.details.size, manifest.details.sha256):
-            raise ArchiveDamaged(f"{manifest.details.key} is damaged")
+        stored = manifest.details
+        if stored.size > 2 * MAX_DETAILS_BYTES:
+            raise ArchiveDamaged(f"{stored.key} is too large to hold the details of a backup")
+        raw = await self._small(stored.key, stored.size)
+        if (len(raw), hashlib.sha256(raw).hexdigest()) != (stored.size, stored.sha256):
+            raise ArchiveDamaged(f"{stored.key} is damaged")
         secret = identities if manifest.details_encryption else None
-        plain = b"".join([chunk async for chunk in decode_authenticated(from_bytes(raw), secret)])
-        details = Details.model_validate_json(plain)
+        plain = bytearray()
+        async with aclosing(decode_authenticated(from_bytes(raw), secret, MAX_DETAILS_BYTES)) as chunks:
+            async for chunk in chunks:
+                plain += chunk
+        details = await asyncio.to_thread(unpack_details, bytes(plain), stored.key)
         if details.backup_uid != manifest.backup_uid:
             raise ManifestInvalid(f"{manifest.details.key} belongs to another backup")
         return details
@@ -179,15 +209,22 @@ class BackupStore:
 
     async def read_manifest(self, key: str) -> Manifest:
         """Read and authenticate. Raises ObjectNotFound, ManifestInvalid, UnknownSigner."""
-        parts: list[bytes] = []
-        size = 0
-        async with aclosing(self._driver.get(key)) as stream:
-            async for chunk in stream:
-                size += len(chunk)
-                if size > MAX_MANIFEST_BYTES:
-                    raise ManifestInvalid(f"{key} is too large to be a manifest")
-                parts.append(chunk)
-        return unseal(b"".join(parts), self._signer, key.removesuffix(MANIFEST))
+        try:
+            data = await self._small(key, MAX_MANIFEST_BYTES)
+        except ArchiveDamaged as error:
+            raise ManifestInvalid(f"{key} is too large to be a manifest") from error
+        return await asyncio.to_thread(unseal, data, self._signer, key.removesuffix(MANIFEST))
+
+    async def _small(self, key: str, most: int) -> bytes:
+        """An object of at most so many bytes. Raises ArchiveDamaged for a larger one, as soon as that shows."""
+        content = bytearray()
+        try:
+            async with asyncio.timeout(_SMALL_SECONDS), aclosing(at_most(self._driver.get(key), most)) as stream:
+                async for chunk in stream:
+                    content += chunk
+        except TimeoutError as error:
+            raise DestinationUnreachable(f"Reading {key}: it did not end within {_SMALL_SECONDS} seconds") from error
+        return bytes(content)
 
     async def delete(self, manifest_key: str) -> Remains | None:
         """Manifest first: a deletion that is interrupted leaves leftovers, never a broken backup. Idempotent. Returns
@@ -210,12 +247,16 @@ class BackupStore:
     async def _delete_rest(self, manifest_key: str) -> Remains | None:
         """What an interrupted deletion left, or one that was not ours: old versions too."""
         prefix = manifest_key.removesuffix(MANIFEST)
-        keys = [info.key async for info in self._driver.list(prefix)]
-        if manifest_key in keys:
-            raise StorageError(f"{manifest_key} is listed and cannot be read; try again")
-        old = [one.key async for one in self._driver.history(prefix) if not one.current]
-        old.sort(key=lambda key: key != manifest_key)
-        return Remains.of_all([await self._driver.delete(key) for key in (*old, *keys)])
+        remains: list[Remains | None] = []
+        async with self._listed(prefix) as found:
+            if await found.has(manifest_key):
+                raise StorageError(f"{manifest_key} is listed and cannot be read; try again")
+            old = [one.key async for one in self._driver.history(prefix) if not one.current]
+            for key in sorted(old, key=lambda key: key != manifest_key):
+                remains.append(await self._driver.delete(key))
+            async for info in found.unnamed():
+                remains.append(await self._driver.delete(info.key))
+        return Remains.of_all(remains)
 
     async def locked_until(self, manifest_key: str) -> datetime | None:
         """Until when the destination lets nobody delete a backup; None: it does now, or there is none."""
@@ -242,10 +283,17 @@ class BackupStore:
 
     async def abandon(self, folder: BackupFolder) -> None:
         """Remove what an attempt that will not be committed has stored. Never touches a committed backup."""
-        keys = [info.key async for info in self._driver.list(folder.prefix)]
-        if folder.manifest_key not in keys:
-            for key in keys:
-                await self._driver.delete(key)
+        async with self._listed(folder.prefix) as found:
+            if not await found.has(folder.manifest_key):
+                async for info in found.unnamed():
+                    await self._driver.delete(info.key)
+
+    @asynccontextmanager
+    async def _listed(self, prefix: str) -> AsyncIterator[Spill]:
+        """All that lies below `prefix`, kept on disk."""
+        with closing(Spill()) as found:
+            await found.fill(self._driver.list(prefix))
+            yield found
 
     async def sweep(
         self,
@@ -260,7 +308,7 @@ class BackupStore:
         hidden: Hidden | None = None,
         forget_hidden: bool = False,
         left: Callable[[ObjectInfo, Remains], None] = _untold,
-    ) -> list[ObjectInfo]:
+    ) -> Swept:
         """Delete objects that no valid manifest names and `keep` does not claim; return what they were.
 
         `given_up`: uids of backups that ended without being made: their manifests count for nothing, and go first.
@@ -272,42 +320,39 @@ class BackupStore:
         Only in our installation's prefix, only older than `older_than`, and never in the folder of a
         manifest that cannot be read: what we cannot judge, we leave.
         """
-        found: list[ObjectInfo] = []
-        referenced: set[str] = set()
-        untouchable: set[str] = set()
-        async for info in self._driver.list(f"{installation}/"):
-            found.append(info)
-        for info in found:
-            if not info.key.endswith(f"/{MANIFEST}"):
-                continue
-            try:
-                manifest = await self.read_manifest(info.key)
-            except ObjectNotFound:
-                continue
-            except Exception:  # noqa: BLE001,RUF100  unreadable for whatever reason: keep all of it
-                untouchable.add(attempts_of(info.key))
-                continue
-            if manifest.backup_uid in given_up:
-                continue
-            referenced.add(info.key)
-            referenced.add(manifest.details.key)
-            referenced.update(o.key for c in manifest.components for o in c.objects)
-        untouchable.update(attempts_of(key) for key in known if key not in referenced)
-        if hidden is not None:
-            found += hidden.objects
-            untouchable |= set() if forget_hidden else hidden.backups
-        removed = []
-        for info in sorted(found, key=lambda info: not info.key.endswith(f"/{MANIFEST}")):
-            attempts = attempts_of(info.key)
-            young = info.modified_at is None or info.modified_at >= older_than
-            if info.key in referenced or attempts in untouchable or young or keep(info.key):
-                continue
-            remains = None if dry_run else await self._driver.delete(info.key)
-            if remains is None:
-                removed.append(info)
-            else:
-                left(info, remains)
+        swept = Swept()
+        gone = set(known)
+        async with self._listed(f"{installation}/") as found:
+            async for info in found.ending_with(f"/{MANIFEST}"):
+                try:
+                    manifest = await self.read_manifest(info.key)
+                except ObjectNotFound:
+                    continue
+                except Exception as error:  # noqa: BLE001,RUF100  unreadable for whatever reason: keep all of it
+                    await found.name_below(attempts_of(info.key))
+                    swept.refuse(info.key, error)
+                    continue
+                if manifest.backup_uid in given_up:
+                    continue
+                gone.discard(info.key)
+                objects = (o.key for c in manifest.components for o in c.objects)
+                await found.name([info.key, manifest.details.key, *objects])
+            if hidden is not None:
+                await found.add(hidden.objects)
+            kept = set() if hidden is None or forget_hidden else hidden.backups
+            for attempts in {*(attempts_of(key) for key in gone), *kept}:
+                await found.name_below(attempts)
+            for manifests in (True, False):  # a folder's manifest goes first
+                async for info in found.unnamed():
+                    young = info.modified_at is None or info.modified_at >= older_than
+                    if info.key.endswith(f"/{MANIFEST}") != manifests or young or keep(info.key):
+                        continue
+                    remains = None if dry_run else await self._driver.delete(info.key)
+                    if remains is None:
+                        swept.remove(info)
+                    else:
+                        left(info, remains)
         if not dry_run:
             begun = older_than if puts_since is None else min(older_than, puts_since)
             await self._driver.remove_leftovers(f"{installation}/", begun)
-        return removed
+        return swept

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from app.archives.manifest import ComponentDetails, Details, Manifest
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.archives.copies import Copy, CopySource
+from app.archives.manifest import ComponentDetails, Details
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream
-from app.components.base import Component, RestoreContext
+from app.components.base import Component, Report, RestoreContext
 from app.db.models import Backup, BackupCopy, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import (
-    ArchiveError,
-    ConsentRequired,
-    LiberuError,
-    ManifestInvalid,
-    NoSpace,
-    NotFound,
-    StorageError,
-)
+from app.errors import ConsentRequired, LiberuError, NoSpace, NotFound
 from app.jobs.context import JobContext, Result
+from app.jobs.copies import marked, used
 from app.jobs.outcome import Outcome
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
@@ -35,7 +29,6 @@ from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, DomainSite, facts_of
 from app.services.destinations import DestinationService
 
-log = logging.getLogger(__name__)
 Place = tuple[Destination, BackupCopy]
 
 
@@ -46,12 +39,11 @@ class _Run:
     backup: Backup
     domain: Domain
     site: DomainSite
-    identities: list[str]
+    copies: CopySource
     done: set[int]
     destination: Destination
     store: BackupStore
     present: BackupStore
-    manifest_key: str
 
 
 class RestoreJob(Job):
@@ -75,64 +67,57 @@ class RestoreJob(Job):
         done = {number: part for number, part in settled.items() if part["status"] == "completed"}
         if done and set(operation.request["components"]) <= set(done):
             outcome = _resumed(done)
-        else:
-            backup, domain, places, identities = await self._load(operation)
-            await self._restoring.settle_domain(domain, context)
-            async with self._components.opened(domain) as site:
-                run_at = partial(_Run, backup, domain, site, identities, set(done))
-                outcome = await self._from_any(run_at, places, operation, context)
-        outcome.apply = self._restoring.remains(operation)
-        return outcome
+            outcome.apply = self._restoring.remains(operation)
+            return outcome
+        backup, domain, places, identities = await self._load(operation)
+        await self._restoring.settle_domain(domain, context)
+        async with self._components.opened(domain) as site:
+            return await self._from_any(backup, domain, site, identities, places, set(done), operation, context)
 
     async def _from_any(
         self,
-        run_at: Callable[[Destination, BackupStore, BackupStore, str], _Run],
+        backup: Backup,
+        domain: Domain,
+        site: DomainSite,
+        identities: list[str],
         places: list[Place],
+        done: set[int],
         operation: Operation,
         context: JobContext,
     ) -> Outcome:
-        """From the first copy that can be read."""
-        for number, (destination, copy) in enumerate(places, 1):
-            async with (
-                self._destinations.opened(destination) as present,
-                self._destinations.opened(destination, copy.as_of) as store,
-            ):
-                run = run_at(destination, store, present, copy.manifest_key)
-                try:
-                    manifest, details = await self._opened(run, operation)
-                except (StorageError, ArchiveError) as error:
-                    if number == len(places):
-                        raise
-                    log.warning("The copy at %s cannot be used, trying the next: %s", destination.name, error.message)
-                else:
-                    return await self._run(run, manifest, details, operation, context)
-        raise NotFound("The backup has no copy that is stored")
+        """From the first copy that can be read; a part that turns out to be damaged there, from another one."""
+        copies = [
+            Copy(found.id, found.name, copy.manifest_key, partial(self._destinations.opened, found, copy.as_of))
+            for found, copy in places
+        ]
+        uids = {"backup_uid": backup.uid, "domain_uid": backup.domain_uid}
+        async with CopySource(copies, identities, **uids) as source:
+            copy, details = await source.open(operation.request["components"])
+            [destination] = [found for found, _ in places if found.id == copy.id]
+            async with self._destinations.opened(destination) as present:
+                run = _Run(backup, domain, site, source, done, destination, source.store(copy), present)
+                outcome = await self._run(run, details, operation, context)
+            damaged, remains = marked(backup.id, source.problems), self._restoring.remains(operation)
 
-    async def _opened(self, run: _Run, operation: Operation) -> tuple[Manifest, Details]:
-        """Manifest and details of a copy whose objects are all there."""
-        manifest = await run.store.read_manifest(run.manifest_key)
-        if (manifest.backup_uid, manifest.domain_uid) != (run.backup.uid, run.backup.domain_uid):
-            raise ManifestInvalid(f"{run.manifest_key} belongs to another backup or domain")
-        for entry in manifest.components:
-            for stored in entry.objects if entry.number in operation.request["components"] else ():
-                if not await run.store.present(stored):
-                    raise ManifestInvalid(f"{stored.key} is missing or has another size; nothing was changed")
-        return manifest, await run.store.read_details(manifest, run.identities)
+            async def apply(session: AsyncSession) -> None:
+                await damaged(session)
+                await remains(session)
 
-    async def _run(
-        self, run: _Run, manifest: Manifest, details: Details, operation: Operation, context: JobContext
-    ) -> Outcome:
+            outcome.apply = apply
+            return outcome
+
+    async def _run(self, run: _Run, details: Details, operation: Operation, context: JobContext) -> Outcome:
         wanted = [c for c in details.components if c.number in operation.request["components"]]
         for part in wanted:
             context.track(part.number, part.name, "pending")
         prepared = await self._preflight(run, wanted, operation, context)
         if operation.request["dry_run"]:
             for part, told in zip(wanted, prepared, strict=True):
-                told["facts"] = await self._rehearsed(run, manifest, part, operation, context)
+                told["facts"] = await self._rehearsed(run, part, operation, context)
             return Outcome("completed", {"dry_run": True, "components": prepared})
         results = []
         for part in wanted:
-            results.append(await self._step(run, manifest, part, operation, context))
+            results.append(await self._step(run, part, operation, context))
         return _outcome(results, details)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
@@ -180,44 +165,46 @@ class RestoreJob(Job):
             return await component.preflight(restoring, part.plain_size)
 
     async def _rehearsed(
-        self, run: _Run, manifest: Manifest, part: ComponentDetails, operation: Operation, context: JobContext
+        self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext
     ) -> dict[str, Any]:
         """What a restore would change, as far as the archive and what is live tell it."""
         component = await self._component(run, part)
-        plain = self._plain(run, manifest, part)
+
+        async def rehearse(plain: ByteStream) -> Report:
+            restoring = self._context(run, operation, part, context)
+            return await component.rehearse(context.metered(part.number, plain), restoring)
+
         context.track(part.number, part.name, "running")
-        report = await component.rehearse(
-            context.metered(part.number, plain), self._context(run, operation, part, context)
-        )
+        report, _ = await run.copies.component(part, rehearse)
         context.track(part.number, part.name, "completed")
         return report.facts
-
-    @staticmethod
-    def _plain(run: _Run, manifest: Manifest, part: ComponentDetails) -> ByteStream:
-        entry = _entry(manifest, part)
-        identities = run.identities if entry.encryption else None
-        return run.store.open_component(entry.objects[0], part.plain_size, part.plain_sha256, identities)
 
     async def _component(self, run: _Run, part: ComponentDetails) -> Component:
         return await run.site.build(part.kind, part.name)
 
-    async def _step(
-        self, run: _Run, manifest: Manifest, part: ComponentDetails, operation: Operation, context: JobContext
-    ) -> Result:
+    async def _step(self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext) -> Result:
+        async def restore(plain: ByteStream) -> Report:
+            component = await self._component(run, part)
+            return await component.restore(
+                context.metered(part.number, plain), self._context(run, operation, part, context), part.plain_size
+            )
+
+        def untouched() -> bool:
+            return not operation.journal.get(str(part.number), {}).get("unsettled")
+
         async def work() -> Result:
             context.track(part.number, part.name, "running")
             base: Result = {"number": part.number, "kind": part.kind, "name": part.name}
             try:
-                component = await self._component(run, part)
-                plain = self._plain(run, manifest, part)
-                report = await component.restore(
-                    context.metered(part.number, plain), self._context(run, operation, part, context), part.plain_size
-                )
+                report, copy = await run.copies.component(part, restore, untouched)
             except LiberuError as error:
                 context.track(part.number, part.name, "failed")
                 return {**base, "status": "failed", "code": error.code, "message": error.message}
             context.track(part.number, part.name, "completed")
-            return {**base, "status": "completed", **facts_of(report)}
+            known = used(copy, run.copies.problems_of(part.number))
+            facts = facts_of(report)
+            warnings = [*known.pop("warnings"), *facts["warnings"]]
+            return {**base, "status": "completed", **known, **facts, "warnings": warnings}
 
         return await context.step(f"restore-{part.number}", work)
 
@@ -237,13 +224,6 @@ class RestoreJob(Job):
         return self._restoring.context(
             operation, part.number, source, context, context.beat, exclusions=excluded, taken_at=part.started_at
         )
-
-
-def _entry(manifest: Manifest, part: ComponentDetails) -> Any:
-    for entry in manifest.components:
-        if entry.number == part.number:
-            return entry
-    raise ManifestInvalid(f"The manifest has no component {part.number}")
 
 
 def _resumed(done: dict[int, Result]) -> Outcome:

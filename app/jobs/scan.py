@@ -15,7 +15,7 @@ from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import ArchiveError, ObjectNotFound
+from app.errors import ArchiveError, ObjectNotFound, SizeMismatch
 from app.jobs.context import JobContext
 from app.jobs.outcome import Outcome
 from app.jobs.past import moment_of, reopen
@@ -28,11 +28,12 @@ _NAMED = 1000
 
 @dataclass(slots=True)
 class _Found:
-    """What a scan has met; the first thousand of each list are named."""
+    """What a scan has met; the first thousand of each list are named. `missing`: what is known and was not met."""
 
+    missing: set[str]
+    met: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     refused: list[dict[str, str]] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
 
 
 class ScanJob(Job):
@@ -49,20 +50,21 @@ class ScanJob(Job):
             counted_on = await BackupRepository(session).counted_on(destination.id)
         at = moment_of(operation)
         context.track(1, "manifests", "running")
-        found = _Found()
+        found = _Found(set(known))
         async with self._destinations.opened(destination, at) as store:
             async for key, size in store.manifests():
-                found.keys.add(key)
+                found.met += 1
+                found.missing.discard(key)
                 if at is not None and key in counted_on:
                     found.counts["reopened"] += await reopen(self._database, destination, store, key, at)
                 if key in known:
                     found.counts["known"] += 1
                 else:
                     await self._adopt(destination, store, key, size, found, at)
-                context.note(1, done=len(found.keys))
+                context.note(1, done=found.met)
         context.track(1, "manifests", "completed")
         as_of_now = {key for key in known if counted_on.get(key) is None}
-        missing = sorted(as_of_now - found.keys) if at is None else []
+        missing = sorted(as_of_now & found.missing) if at is None else []
         result: dict[str, Any] = {
             **{name: found.counts[name] for name in ("known", "added", "refused")},
             "missing": missing[:_NAMED], "missing_count": len(missing), "refusals": found.refused,
@@ -89,7 +91,7 @@ class ScanJob(Job):
             backup.copies[0].as_of = at
         except ObjectNotFound:  # deleted meanwhile
             return
-        except ArchiveError as error:
+        except (ArchiveError, SizeMismatch) as error:
             found.counts["refused"] += 1
             if len(found.refused) < _NAMED:
                 found.refused.append({"key": key, "code": error.code, "message": error.message})

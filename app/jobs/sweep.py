@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.archives.store import BackupStore
+from app.archives.swept import Swept
 from app.db.base import now
 from app.db.models import Destination, Operation
 from app.db.repositories.backups import BackupRepository
@@ -48,7 +49,7 @@ class SweepJob(Job):
         left = list[tuple[ObjectInfo, Remains]]()
         async with self._destinations.opened(destination) as store:
             hidden = await store.hidden(self._installation)
-            removed = await remove_leftovers(
+            swept = await remove_leftovers(
                 store,
                 self._installation,
                 before,
@@ -64,9 +65,11 @@ class SweepJob(Job):
         remains = Remains.of_all(one for _, one in left)
         result: dict[str, Any] = {
             "dry_run": dry_run,
-            "removed_count": len(removed),
-            "removed_bytes": sum(info.size for info in removed),
-            "removed": [info.key for info in removed[:_NAMED]],
+            "removed_count": swept.count,
+            "removed_bytes": swept.bytes,
+            "removed": [info.key for info in swept.removed],
+            "refused_count": swept.refused_count,
+            "refusals": swept.refused,
             "remains": None if remains is None else str(remains),
             "hidden_count": len(hidden.manifests),
             "hidden_bytes": hidden.size,
@@ -99,7 +102,7 @@ async def remove_leftovers(
     *,
     dry_run: bool,
     **about: Any,
-) -> list[ObjectInfo]:
+) -> Swept:
     """What is older than `before`, of no domain that has an operation in `active`, which was asked for before.
     `about`: see BackupStore.sweep."""
     domains = [f"-{one.domain_uid}/" for one in active]

@@ -16,6 +16,16 @@ BackupType = Literal["full", "files", "database", "email"]
 Status = Literal["pending", "running", "completed", "partial", "failed", "cancelled", "deleting"]
 LABELS = {"full": "Full Backup", "files": "Files Only", "database": "Database Only", "email": "Email Only"}
 MAX_METADATA = 1 << 20
+MAX_DEPTH = 100  # readers of JSON give up at twice as many
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and objects are nested in what is already a JSON value."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 class CopyIn(Model):
@@ -41,8 +51,14 @@ class BackupIn(Model):
     @field_validator("panel_metadata")
     @classmethod
     def not_too_large(cls, value: Any) -> Any:
-        if value is not None and len(json.dumps(value)) > MAX_METADATA:
+        try:
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise ValueError("must be JSON: without NaN, infinities and halves of characters") from error
+        if value is not None and len(text) > MAX_METADATA:
             raise ValueError("must be at most 1 MiB of JSON")
+        if _depth(value) > MAX_DEPTH:
+            raise ValueError(f"must be nested at most {MAX_DEPTH} deep")
         return value
 
 

@@ -56,8 +56,7 @@ class DownloadService:
             if manifest.backup_uid != backup.uid:
                 raise ManifestInvalid(f"{copy.manifest_key} belongs to another backup")
             details = await store.read_details(manifest, [self._keys.identity])
-            part = next(part for part in details.components if part.number == number)
-            entry = next(entry for entry in manifest.components if entry.number == number)
+            entry, part = manifest.component(number), details.component(number)
             identities = [self._keys.identity] if entry.encryption else None
             plain = store.open_component(entry.objects[0], part.plain_size, part.plain_sha256, identities)
             first = await anext(plain, b"")

@@ -6,9 +6,9 @@ import re
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from app.addresses import AddressGuard
@@ -97,6 +97,34 @@ def is_key(name: str) -> bool:
     return True
 
 
+def is_name(name: str) -> bool:
+    """Whether an entry of one folder could be a part of a key of ours."""
+    return "/" not in name and is_key(name)
+
+
+#: What no file system holds.
+_MAX_SIZE = (1 << 63) - 1
+
+
+def claimed_size(key: str, value: Any) -> int:
+    """A size as a destination tells it. Raises DestinationInvalid for what is none."""
+    try:
+        size = int(value)
+    except (TypeError, ValueError):
+        size = -1
+    if not 0 <= size <= _MAX_SIZE:
+        raise DestinationInvalid(f"The destination says of {key!r:.300} that it holds {str(value)[:30]} bytes")
+    return size
+
+
+def claimed_time(seconds: float | None) -> datetime | None:
+    """A time as a destination tells it, in seconds since 1970; None when it is none, or out of every calendar."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
 def validate_prefix(prefix: str) -> str:
     """A prefix is empty or a key that ends with `/`: listing is by folder."""
     if prefix:
@@ -124,6 +152,13 @@ class Options:
     pin: Callable[[dict[str, Any]], Awaitable[None]] = _forget
     budget: Budget = field(default_factory=Budget)
     connections: Connections = field(default_factory=Connections)
+
+
+async def _any(found: AsyncIterator[bool]) -> bool:
+    async for one in found:
+        if one:
+            return True
+    return False
 
 
 async def _once(content: bytes) -> AsyncGenerator[bytes, None]:
@@ -189,8 +224,9 @@ class StorageDriver(ABC):
             if found != content:
                 raise DestinationInvalid("The destination returned other bytes than were written")
             yield "compare"
-            if key not in [info.key async for info in self.list()]:
-                raise DestinationInvalid("The destination does not list what was written to it")
+            async with aclosing(self.list()) as listed:
+                if not await _any(info.key == key async for info in listed):
+                    raise DestinationInvalid("The destination does not list what was written to it")
             yield "list"
         except BaseException:
             with suppress(LiberuError):

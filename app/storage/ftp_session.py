@@ -21,6 +21,7 @@ from app.addresses import AddressGuard
 from app.errors import (
     CertificateInvalid,
     DestinationBusy,
+    DestinationInvalid,
     DestinationRefused,
     DestinationUnreachable,
     NoSpace,
@@ -28,6 +29,7 @@ from app.errors import (
     StorageError,
     StoragePermissionDenied,
 )
+from app.storage.base import claimed_size
 from app.storage.config import FtpConfiguration
 
 _BUFFER = 1 << 20
@@ -39,6 +41,12 @@ _CROWDED = re.compile(
     r"connection limit|try (again )?later"
 )
 _MISTRUST = re.compile(r"attempt|failure|failed|password|incorrect|banned")
+_MAX_REPLY = 1000  # lines
+_MAX_LINE = 1 << 16
+
+
+class InvalidReply(Exception):
+    """An answer that no FTP server gives."""
 
 
 @contextmanager
@@ -52,6 +60,10 @@ def mapped(what: str) -> Iterator[None]:
         raise CertificateInvalid(
             f"{what}: the server's certificate cannot be trusted ({error.verify_message}); give the certificate that "
             "signed it (certificate)"
+        ) from error
+    except (InvalidReply, ValueError, IndexError) as error:
+        raise DestinationInvalid(
+            f"{what}: the server does not answer as an FTP server does ({error!s:.200})"
         ) from error
     except (AIOFTPException, OSError, TimeoutError, EOFError) as error:
         reason = str(error) or type(error).__name__
@@ -116,7 +128,7 @@ class FtpSession(aioftp.Client):
     async def _open_connection(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The control connection; data connections are opened by `data`."""
         secured: dict[str, Any] = {"ssl": self.ssl, "server_hostname": self._configuration.host} if self.ssl else {}
-        return await asyncio.open_connection(host, port, limit=_BUFFER, **secured)
+        return await asyncio.open_connection(host, port, limit=_MAX_LINE, **secured)
 
     @asynccontextmanager
     async def data(self, command: str, offset: int = 0) -> AsyncGenerator[Data, None]:
@@ -144,7 +156,8 @@ class FtpSession(aioftp.Client):
             if isinstance(error, OSError | TimeoutError):
                 await self._verdict()
             raise
-        await self.command(None, "2xx", "1xx")
+        async with asyncio.timeout(10 * self._configuration.timeout):  # also when it says for ever that it goes on
+            await self.command(None, "2xx", "1xx")
 
     async def _verdict(self) -> None:
         """A server that is full closes the data connection first and says why afterwards. Raises StatusCodeError."""
@@ -200,7 +213,22 @@ class FtpSession(aioftp.Client):
     async def size(self, path: str) -> int:
         """Raises StatusCodeError when there is no file at `path`."""
         _, info = await self.command(f"SIZE {path}", "213")
-        return int(info[0].strip())
+        return claimed_size(path, info[0].strip())
+
+    async def parse_response(self) -> tuple[Any, list[str]]:
+        """As the library's, of a server that comes to an end with it."""
+        lines: list[str] = []
+        code, rest = await self.parse_line()
+        current = code
+        lines.append(rest)
+        while rest.startswith("-") or not current.isdigit():
+            if len(lines) > _MAX_REPLY:
+                raise InvalidReply("a reply without an end")
+            current, rest = await self.parse_line()
+            lines.append(rest if current.isdigit() else current + rest)
+            if current.isdigit() and current != code:
+                raise StatusCodeError(code, current, lines)
+        return code, lines
 
     def close(self) -> None:
         """At once, whatever is under way."""

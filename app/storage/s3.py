@@ -20,16 +20,19 @@ from app.storage.base import (
     Options,
     Remains,
     StorageDriver,
+    claimed_size,
     is_key,
     validate_key,
     validate_prefix,
 )
 from app.storage.config import S3Configuration
+from app.storage.pages import Progress
 from app.storage.s3_client import S3Client
 from app.storage.s3_locks import Locks
 from app.storage.s3_part import Part, in_parts
 from app.storage.s3_past import S3Past
 from app.storage.s3_versions import Versions, counted
+from app.storage.settled import settled
 from app.storage.window import Window, in_order
 
 MIB = 1 << 20
@@ -90,27 +93,45 @@ class S3Driver(StorageDriver):
             if second is None:
                 written = first.size
                 _compare(what, written, size)
-                await self._put_whole(key, first)
+                tag = await self._put_whole(key, first)
             else:
-                written = await self._put_parts(key, [first, second], parts, size)
-        info = await self.stat(key)
-        if info.size != written:
-            raise SizeMismatch(f"{what}: the store holds {info.size} bytes, {written} were sent")
-        await self.locks.ensure(f"Locking {key}", self.target(key))
+                written, tag = await self._put_parts(key, [first, second], parts, size)
+        try:
+            info = await self.stat(key)
+            if info.size != written:
+                raise SizeMismatch(f"{what}: the store holds {info.size} bytes, {written} were sent")
+            await self.locks.ensure(f"Locking {key}", self.target(key))
+        except BaseException:
+            await asyncio.shield(self._withdraw(key, tag))
+            raise
         return info
+
+    async def _withdraw(self, key: str, tag: str) -> None:
+        """Take back what is visible already, unless it has been replaced since; as far as the store lets us."""
+        target = self.target(key)
+        with suppress(Exception):
+            async with asyncio.timeout(15):
+                found = await self._s3.call("Cleaning up", lambda client: client.head_object(**target))
+                if found["ETag"] == tag:
+                    await self._s3.call("Cleaning up", lambda client: client.delete_object(**target))
 
     def _part_size(self, size: int | None) -> int:
         if size is not None:
             return max(_PART, -(-size // (MAX_PARTS * MIB)) * MIB)
         return _EQUAL_PART if self._configuration.equal_parts else _PART
 
-    async def _put_whole(self, key: str, content: Part) -> None:
+    async def _put_whole(self, key: str, content: Part) -> str:
+        """Returns the store's tag of it."""
         arguments = {**self.target(key), **self._attributes()}
-        await self._sent(f"Writing {key}", lambda client: client.put_object, content, arguments)
+        answer = await settled(
+            self._sent(f"Writing {key}", lambda client: client.put_object, content, arguments),
+            lambda answer: self._withdraw(key, answer["ETag"]),
+        )
+        return str(answer["ETag"])
 
     async def _put_parts(
         self, key: str, ready: list[Part], parts: AsyncGenerator[Part, None], size: int | None
-    ) -> int:
+    ) -> tuple[int, str]:
         what, target = f"Writing {key}", self.target(key)
         begun = await self._s3.call(
             what, lambda client: client.create_multipart_upload(**target, **self._attributes())
@@ -119,11 +140,13 @@ class S3Driver(StorageDriver):
         try:
             tags, written = await self._send(what, upload, ready, parts)
             _compare(what, written, size)
-            await self._complete(what, target, upload, tags, written)
+            tag = await settled(
+                self._complete(what, target, upload, tags, written), lambda tag: self._withdraw(key, tag)
+            )
         except BaseException:
             await asyncio.shield(self._abort(upload))
             raise
-        return written
+        return written, tag
 
     async def _send(
         self, what: str, upload: dict[str, Any], ready: list[Part], parts: AsyncGenerator[Part, None]
@@ -167,12 +190,14 @@ class S3Driver(StorageDriver):
 
     async def _complete(
         self, what: str, target: dict[str, Any], upload: dict[str, Any], tags: dict[int, str], written: int
-    ) -> None:
+    ) -> str:
+        """Returns the store's tag of the object."""
         listed = [{"PartNumber": number, "ETag": tag} for number, tag in sorted(tags.items())]
         try:
-            await self._s3.call(
+            answer = await self._s3.call(
                 what, lambda client: client.complete_multipart_upload(**upload, MultipartUpload={"Parts": listed})
             )
+            return str(answer["ETag"])
         except StorageError:
             # The answer may have been lost after the store had completed the upload.
             found = None
@@ -180,6 +205,7 @@ class S3Driver(StorageDriver):
                 found = await self._s3.call(what, lambda client: client.head_object(**target))
             if found is None or (found["ContentLength"], _parts_of(found)) != (written, len(listed)):
                 raise
+            return str(found["ETag"])
 
     async def _abort(self, upload: dict[str, Any]) -> None:
         """Best effort: what stays is an upload that the sweep aborts."""
@@ -195,7 +221,7 @@ class S3Driver(StorageDriver):
     async def read(self, what: str, target: dict[str, Any], offset: int) -> AsyncGenerator[bytes, None]:
         """As `get`, of an object or of a version of it."""
         found = await self._s3.call(what, lambda client: client.head_object(**target))
-        size, wanted = found["ContentLength"], {**target, "IfMatch": found["ETag"]}
+        size, wanted = claimed_size(target["Key"], found["ContentLength"]), {**target, "IfMatch": found["ETag"]}
         if self._s3.round_trip > _LONG_LINE:
             chunks = self._pieces(what, wanted, offset, size)
         else:
@@ -219,21 +245,23 @@ class S3Driver(StorageDriver):
     async def stat(self, key: str) -> ObjectInfo:
         target = self.target(key)
         found = await self._s3.call(f"Looking up {key}", lambda client: client.head_object(**target))
-        return ObjectInfo(key, found["ContentLength"], found["LastModified"])
+        return ObjectInfo(key, claimed_size(key, found["ContentLength"]), found["LastModified"])
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
         whole, what = self.whole_prefix(validate_prefix(prefix)), f"Listing {prefix or '/'}"
         request: dict[str, Any] = {"Bucket": self._configuration.bucket, "Prefix": whole, "MaxKeys": 1000}
+        progress = Progress(what)
         while True:
             arguments = dict(request)
             page = await self._s3.call(what, lambda client: client.list_objects_v2(**arguments))  # noqa: B023
             for item in page.get("Contents", []):
                 key = self.own_key(item["Key"])
                 if is_key(key):
-                    yield ObjectInfo(key, item["Size"], item["LastModified"])
+                    yield ObjectInfo(key, claimed_size(key, item["Size"]), item["LastModified"])
             if not page.get("IsTruncated"):
                 return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+            request["ContinuationToken"] = page.get("NextContinuationToken")
+            progress.page(len(page.get("Contents", [])), request["ContinuationToken"])
 
     async def delete(self, key: str) -> Remains | None:
         what, target = f"Deleting {key}", self.target(key)
@@ -271,7 +299,7 @@ class S3Driver(StorageDriver):
         """Abort uploads that were begun before `older_than`: their parts cost space and are listed nowhere else."""
         bucket, what = self._configuration.bucket, "Removing leftovers"
         request: dict[str, Any] = {"Bucket": bucket, "Prefix": self.whole_prefix(prefix)}
-        count = 0
+        count, progress = 0, Progress(what)
         while True:
             arguments = dict(request)
             page = await self._s3.call(what, lambda client: client.list_multipart_uploads(**arguments))  # noqa: B023
@@ -281,7 +309,8 @@ class S3Driver(StorageDriver):
                     count += 1
             if not page.get("IsTruncated"):
                 return count
-            request |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            request |= {"KeyMarker": page.get("NextKeyMarker"), "UploadIdMarker": page.get("NextUploadIdMarker")}
+            progress.page(len(page.get("Uploads", [])), f"{request['KeyMarker']} {request['UploadIdMarker']}")
 
     async def close(self) -> None:
         await self._s3.close()

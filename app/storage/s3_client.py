@@ -25,12 +25,14 @@ from app.errors import (
     LiberuError,
     NoSpace,
     ObjectNotFound,
+    SizeMismatch,
     StorageError,
     StoragePermissionDenied,
 )
 from app.storage.base import Options
 from app.storage.config import S3Configuration
 from app.storage.patience import Patience
+from app.storage.s3_session import BoundedSession
 from app.storage.s3_turns import Turns
 
 T = TypeVar("T")
@@ -195,6 +197,8 @@ class S3Client:
                     with mapped(what):
                         while chunk := await body.content.readany():
                             start += len(chunk)
+                            if start > end:
+                                raise SizeMismatch(f"{what}: the store sends more than was asked for")
                             patience.progressed()
                             yield chunk
                 if start != end:
@@ -216,6 +220,7 @@ class S3Client:
         await asyncio.to_thread(loader.load_service_model, "s3", "service-2")
         config = AioConfig(
             connector_args={"resolver": _Resolver(self._options)},
+            http_session_cls=BoundedSession,
             max_pool_connections=_CONNECTIONS,
             connect_timeout=settings.timeout,
             read_timeout=settings.timeout,

@@ -95,6 +95,7 @@ class SftpConnections:
         self._configuration = configuration
         self._options = options
         self.budget = options.budget
+        self.timeout = configuration.timeout
         self._host_key = configuration.host_key
         self._open: dict[int, tuple[SSHClientConnection, SFTPClient]] = {}
         self._locks: dict[int, asyncio.Lock] = {}
@@ -107,10 +108,13 @@ class SftpConnections:
         await self.call("Connecting", _nothing)
         return _WIDTH_OF_LONG_LINE if (self._round_trip or 0) > _LONG_LINE else 1
 
-    async def call(self, what: str, work: Callable[[SFTPClient], Awaitable[T]], number: int = 0) -> T:
+    async def call(
+        self, what: str, work: Callable[[SFTPClient], Awaitable[T]], number: int = 0, *, timed: bool = True
+    ) -> T:
         """Run `work`, which can be repeated: on a broken line again and again for `resume_seconds`.
 
-        A server that was never reached is not tried again. Raises StorageError.
+        A server that was never reached is not tried again. `timed`: False for work whose every wait has a timeout of
+        its own. Raises StorageError.
         """
         patience = Patience(self._options.resume_seconds)
         while True:
@@ -119,7 +123,7 @@ class SftpConnections:
                 with mapped(what):
                     client = await self._client(number)
                     try:
-                        async with asyncio.timeout(self._configuration.timeout):
+                        async with asyncio.timeout(self.timeout if timed else None):
                             return await work(client)
                     finally:
                         self._used(client)

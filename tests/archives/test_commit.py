@@ -144,9 +144,9 @@ async def test_a_sweep_removes_a_backup_that_was_given_up(compressor: Compressor
         await commit(store, uid)
     young, old = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1)
     kept = {info.key async for info in driver.list() if "_u1." not in info.key}
-    assert await store.sweep("inst", young, lambda key: False, given_up={"u1"}) == []
-    assert await store.sweep("inst", old, lambda key: "_u1." in key, given_up={"u1"}) == []
-    removed = [info.key for info in await store.sweep("inst", old, lambda key: False, given_up={"u1"})]
+    assert (await store.sweep("inst", young, lambda key: False, given_up={"u1"})).removed == []
+    assert (await store.sweep("inst", old, lambda key: "_u1." in key, given_up={"u1"})).removed == []
+    removed = [info.key for info in (await store.sweep("inst", old, lambda key: False, given_up={"u1"})).removed]
     assert removed[0] == key_of("u1"), "the manifest first"
     assert len(removed) == 3
     assert {info.key async for info in driver.list()} == kept

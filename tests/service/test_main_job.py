@@ -249,7 +249,7 @@ def test_no_space_before_a_backup_starts(folder: Path, site: Path) -> None:
         body = {"domain_name": "full.example.com", "document_root": str(site)}
         backup = service.backup(service.call("POST", "/api/domains", 201, json=body))
         assert (backup["status"], backup["operation"]["error_code"]) == ("failed", "no_space")
-        assert "bytes are free" in backup["error_message"]
+        assert "1024.00 PB are needed" in backup["error_message"]
         assert archives(service) == []
     finally:
         service.stop()

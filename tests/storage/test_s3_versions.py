@@ -271,7 +271,7 @@ async def test_a_sweep_spares_backups_that_somebody_has_hidden(
     assert hidden.manifests == [key_of("u1")]
     assert hidden.size > 0
     removed = await store.sweep("inst", later, lambda key: False, hidden=hidden)
-    assert [info.key for info in removed] == [leftover]
+    assert [info.key for info in removed.removed] == [leftover]
     assert leftover not in {one["Key"].removeprefix("deep/") for one in server.versions(bucket_of(place))}
     past = store_at(driver.at(good), compressor, signer)
     assert [key async for key, _ in past.manifests()] == [key_of("u1")]
@@ -305,7 +305,7 @@ async def test_a_sweep_says_what_is_locked(
             hidden=hidden,
             left=lambda info, rest: left.append((info.key, rest)),  # noqa: B023
         )
-        assert removed == []
+        assert removed.removed == []
         [(key, remains)] = left
         assert (key, remains.size, remains.locked) == (leftover, 11, True)
 
