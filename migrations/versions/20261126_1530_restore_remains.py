@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "a41c7e90d2b6"
-down_revision = "f30c6a7be241"
+down_revision = "0b7c5e9d2a14"
 branch_labels = None
 depends_on = None
 
@@ -30,3 +30,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_restore_remains_domain_id_due_at"), "restore_remains", ["domain_id", "due_at"])
     op.create_index(op.f("ix_restore_remains_due_at"), "restore_remains", ["due_at"])
+
+
+def downgrade() -> None:
+    op.drop_table("restore_remains")
