@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from app.errors import InvalidRequest
-from app.recovery import Keys, Listed, Recovery, opened
+from app.recovery import UNMARKED, Keys, Listed, Recovery, opened
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -23,6 +23,8 @@ async def show(url: str, keys: Keys, backup: str | None, target: Path | None) ->
             for listed in found:
                 console.print(_line(listed))
             console.print(f"{len(found)} backups. Restore one with --backup UID --to FOLDER")
+            if not recovery.markers:
+                console.print(UNMARKED)
         elif target is None:
             raise InvalidRequest("Name a folder to restore to: --to FOLDER")
         else:

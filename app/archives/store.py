@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.archives.compression import Compressor
-from app.archives.layout import MANIFEST, BackupFolder
+from app.archives.layout import MANIFEST, BackupFolder, is_marker
 from app.archives.manifest import MAX_MANIFEST_BYTES, Details, Manifest, StoredObject, seal, unseal
 from app.archives.pipeline import Digests, Expected, decode, decode_authenticated, encode
 from app.archives.streams import ByteStream, Digest, SourceReader, consume, from_bytes
@@ -103,6 +103,10 @@ class BackupStore:
                 "or its hash differs"
             )
 
+    async def confirm(self) -> None:
+        """Raises DestinationNotPrepared when this is not, or not any more, the place that was prepared."""
+        await self._driver.confirm()
+
     async def free_bytes(self) -> int | None:
         """Space left at the destination; None where it cannot tell."""
         return await self._driver.free_bytes()
@@ -139,6 +143,7 @@ class BackupStore:
             if not await self.present(stored):
                 raise ArchiveDamaged(f"{stored.key} is gone or has another size; the backup is not committed")
         data = seal(manifest, self._signer)
+        await self.confirm()
         try:
             info = await self._driver.put(folder.manifest_key, from_bytes(data), len(data))
             if await self.read_manifest(folder.manifest_key) != manifest:
@@ -156,9 +161,12 @@ class BackupStore:
         with suppress(StorageError):  # the sweep finds what stays
             await self.withdraw(folder)
 
-    async def manifests(self) -> AsyncGenerator[tuple[str, int], None]:
-        """Key and size of whatever calls itself a manifest, of every installation that keeps backups here."""
+    async def manifests(self, markers: set[str] | None = None) -> AsyncGenerator[tuple[str, int], None]:
+        """Key and size of whatever calls itself a manifest, of every installation that keeps backups here. `markers`:
+        gets the keys of the markers that are met, where they are not hidden."""
         async for info in self._driver.list():
+            if markers is not None and is_marker(info.key):
+                markers.add(info.key)
             if info.key.endswith(f"/{MANIFEST}"):
                 yield info.key, info.size
 
@@ -219,7 +227,7 @@ class BackupStore:
         `puts_since`: when the oldest put that is still going on can have begun. `dry_run`: only say it.
 
         Only in our installation's prefix, only older than `older_than`, and never in the folder of a
-        manifest that cannot be read: what we cannot judge, we leave.
+        manifest that cannot be read, or that was listed and is not found: what we cannot judge, we leave.
         """
         found: list[ObjectInfo] = []
         referenced: set[str] = set()
@@ -232,8 +240,6 @@ class BackupStore:
                 continue
             try:
                 manifest = await self.read_manifest(info.key)
-            except ObjectNotFound:
-                continue
             except Exception:  # noqa: BLE001,RUF100  unreadable for whatever reason: keep all of it
                 untouchable.add(folder.rpartition(".")[0])
                 continue
@@ -241,6 +247,7 @@ class BackupStore:
             referenced.add(manifest.details.key)
             referenced.update(o.key for c in manifest.components for o in c.objects)
         removed = []
+        await self.confirm()
         for info in found:
             attempts = info.key.rpartition("/")[0].rpartition(".")[0]
             young = info.modified_at is None or info.modified_at >= older_than

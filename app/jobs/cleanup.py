@@ -1,5 +1,5 @@
-"""Retention at one destination: what no rule keeps is deleted there, then its row. The rules are the destination's; a
-schedule may have its own for what it has made."""
+"""Retention at one destination: what no rule keeps is deleted there, then its row (see Removal). The rules are the
+destination's; a schedule may have its own for what it has made."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ from app.jobs.context import JobContext
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job
 from app.services.destinations import DestinationService
-from app.services.retention import Candidate, RetentionPolicy, plan_retention
+from app.services.removal import Removal
+from app.services.retention import GOOD, Candidate, RetentionPolicy, plan_retention
 
 _NAMED = 1000
+_Entries = list[dict[str, Any]]
 
 
 class CleanupJob(Job):
     """Deleting can be repeated: after a restart the plan is made anew from what is left."""
 
-    def __init__(self, database: Database, destinations: DestinationService) -> None:
+    def __init__(self, database: Database, destinations: DestinationService, removal: Removal) -> None:
         self._database = database
         self._destinations = destinations
+        self._removal = removal
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         run_id = operation.request.get("schedule_run_id")
@@ -43,37 +46,40 @@ class CleanupJob(Job):
         if destination.user_id is not None:  # its owner's rules are not for what others keep there
             backups = [backup for backup in backups if backup.user_id == destination.user_id]
         policy = RetentionPolicy(days=destination.retention_days, **destination.retention)
-        keep, remove = _planned(backups, policy, own)
+        keep, remove = _planned(destination, backups, policy, own)
         if operation.request["dry_run"]:
             return _outcome(keep, remove, [], dry_run=True)
-        removed, failed = [], []
         context.track(1, "backups", "running")
-        for number, entry in enumerate(remove):
-            context.note(1, done=number, total=len(remove))
-            await context.beat()
-            try:
-                await self._remove(destination, entry["id"])
-                removed.append(entry)
-            except LiberuError as error:
-                failed.append({**entry, "code": error.code, "message": error.message})
+        removed, failed = await self._removed(destination, remove, context) if remove else ([], [])
         context.track(1, "backups", "completed")
         return _outcome(keep, removed, failed, dry_run=False)
+
+    async def _removed(
+        self, destination: Destination, remove: _Entries, context: JobContext
+    ) -> tuple[_Entries, _Entries]:
+        """What was removed, and what could not be. Nothing is begun where the destination is not there."""
+        removed, failed = [], []
+        async with self._destinations.opened(destination) as store:
+            try:
+                await store.confirm()
+            except LiberuError as error:
+                return [], [_failed(entry, error) for entry in remove]
+            for number, entry in enumerate(remove):
+                context.note(1, done=number, total=len(remove))
+                await context.beat()
+                try:
+                    await self._removal.at(store, destination.id, entry["id"])
+                    removed.append(entry)
+                except LiberuError as error:
+                    failed.append(_failed(entry, error))
+        return removed, failed
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message)
 
-    async def _remove(self, destination: Destination, backup_id: int) -> None:
-        """At the destination first; the row stays, as `deleting`, when that fails. Other copies are not touched."""
-        async with self._database.transaction() as session:
-            backup = await BackupRepository(session).start_removal(backup_id, destination.id)
-        if backup is None:  # it is gone, locked or in use by now
-            return
-        async with self._destinations.opened(destination) as store:
-            for copy in backup.copies:
-                if copy.destination_id == destination.id and copy.manifest_key:
-                    await store.delete(copy.manifest_key)
-        async with self._database.transaction() as session:
-            await BackupRepository(session).forget_copy(backup_id, destination.id)
+
+def _failed(entry: dict[str, Any], error: LiberuError) -> dict[str, Any]:
+    return {**entry, "code": error.code, "message": error.message}
 
 
 def _governed(backup: Backup, own: dict[int, RetentionPolicy]) -> int | None:
@@ -82,7 +88,7 @@ def _governed(backup: Backup, own: dict[int, RetentionPolicy]) -> int | None:
 
 
 def _planned(
-    backups: list[Backup], policy: RetentionPolicy, own: dict[int, RetentionPolicy]
+    destination: Destination, backups: list[Backup], policy: RetentionPolicy, own: dict[int, RetentionPolicy]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     groups: dict[tuple[str, int | None], list[Backup]] = defaultdict(list)
     for backup in backups:
@@ -91,7 +97,7 @@ def _planned(
     remove: list[dict[str, Any]] = []
     for (_, schedule_id), group in groups.items():
         rules = policy if schedule_id is None else own[schedule_id]
-        plan = plan_retention([_candidate(backup) for backup in group], rules, now())
+        plan = plan_retention([_candidate(backup, destination.id) for backup in group], rules, now())
         rows = {backup.id: backup for backup in group}
         for ids, into in ((plan.keep, keep), (plan.remove, remove)):
             for number in ids:
@@ -100,9 +106,17 @@ def _planned(
     return keep, remove
 
 
-def _candidate(backup: Backup) -> Candidate:
+def _candidate(backup: Backup, destination_id: int) -> Candidate:
+    """The copy here counts, not those elsewhere: one that was never stored is no backup here, one that is being
+    deleted goes, and one that is damaged, where another is whole, protects nothing."""
+    here = {copy.state for copy in backup.copies if copy.destination_id == destination_id}
+    status = backup.status
+    if status in GOOD and "stored" not in here:
+        status = next((state for state in ("deleting", "failed") if state in here), status)
     good = frozenset((part.kind, part.name) for part in backup.components if part.status == "completed")
-    return Candidate(backup.id, backup.type, backup.status, backup.created_at, backup.locked, good)
+    if "damaged" in here and any(copy.state == "stored" for copy in backup.copies):
+        good = frozenset()
+    return Candidate(backup.id, backup.type, status, backup.created_at, backup.locked, good)
 
 
 def _outcome(

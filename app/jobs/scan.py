@@ -1,9 +1,11 @@
-"""Rebuilding the catalogue of a destination from the manifests that lie there, reading nothing else."""
+"""Rebuilding the catalogue of a destination from the manifests that lie there, reading nothing else but what an
+earlier verification has called damaged."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from app.archives.layout import MANIFEST, parsed_component, parsed_folder
@@ -14,8 +16,9 @@ from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import ArchiveError, ObjectNotFound
+from app.errors import ArchiveError, Forbidden, ObjectNotFound
 from app.jobs.context import JobContext
+from app.jobs.judging import judge, lost_by_verification, recorded
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job
 from app.schemas.backups import LABELS
@@ -30,11 +33,12 @@ class _Found:
 
     counts: Counter[str] = field(default_factory=Counter)
     refused: list[dict[str, str]] = field(default_factory=list)
+    again: list[int] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
 
 
 class ScanJob(Job):
-    """Can be repeated: a backup that is known is passed over."""
+    """Can be repeated: a backup that is known is passed over, but a copy that was found damaged is read again."""
 
     def __init__(self, database: Database, destinations: DestinationService) -> None:
         self._database = database
@@ -44,6 +48,7 @@ class ScanJob(Job):
         async with self._database.transaction() as session:
             [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
             known = await BackupRepository(session).manifest_keys(destination.id)
+            damaged = await BackupRepository(session).damaged_at(destination.id)
         context.track(1, "manifests", "running")
         found = _Found()
         async with self._destinations.opened(destination) as store:
@@ -54,10 +59,13 @@ class ScanJob(Job):
                 else:
                     await self._adopt(destination, store, key, size, found)
                 context.note(1, done=len(found.keys))
+            await store.confirm()  # what was not listed is missing only where the destination still is
+            for backup_id in [damaged[key] for key in sorted(found.keys & damaged.keys())] + found.again:
+                await self._read_again(destination, store, backup_id, found, context)
         context.track(1, "manifests", "completed")
         missing = sorted(known - found.keys)
         result: dict[str, Any] = {
-            **{name: found.counts[name] for name in ("known", "added", "refused")},
+            **{name: found.counts[name] for name in ("known", "added", "refused", "whole_again")},
             "missing": missing[:_NAMED], "missing_count": len(missing), "refusals": found.refused,
         }  # fmt: skip
         return Outcome("completed", result)
@@ -68,10 +76,14 @@ class ScanJob(Job):
     async def _adopt(self, destination: Destination, store: BackupStore, key: str, size: int, found: _Found) -> None:
         try:
             manifest = await store.read_manifest(key)
-            backup = _recorded(manifest, destination, store, key, size)
+            if destination.user_id not in (None, manifest.owner):
+                raise Forbidden(
+                    "It is another owner's backup; at a tenant's destination only the tenant's are listed"
+                )
+            backup = _recorded(manifest, destination, key, size)
         except ObjectNotFound:  # deleted meanwhile
             return
-        except ArchiveError as error:
+        except (ArchiveError, Forbidden) as error:
             found.counts["refused"] += 1
             if len(found.refused) < _NAMED:
                 found.refused.append({"key": key, "code": error.code, "message": error.message})
@@ -85,15 +97,32 @@ class ScanJob(Job):
                     backup.domain_id, backup.domain_name = domain.id, domain.domain_name
                 repository.add(backup)
                 found.counts["added"] += 1
-            elif present.status in ("completed", "partial") and destination.id not in {
-                copy.destination_id for copy in present.stored_copies
-            }:
+            elif (present.status in ("completed", "partial") or lost_by_verification(present)) and (
+                destination.id not in {copy.destination_id for copy in present.stored_copies}
+            ):
                 present.copies = [copy for copy in present.copies if copy.destination_id != destination.id]
                 present.copies.append(_copy(destination, key))
                 found.counts["added"] += 1
+                if lost_by_verification(present):
+                    found.again.append(present.id)
+
+    async def _read_again(
+        self, destination: Destination, store: BackupStore, backup_id: int, found: _Found, context: JobContext
+    ) -> None:
+        """A backup whose copy here was found damaged, or that has lost parts elsewhere."""
+        async with self._database.transaction() as session:
+            backup = await BackupRepository(session).get(backup_id)
+        if backup is None:
+            return
+        for copy in backup.stored_copies:
+            if copy.destination_id == destination.id:
+                verdict = await judge(backup, copy, store, partial(context.metered, 1))
+                async with self._database.transaction() as session:
+                    await recorded(backup_id, [verdict], set())(session)
+                found.counts["whole_again"] += verdict.state == "whole"
 
 
-def _recorded(manifest: Manifest, destination: Destination, store: BackupStore, key: str, size: int) -> Backup:
+def _recorded(manifest: Manifest, destination: Destination, key: str, size: int) -> Backup:
     """The row of a backup that is known by its manifest alone: true names are in its encrypted details, and are read
     by a restore."""
     domain_slug = parsed_folder(key.removesuffix(MANIFEST))

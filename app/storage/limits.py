@@ -74,6 +74,12 @@ class LimitedDriver(StorageDriver):
     async def delete(self, key: str) -> None:
         await self._driver.delete(key)
 
+    async def confirm(self) -> None:
+        await self._driver.confirm()
+
+    async def make_place(self) -> None:
+        await self._driver.make_place()
+
     async def free_bytes(self) -> int | None:
         return await self._driver.free_bytes()
 

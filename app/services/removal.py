@@ -1,0 +1,135 @@
+"""Removal: deletes the copies of backups, and forgets only what is known to be gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, suppress
+
+from app.archives.store import BackupStore
+from app.db.models import Backup, Destination
+from app.db.repositories.backups import BackupRepository
+from app.db.repositories.destinations import DestinationRepository
+from app.db.session import Database
+from app.errors import Conflict, LiberuError
+from app.services.destinations import DestinationService
+
+log = logging.getLogger(__name__)
+_BATCH = 500
+_LEFTOVER_SECONDS = 30
+
+
+class Removal:
+    """A copy is `deleting` from before its first object goes: a crash in between leaves nothing that claims to be
+    restorable, and whoever deletes again goes on. Its row goes when all of it is gone and the destination is still
+    the one that was prepared. All of it can be done twice, and by several at once."""
+
+    def __init__(self, database: Database, destinations: DestinationService) -> None:
+        self._database = database
+        self._destinations = destinations
+
+    async def everywhere(self, backup_id: int) -> None:
+        """Every copy, then the backup. Where no copy's destination is there, nothing is begun; a copy that cannot be
+        deleted keeps none of the others. Raises Conflict when it is locked or in use, and what happened to the first
+        copy that is still there."""
+        async with AsyncExitStack() as stack:
+            backup, places = await self._loaded(backup_id)
+            if backup is None:
+                return
+            stores, away = await self._there(stack, places)
+            meant = {copy.destination_id for copy in backup.copies if copy.state != "failed"}
+            if meant and meant <= away.keys():
+                raise away[min(meant)]
+            async with self._database.transaction() as session:
+                backup = await BackupRepository(session).start_removal(backup_id)
+            if backup is None:
+                raise Conflict(f"Backup {backup_id} is locked, in use or gone by now")
+            for copy in backup.copies:
+                if copy.state == "failed" and copy.destination_id in stores:
+                    await self._leftovers(stores[copy.destination_id], copy.manifest_key)
+            for number in sorted(meant):
+                try:
+                    if number in away:
+                        raise away[number]
+                    await self._delete(stores[number], backup, number)
+                except LiberuError as error:
+                    away[number] = error
+                    await self._note(backup_id, number, error)
+            if not meant:
+                async with self._database.transaction() as session:
+                    await BackupRepository(session).forget_copy(backup_id, backup.destination_id)
+        left = [number for number in sorted(meant) if number in away]
+        if left:
+            first, names = away[left[0]], {place.id: place.name for place in places}
+            raise type(first)(
+                f"The copy at {names[left[0]]} is still there: {first.message}. The backup stays listed as deleting, "
+                "and it is tried again"
+            ) from first
+
+    async def at(self, store: BackupStore, destination_id: int, backup_id: int) -> None:
+        """The copy at one destination, and the backup with the last one. One that is locked or in use stays."""
+        async with self._database.transaction() as session:
+            backup = await BackupRepository(session).start_removal(backup_id, destination_id)
+        if backup is None:
+            return
+        try:
+            await self._delete(store, backup, destination_id)
+        except LiberuError as error:
+            await self._note(backup_id, destination_id, error)
+            raise
+
+    async def resume(self) -> None:
+        """Go on with what was begun; what cannot be done now is left for the next time."""
+        async with self._database.transaction() as session:
+            numbers = await BackupRepository(session).with_removals()
+            places = await DestinationRepository(session).named(numbers)
+        for place in places:
+            async with self._database.transaction() as session:
+                begun = await BackupRepository(session).begun_removals(place.id, _BATCH)
+            try:
+                async with self._destinations.opened(place) as store:
+                    await store.confirm()
+                    for backup_id in begun:
+                        with suppress(LiberuError):  # noted beside the copy
+                            await self.at(store, place.id, backup_id)
+            except LiberuError as error:
+                log.warning("Deletions at destination %s have to wait: %s", place.id, error.message)
+
+    async def _loaded(self, backup_id: int) -> tuple[Backup | None, list[Destination]]:
+        async with self._database.transaction() as session:
+            backup = await BackupRepository(session).get(backup_id)
+            numbers = [] if backup is None else sorted({copy.destination_id for copy in backup.copies})
+            return backup, await DestinationRepository(session).named(numbers)
+
+    async def _there(
+        self, stack: AsyncExitStack, places: list[Destination]
+    ) -> tuple[dict[int, BackupStore], dict[int, LiberuError]]:
+        """The stores of the destinations that are there, and why the others are not."""
+        stores, away = dict[int, BackupStore](), dict[int, LiberuError]()
+        for place in places:
+            try:
+                store = await stack.enter_async_context(self._destinations.opened(place))
+                await store.confirm()
+                stores[place.id] = store
+            except LiberuError as error:
+                away[place.id] = error
+        return stores, away
+
+    async def _delete(self, store: BackupStore, backup: Backup, destination_id: int) -> None:
+        for copy in backup.copies:
+            if copy.destination_id == destination_id and copy.manifest_key:
+                await store.delete(copy.manifest_key)
+        await store.confirm()  # what is not found where the disk is gone was not deleted
+        async with self._database.transaction() as session:
+            await BackupRepository(session).forget_copy(backup.id, destination_id)
+
+    @staticmethod
+    async def _leftovers(store: BackupStore, manifest_key: str) -> None:
+        """Of a copy that was never stored, as far as they can be reached; the sweep finds what stays."""
+        with suppress(LiberuError, TimeoutError):
+            async with asyncio.timeout(_LEFTOVER_SECONDS):
+                await store.delete(manifest_key)
+
+    async def _note(self, backup_id: int, destination_id: int, error: LiberuError) -> None:
+        async with self._database.transaction() as session:
+            await BackupRepository(session).note_removal(backup_id, destination_id, error.message)
