@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -22,6 +23,7 @@ from app.security.keys import KeyRing
 from app.storage.base import StorageDriver
 from app.storage.prepared import PreparedDriver
 
+log = logging.getLogger(__name__)
 _MAX_BYTES = 4096
 #: Of the newest recorded backups, so many are looked for: the very last ones may have been deleted by hand.
 _LOOKED_FOR = 20
@@ -62,7 +64,8 @@ class Marking:
         await self._mark(destination, driver)
 
     async def _check(self, destination: Destination, driver: StorageDriver) -> None:
-        """Raises DestinationNotPrepared, StorageError. A first use prepares, where that cannot be wrong."""
+        """Raises DestinationNotPrepared, StorageError. A first use prepares, where that cannot be wrong; where
+        nothing can be written, the same is asked again at the next one."""
         if await self._marked(destination, driver):
             if destination.prepared_at is None:
                 await self._record(destination)
@@ -76,7 +79,14 @@ class Marking:
             keys = await self._recorded(destination)
             if known or (keys and not await self._holds(driver, keys)):
                 raise DestinationNotPrepared(await _described(destination, driver))
-            await self._mark(destination, driver)
+            try:
+                await self._mark(destination, driver)
+            except DestinationNotPrepared:
+                raise
+            except (
+                StorageError
+            ) as error:  # full, or read-only: it must still be possible to read there, and to clean up
+                log.warning("Destination %s cannot be marked: %s", destination.id, error.message)
 
     def _content(self, destination: Destination) -> dict[str, object]:
         return {"format": 1, "installation": self._keys.installation, "destination": destination.uid}

@@ -15,10 +15,11 @@ import pytest
 from app.deployments.base import STAGING_PREFIX
 from demo.sample_files import differences, snapshot
 from demo.service import ROOT, Service
+from tests.service.conftest import stored
 
 
 def archives(service: Service) -> list[Path]:
-    return sorted(path for path in (service.folder / "data/backups").rglob("*") if path.is_file())
+    return sorted(stored(service.folder / "data/backups"))
 
 
 def leftovers(site: Path) -> list[Path]:
@@ -203,7 +204,7 @@ def test_a_destination_that_runs_full_fails_and_spares_older_backups(folder: Pat
         backup = service.backup(domain, destination_id=destination["id"])
         assert backup["status"] == "failed"
         assert "space" in backup["error_message"]
-        assert [path for path in disk.rglob("*") if path.is_file()] == []
+        assert stored(disk) == []
     finally:
         service.stop()
         subprocess.run(["umount", str(disk)], check=True)

@@ -64,7 +64,7 @@ def test_the_connection_test_names_each_step(
     found = service.call("POST", f"{path}/test")
     assert found["connected"], found
     assert [(check["name"], check["passed"]) for check in found["checks"]] == [
-        (name, True) for name in ("write", "read", "compare", "list", "delete")
+        (name, True) for name in ("prepared", "write", "read", "compare", "list", "delete")
     ]
     body = {"name": "remote", "type": destination["type"], "configuration": destination["configuration"]}
     service.call("PUT", path, json={**body, "configuration": body["configuration"] | server.wrong})
