@@ -8,12 +8,14 @@ from app.bootstrap import application
 from app.db.base import now
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.operations import OperationRepository
+from app.errors import LiberuError
 from app.jobs.sweep import remove_leftovers
 from app.settings import Settings
 
 
 async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: bool) -> list[str]:
-    """Objects that no manifest names, older than the grace period and of no active operation."""
+    """Objects that no manifest names, older than the grace period and of no active operation; and why a destination
+    was left out."""
     hours = settings.housekeeping.sweep_grace_hours if grace_hours is None else grace_hours
     removed = []
     runs_nothing = settings.jobs.model_copy(update={"role": "api"})
@@ -26,8 +28,11 @@ async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: boo
         for destination in destinations:
             if destination is None:
                 continue
-            async with container.destinations.opened(destination) as store:
-                before = now() - timedelta(hours=hours)
-                found = await remove_leftovers(store, started.keys.installation, before, active, dry_run=dry_run)
-            removed += [f"{destination.name}: {info.key}" for info in found]
+            try:
+                async with container.destinations.opened(destination) as store:
+                    before = now() - timedelta(hours=hours)
+                    found = await remove_leftovers(store, started.keys.installation, before, active, dry_run=dry_run)
+                removed += [f"{destination.name}: {info.key}" for info in found]
+            except LiberuError as error:
+                removed.append(f"{destination.name}: not swept, {error.message}")
     return removed

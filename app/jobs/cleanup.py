@@ -21,6 +21,7 @@ from app.services.removal import Removal
 from app.services.retention import GOOD, Candidate, RetentionPolicy, plan_retention
 
 _NAMED = 1000
+_STAYS = "locked, in use or gone by now"
 _Entries = list[dict[str, Any]]
 
 
@@ -50,15 +51,16 @@ class CleanupJob(Job):
         if operation.request["dry_run"]:
             return _outcome(keep, remove, [], dry_run=True)
         context.track(1, "backups", "running")
-        removed, failed = await self._removed(destination, remove, context) if remove else ([], [])
+        removed, failed = await self._removed(destination, keep, remove, context) if remove else ([], [])
         context.track(1, "backups", "completed")
         return _outcome(keep, removed, failed, dry_run=False)
 
     async def _removed(
-        self, destination: Destination, remove: _Entries, context: JobContext
+        self, destination: Destination, keep: _Entries, remove: _Entries, context: JobContext
     ) -> tuple[_Entries, _Entries]:
-        """What was removed, and what could not be. Nothing is begun where the destination is not there."""
-        removed, failed = [], []
+        """What was removed, and what could not be; `keep` gets what may not go any more. Nothing is begun where the
+        destination is not there."""
+        removed, failed = _Entries(), _Entries()
         async with self._destinations.opened(destination) as store:
             try:
                 await store.confirm()
@@ -68,8 +70,8 @@ class CleanupJob(Job):
                 context.note(1, done=number, total=len(remove))
                 await context.beat()
                 try:
-                    await self._removal.at(store, destination.id, entry["id"])
-                    removed.append(entry)
+                    gone = await self._removal.at(store, destination.id, entry["id"])
+                    (removed if gone else keep).append(entry if gone else {**entry, "reasons": [_STAYS]})
                 except LiberuError as error:
                     failed.append(_failed(entry, error))
         return removed, failed

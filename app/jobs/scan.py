@@ -60,9 +60,13 @@ class ScanJob(Job):
                     await self._adopt(destination, store, key, size, found)
                 context.note(1, done=len(found.keys))
             await store.confirm()  # what was not listed is missing only where the destination still is
-            for backup_id in [damaged[key] for key in sorted(found.keys & damaged.keys())] + found.again:
+            again = [damaged[key] for key in sorted(found.keys & damaged.keys())] + found.again
+            if again:
+                context.track(2, "damaged copies", "running")
+            for backup_id in again:
                 await self._read_again(destination, store, backup_id, found, context)
-        context.track(1, "manifests", "completed")
+        for number, entry in context.progress.items():
+            context.track(int(number), entry["name"], "completed")
         missing = sorted(known - found.keys)
         result: dict[str, Any] = {
             **{name: found.counts[name] for name in ("known", "added", "refused", "whole_again")},
@@ -116,7 +120,7 @@ class ScanJob(Job):
             return
         for copy in backup.stored_copies:
             if copy.destination_id == destination.id:
-                verdict = await judge(backup, copy, store, partial(context.metered, 1))
+                verdict = await judge(backup, copy, store, partial(context.metered, 2))
                 async with self._database.transaction() as session:
                     await recorded(backup_id, [verdict], set())(session)
                 found.counts["whole_again"] += verdict.state == "whole"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -38,7 +39,7 @@ class Marking:
         self._database = database
         self._keys = keys
         self._compressor = compressor
-        self._first = asyncio.Lock()
+        self._first: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def guarded(self, destination: Destination, driver: StorageDriver) -> PreparedDriver:
         """`driver`, for what must not take another place, or none, for an empty destination."""
@@ -70,7 +71,7 @@ class Marking:
             if destination.prepared_at is None:
                 await self._record(destination)
             return
-        async with self._first:
+        async with self._first[destination.id]:
             if await self._marked(destination, driver):  # by another task meanwhile
                 return
             async with self._database.transaction() as session:

@@ -66,17 +66,19 @@ class Removal:
                 "and it is tried again"
             ) from first
 
-    async def at(self, store: BackupStore, destination_id: int, backup_id: int) -> None:
-        """The copy at one destination, and the backup with the last one. One that is locked or in use stays."""
+    async def at(self, store: BackupStore, destination_id: int, backup_id: int) -> bool:
+        """The copy at one destination, and the backup with the last one. False when it stays: it is locked, in use,
+        or gone by now."""
         async with self._database.transaction() as session:
             backup = await BackupRepository(session).start_removal(backup_id, destination_id)
         if backup is None:
-            return
+            return False
         try:
             await self._delete(store, backup, destination_id)
         except LiberuError as error:
             await self._note(backup_id, destination_id, error)
             raise
+        return True
 
     async def resume(self) -> None:
         """Go on with what was begun; what cannot be done now is left for the next time."""

@@ -48,7 +48,8 @@ class Mount(Place):
 
     def __init__(self, folder: Path) -> None:
         self._disk, self.root = folder / "disk", folder / "mnt"
-        self._disk.mkdir(), self.root.mkdir()
+        for path in (self._disk, self.root):
+            path.mkdir()
         self._run("mount", "-t", "tmpfs", "tmpfs", str(self._disk))
         self.configuration = {"path": str(self.root)}
         self.come_back()

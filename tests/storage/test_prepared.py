@@ -38,7 +38,8 @@ class Disk:
 
     def __init__(self, folder: Path) -> None:
         self._disk, self.root = folder / "disk", folder / "mnt"
-        self._disk.mkdir(), self.root.mkdir()
+        for path in (self._disk, self.root):
+            path.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(self._disk)], check=True)
         self.mount()
 
