@@ -113,7 +113,12 @@ class Marking:
     async def _mark(self, destination: Destination, driver: StorageDriver) -> None:
         key = marker_key(self._keys.installation, destination.uid)
         content = json.dumps(self._content(destination)).encode()
-        await driver.put(key, from_bytes(content), len(content))
+        try:
+            await driver.put(key, from_bytes(content), len(content))
+        except ObjectNotFound as error:
+            raise DestinationNotPrepared(
+                f"The folder of {destination.name} is not there: make it at the server, or correct the destination"
+            ) from error
         if not await self._marked(destination, driver):
             raise StorageError(f"{key} is not what was written; {destination.name} is not prepared")
         await self._record(destination)

@@ -118,11 +118,14 @@ def test_a_deletion_that_fails_leaves_nothing_that_claims_to_be_restorable(
     service: Service, domain: dict[str, Any]
 ) -> None:
     backup = service.backup(domain)
-    store, hidden = service.folder / "data/backups", service.folder / "data/hidden"
+    store, hidden = (service.folder / "data/backups" / backup["file_path"]).parents[1], service.folder / "data/hidden"
     store.rename(hidden)
     store.write_text("a file where a folder should be")
-    service.call("DELETE", f"/api/backups/{backup['id']}", 409)
-    assert service.call("GET", f"/api/backups/{backup['id']}")["status"] == "deleting"
+    problem = service.call("DELETE", f"/api/backups/{backup['id']}", 409)
+    assert (problem["code"], "is still there" in problem["detail"]) == ("destination_invalid", True)
+    found = service.call("GET", f"/api/backups/{backup['id']}")
+    assert (found["status"], found["copies"][0]["state"]) == ("deleting", "deleting")
+    assert "a file stands" in found["copies"][0]["error_message"]
     service.call("POST", f"/api/backups/{backup['id']}/restore", 409, json={})
     store.unlink()
     hidden.rename(store)
