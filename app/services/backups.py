@@ -204,7 +204,7 @@ class BackupService:
         if await repository.in_use(backup_id):
             raise Conflict(f"Backup {backup_id} is being made or restored; wait for it or cancel the operation")
         await unit.release()
-        await self._removal.everywhere(backup_id)
+        await self._removal.everywhere(unit, backup_id)
 
 
 def _target(backup: Backup, body: RestoreIn) -> int:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.archives.store import BackupStore
+from app.db.changes import KEY
 from app.db.models import Backup, Destination
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.session import Database
 from app.errors import Conflict, LiberuError
 from app.services.destinations import DestinationService
+from app.services.unit import Unit
 
 log = logging.getLogger(__name__)
+_Transaction = AbstractAsyncContextManager[AsyncSession]
 _BATCH = 500
 _LEFTOVER_SECONDS = 30
 
@@ -28,10 +34,11 @@ class Removal:
         self._database = database
         self._destinations = destinations
 
-    async def everywhere(self, backup_id: int) -> None:
-        """Every copy, then the backup. Where no copy's destination is there, nothing is begun; a copy that cannot be
-        deleted keeps none of the others. Raises Conflict when it is locked or in use, and what happened to the first
-        copy that is still there."""
+    async def everywhere(self, unit: Unit, backup_id: int) -> None:
+        """Every copy, then the backup; the request's `unit`, whose transaction has been released, is told for the
+        audit trail. Where no copy's destination is there, nothing is begun; a copy that cannot be deleted keeps none
+        of the others. Raises Conflict when it is locked or in use, and what happened to the first copy that is still
+        there."""
         async with AsyncExitStack() as stack:
             backup, places = await self._loaded(backup_id)
             if backup is None:
@@ -40,7 +47,7 @@ class Removal:
             meant = {copy.destination_id for copy in backup.copies if copy.state != "failed"}
             if meant and meant <= away.keys():
                 raise away[min(meant)]
-            async with self._database.transaction() as session:
+            async with self._told(unit) as session:
                 backup = await BackupRepository(session).start_removal(backup_id)
             if backup is None:
                 raise Conflict(f"Backup {backup_id} is locked, in use or gone by now")
@@ -51,12 +58,12 @@ class Removal:
                 try:
                     if number in away:
                         raise away[number]
-                    await self._delete(stores[number], backup, number)
+                    await self._delete(stores[number], backup, number, self._told(unit))
                 except LiberuError as error:
                     away[number] = error
                     await self._note(backup_id, number, error)
             if not meant:
-                async with self._database.transaction() as session:
+                async with self._told(unit) as session:
                     await BackupRepository(session).forget_copy(backup_id, backup.destination_id)
         left = [number for number in sorted(meant) if number in away]
         if left:
@@ -74,7 +81,7 @@ class Removal:
         if backup is None:
             return False
         try:
-            await self._delete(store, backup, destination_id)
+            await self._delete(store, backup, destination_id, self._database.transaction())
         except LiberuError as error:
             await self._note(backup_id, destination_id, error)
             raise
@@ -117,13 +124,21 @@ class Removal:
                 away[place.id] = error
         return stores, away
 
-    async def _delete(self, store: BackupStore, backup: Backup, destination_id: int) -> None:
+    @staticmethod
+    async def _delete(store: BackupStore, backup: Backup, destination_id: int, end: _Transaction) -> None:
         for copy in backup.copies:
             if copy.destination_id == destination_id and copy.manifest_key:
                 await store.delete(copy.manifest_key)
         await store.confirm()  # what is not found where the disk is gone was not deleted
-        async with self._database.transaction() as session:
+        async with end as session:
             await BackupRepository(session).forget_copy(backup.id, destination_id)
+
+    @asynccontextmanager
+    async def _told(self, unit: Unit) -> AsyncGenerator[AsyncSession, None]:
+        """A transaction of its own, whose changes are told in the request's."""
+        async with self._database.transaction() as session:
+            yield session
+        unit.session.info.setdefault(KEY, []).extend(session.info.get(KEY, []))
 
     @staticmethod
     async def _leftovers(store: BackupStore, manifest_key: str) -> None:

@@ -76,6 +76,9 @@ def test_both_have_it_and_each_restores_alone(
     assert service.call("POST", path, 409, json={})["code"] == "consent_required"
     service.call("POST", path, json={"accept_missing_backups": True})
     service.call("DELETE", f"/api/backups/{backup['id']}", 204)
+    events = service.call("GET", "/api/audit-events?per_page=200")["data"]
+    [changes] = [e["detail"]["changes"] for e in events if e["action"].startswith("DELETE") and e["outcome"] == "204"]
+    assert [change["values"]["uid"] for change in changes if change["how"] == "deleted"] == [backup["uid"]]
 
 
 def test_one_that_is_away_is_named(service: Service, domain: dict[str, Any], away: dict[str, Any]) -> None:
