@@ -24,6 +24,7 @@ from app.db.repositories.executors import InstallationRepository
 from app.db.repositories.security import TokenRepository
 from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
+from app.deployments.secret_files import remove_old
 from app.errors import DataFolderLocked, KeyMaterialInvalid
 from app.jobs.background import BackgroundTask
 from app.jobs.backup import BackupJob
@@ -34,10 +35,12 @@ from app.jobs.engine import JobEngine
 from app.jobs.housekeeper import Housekeeper
 from app.jobs.imports import ImportJob
 from app.jobs.restore import RestoreJob
+from app.jobs.restoring import Restoring
 from app.jobs.runner import Job, OperationRunner
 from app.jobs.scan import ScanJob
 from app.jobs.scheduler import Scheduler
 from app.jobs.sweep import SweepJob
+from app.jobs.tidy import Tidier, TidyJob
 from app.jobs.verify import VerifyJob
 from app.notifications.registry import MessengerRegistry
 from app.schemas.destinations import LocalDestinationIn
@@ -62,6 +65,7 @@ from app.services.notifications import NotificationService
 from app.services.operations import OperationService
 from app.services.quotas import QuotaService
 from app.services.removal import Removal
+from app.services.room import Room
 from app.services.schedules import ScheduleService
 from app.services.sealing import SealingService
 from app.services.seeds import seeds
@@ -135,6 +139,7 @@ async def starting(settings: Settings) -> AsyncGenerator[None, None]:
 @asynccontextmanager
 async def application(settings: Settings) -> AsyncGenerator[Application, None]:
     """Everything, started; stopped at the end."""
+    await asyncio.to_thread(remove_old)
     with nullcontext() if settings.replicated else locked(settings.data):
         async with starting(settings):
             keys = await asyncio.to_thread(load_or_create, settings.keys_folder, settings.master_keys)
@@ -189,20 +194,23 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
 
     deployments = DeploymentRegistry(settings.deployments.docker_url, settings.deployments.kubeconfig)
     components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
-    engine = JobEngine(settings.engine_url, database, settings.jobs, replicated=settings.replicated)
-    restores = RestoreJob(database, components, destinations, keys)
+    room = Room(None if settings.replicated else settings.data, settings.jobs.data_reserve_bytes)
+    engine = JobEngine(settings.engine_url, database, settings.jobs, room.waiting, replicated=settings.replicated)
+    restoring = Restoring(database, components, keys, destinations.opened, settings.restores)
+    restores = RestoreJob(database, components, destinations, keys, restoring)
     domains = DomainService(keys.cipher, settings.sites)
     sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
     leaves: dict[str, Job] = {
-        "backup": BackupJob(database, components, destinations, keys, settings.jobs),
+        "backup": BackupJob(database, components, destinations, keys, restoring, settings.jobs),
         "restore": restores,
         "import": ImportJob(
-            database, components, destinations, keys, domains, sources, settings.imports, settings.jobs
+            database, components, destinations, keys, restoring, domains, sources, settings.imports, settings.jobs
         ),
         "verify": VerifyJob(database, destinations),
         "cleanup": CleanupJob(database, destinations, removal),
         "scan": ScanJob(database, destinations),
         "sweep": SweepJob(database, destinations, keys.installation),
+        "tidy": TidyJob(restoring),
     }
     parents: dict[str, Job] = {"bulk_restore": BulkRestoreJob(database, engine, restores, settings.jobs.concurrency)}
     notices = Notices()
@@ -229,10 +237,11 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         downloads=DownloadService(backups, destinations, keys),
         events=EventService(database),
         imports=ImportService(sources, destinations, operations, settings.imports),
-        metrics=MetricsService(),
+        metrics=MetricsService(room),
         notifications=NotificationService(messengers, keys.cipher, notices),
         operations=operations,
         quotas=quotas,
+        room=room,
         schedules=schedules,
         tokens=TokenService(),
     )
@@ -253,7 +262,9 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         told,
         elsewhere=settings.jobs.server is not None,
     )
-    return Composition(container, engine, runner, set(parents), deployments, [scheduler, courier, housekeeper])
+    tidier = Tidier(database, upkeep, settings.restores.tidy_seconds)
+    tasks = [scheduler, courier, housekeeper, tidier]
+    return Composition(container, engine, runner, set(parents), deployments, tasks)
 
 
 async def _same_installation(database: Database, keys: KeyRing, settings: Settings) -> None:

@@ -122,11 +122,15 @@ def restore(
     identity: Annotated[Path | None, typer.Option(help="An age identity file, where there is no kit")] = None,
     backup: Annotated[str | None, typer.Option(help="The backup's uid; without it, what is there is listed")] = None,
     to: Annotated[Path | None, typer.Option(help="A folder that will be made")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="See the destination as it was, where it keeps old versions: 2026-11-26T15:00:00Z"),
+    ] = None,
 ) -> None:
     """Restore from a destination without the API and its database. Secrets of the destination: see the environment
     variables in docs/disaster-recovery.md."""
     from app.errors import LiberuError
-    from app.recovery import Keys, Unverified, keys_of_kit
+    from app.recovery import Keys, Unverified, keys_of_kit, moment_of
     from app.recovery_cli import show
 
     try:
@@ -138,7 +142,7 @@ def restore(
             typer.echo("Without a recovery kit nothing proves who wrote these backups.", err=True)
         else:
             sys.exit("Give --kit, or --identity")
-        asyncio.run(show(source, keys, backup, to))
+        asyncio.run(show(source, keys, backup, to, None if at is None else moment_of(at)))
     except (LiberuError, OSError) as error:
         sys.exit(str(error))
 

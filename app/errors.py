@@ -17,11 +17,13 @@ LiberuError
 │   ├── DestinationProtected  the default destination, or one that has backups
 │   ├── NotRestorable         the backup's state has nothing to restore
 │   ├── QuotaExceeded         the tenant has what its quota allows
+│   ├── DomainOverlap         another domain has that folder or database, or one around or inside it
 │   ├── ConsentRequired       possible only with a flag that the request lacks
 │   └── DataFolderLocked      another process uses this data folder
 ├── StorageError
 │   ├── ObjectNotFound
 │   ├── DestinationUnreachable
+│   │   └── DestinationBusy   the server allows no more connections now
 │   ├── DestinationRefused    the server does not accept the credentials
 │   ├── HostKeyMismatch       another server answers than the one that was pinned
 │   ├── CertificateInvalid    the server's TLS certificate cannot be trusted
@@ -29,6 +31,8 @@ LiberuError
 │   ├── DestinationNotPrepared  its marker is not there: an empty place, or another one
 │   ├── StoragePermissionDenied
 │   ├── NoSpace
+│   ├── NoPast                the destination keeps no old versions
+│   ├── ObjectLocked          the destination keeps it for a time, whoever asks
 │   └── SizeMismatch          what is stored is not as long as what was sent
 ├── ArchiveError
 │   ├── ManifestInvalid       not ours, edited, moved or of an unknown format
@@ -53,13 +57,17 @@ LiberuError
 │   ├── DeploymentKeyMismatch another server answers than the one that was pinned
 │   ├── WrongServer           the site is on another server than this process
 │   ├── StreamCut             a command's output ended before its end was confirmed
-│   └── SwapImpossible        no mode of the swap works at the target
+│   ├── SwapImpossible        no mode of the swap works at the target
+│   │   └── StagingLost       what lies where a restore staged is not what it made
+│   ├── SwapUnfinished        a swap stopped half-way; what was live is kept, and it is tried again
+│   └── TargetProtected       something in the target can be neither moved nor removed: a mount, chattr +i
 ├── ComponentError
 │   ├── DatabaseUnreachable
 │   ├── DatabaseAccessDenied
 │   ├── DatabaseNotFound
 │   ├── DumpIncomplete        exit status 0, but the end marker or tables are missing
-│   └── LoadFailed            the database refused what was loaded; nothing was changed
+│   ├── LoadFailed            the database refused what was loaded; nothing was changed, or the message says what
+│   └── RestoreUnsettled      what is live is neither the old nor the new yet: putting it right is tried again
 ├── NotificationError
 │   ├── NotificationFailed    the receiver cannot be reached, or not now
 │   └── NotificationRefused   the receiver does not want it: trying again does not help
@@ -152,6 +160,10 @@ class QuotaExceeded(Conflict):
     code = "quota_exceeded"
 
 
+class DomainOverlap(Conflict):
+    code = "domain_overlap"
+
+
 class ConsentRequired(Conflict):
     code = "consent_required"
 
@@ -172,6 +184,10 @@ class ObjectNotFound(StorageError):
 
 class DestinationUnreachable(StorageError):
     code = "destination_unreachable"
+
+
+class DestinationBusy(DestinationUnreachable):
+    code = "destination_busy"
 
 
 class DestinationRefused(StorageError):
@@ -206,6 +222,16 @@ class StoragePermissionDenied(StorageError):
 
 class NoSpace(StorageError):
     code = "no_space"
+    retryable = False
+
+
+class NoPast(StorageError):
+    code = "no_past"
+    retryable = False
+
+
+class ObjectLocked(StorageError):
+    code = "object_locked"
     retryable = False
 
 
@@ -322,6 +348,19 @@ class SwapImpossible(DeploymentError):
     code = "swap_impossible"
 
 
+class StagingLost(SwapImpossible):
+    code = "staging_lost"
+
+
+class SwapUnfinished(DeploymentError):
+    code = "swap_unfinished"
+    retryable = True
+
+
+class TargetProtected(DeploymentError):
+    code = "target_protected"
+
+
 class ComponentError(LiberuError):
     code = "component_error"
 
@@ -345,6 +384,11 @@ class DumpIncomplete(ComponentError):
 
 class LoadFailed(ComponentError):
     code = "load_failed"
+
+
+class RestoreUnsettled(ComponentError):
+    code = "restore_unsettled"
+    retryable = True
 
 
 class NotificationError(LiberuError):

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -18,7 +19,15 @@ from app.archives.manifest import ComponentDetails, Manifest
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream
 from app.deployments.standalone import StandaloneDeployment
-from app.errors import ArchiveError, InvalidRequest, KeyMaterialInvalid, NotFound
+from app.errors import (
+    ArchiveError,
+    InvalidRequest,
+    KeyMaterialInvalid,
+    LiberuError,
+    NotFound,
+    ObjectNotFound,
+    SizeMismatch,
+)
 from app.security.keys import load_signer
 from app.security.signing import Signer
 from app.storage.base import Options
@@ -56,6 +65,14 @@ class Listed:
     domain: str
     manifest: Manifest | None
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """`problems`: a sentence for each component that could not be written."""
+
+    written: list[str]
+    problems: list[str]
 
 
 def keys_of_kit(kit: Path) -> Keys:
@@ -110,6 +127,17 @@ def place_of(url: str, env: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     )
 
 
+def moment_of(text: str) -> datetime:
+    """A time with its zone, as ISO 8601 writes it. Raises InvalidRequest."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidRequest(f"{text} is no time with a zone: write it as 2026-11-26T15:00:00Z")
+    return moment
+
+
 class Recovery:
     def __init__(self, store: BackupStore, keys: Keys) -> None:
         self._store = store
@@ -123,32 +151,38 @@ class Recovery:
             domain = parsed_folder(key.removesuffix(MANIFEST))
             try:
                 yield Listed(key, domain, await self._store.read_manifest(key))
-            except ArchiveError as error:
+            except (ArchiveError, ObjectNotFound, SizeMismatch) as error:
                 yield Listed(key, domain, None, error.message)
 
-    async def restore(self, uid: str, target: Path, progress: Callable[[str, int, int], None]) -> list[str]:
-        """Write every component of a backup below `target`, a folder that is made; return what was written.
+    async def restore(self, uid: str, target: Path, progress: Callable[[str, int, int], None]) -> Recovered:
+        """Write every component of a backup below `target`, a folder that is made.
 
-        Files and mail as folders, databases as dumps; what is not yet whole is called `….part`. `progress` is told
-        name, bytes done and bytes in all. Raises NotFound, ArchiveError, CommandFailed.
+        Files and mail as folders, databases as dumps; what is not whole is called `….part`. `progress` is told
+        name, bytes done and bytes in all. Raises NotFound, ArchiveError.
         """
         manifest = await self._find(uid)
         details = await self._store.read_details(manifest, self._keys.identities)
         target.mkdir(mode=0o700)
-        written = []
+        recovered = Recovered([], [])
         for part in details.components:
-            stored = next(c for c in manifest.components if c.number == part.number)
-            identities = self._keys.identities if stored.encryption else None
-            plain = self._store.open_component(stored.objects[0], part.plain_size, part.plain_sha256, identities)
-            written.append(await self._write(part, _counted(plain, part, progress), target))
-        return written
+            try:
+                stored = manifest.component(part.number)
+                identities = self._keys.identities if stored.encryption else None
+                plain = self._store.open_component(stored.objects[0], part.plain_size, part.plain_sha256, identities)
+                recovered.written.append(await self._write(part, _counted(plain, part, progress), target))
+            except LiberuError as error:
+                recovered.problems.append(f"{part.kind} {part.name}: {error.message}")
+        return recovered
 
     async def _find(self, uid: str) -> Manifest:
+        refused = None
         async for listed in self.backups():
             if f"_{uid}." in listed.key:
-                if listed.manifest is None:
-                    raise NotFound(f"Backup {uid} cannot be used: {listed.problem}")
-                return listed.manifest
+                if listed.manifest is not None:
+                    return listed.manifest
+                refused = listed.problem  # another attempt's may be the one that counts
+        if refused is not None:
+            raise NotFound(f"Backup {uid} cannot be used: {refused}")
         hint = "" if self.markers else UNMARKED
         raise NotFound(f"There is no backup {uid} at this destination. {hint}".strip())
 
@@ -186,10 +220,14 @@ async def _counted(
 
 
 @asynccontextmanager
-async def opened(url: str, keys: Keys, env: Mapping[str, str]) -> AsyncGenerator[Recovery, None]:
+async def opened(
+    url: str, keys: Keys, env: Mapping[str, str], at: datetime | None = None
+) -> AsyncGenerator[Recovery, None]:
+    """What is at a destination, or was there `at` a time. Raises InvalidRequest, NoPast."""
     kind, configuration = place_of(url, env)
     driver = build_driver(kind, configuration, Options(guard=AddressGuard(allow_link_local=True)))
     try:
-        yield Recovery(BackupStore(driver, Compressor(), keys.signer), keys)
+        seen = driver if at is None else driver.at(at)
+        yield Recovery(BackupStore(seen, Compressor(), keys.signer), keys)
     finally:
         await driver.close()

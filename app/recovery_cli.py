@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from app.errors import InvalidRequest
+from app.errors import ArchiveError, InvalidRequest
 from app.recovery import UNMARKED, Keys, Listed, Recovery, opened
 
 console = Console(highlight=False, soft_wrap=True)
 
 
-async def show(url: str, keys: Keys, backup: str | None, target: Path | None) -> None:
-    """List what is there, or restore one backup with a progress bar. Raises LiberuError."""
-    async with opened(url, keys, os.environ) as recovery:
+async def show(url: str, keys: Keys, backup: str | None, target: Path | None, at: datetime | None = None) -> None:
+    """List what is there, or was `at` a time, or restore one backup with a progress bar. Raises LiberuError."""
+    async with opened(url, keys, os.environ, at) as recovery:
         if backup is None:
-            found = sorted([listed async for listed in recovery.backups()], key=lambda listed: listed.key)
-            for listed in found:
-                console.print(_line(listed))
+            found = sorted([(listed.key, _line(listed)) async for listed in recovery.backups()])
+            for _, line in found:
+                console.print(line)
             console.print(f"{len(found)} backups. Restore one with --backup UID --to FOLDER")
             if not recovery.markers:
                 console.print(UNMARKED)
@@ -52,6 +53,8 @@ async def _restore(recovery: Recovery, backup: str, target: Path) -> None:
                 tasks[name] = bar.add_task(escape(name), total=total)
             bar.update(tasks[name], completed=done)
 
-        written = await recovery.restore(backup, target, progress)
-    for path in written:
+        recovered = await recovery.restore(backup, target, progress)
+    for path in recovered.written:
         console.print(escape(path))
+    if recovered.problems:
+        raise ArchiveError("Not all could be restored. " + "; ".join(recovered.problems))

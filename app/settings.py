@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 #: Of a machine that sites run on, as domains and workers name it.
 SERVER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+#: A user or a group, by name or by number.
+Account = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$", coerce_numbers_to_str=True)]
 
 
 class ServerSettings(BaseModel):
@@ -71,15 +73,16 @@ class SitesSettings(BaseModel):
     """What sites of this machine may use.
 
     `roots`: folders below which document roots and mail folders must lie. `system_users`: users with an id
-    below 1000 that a site may belong to. `restore_owners`, `restore_groups`: ids of other users and groups
-    that a restore may give files to. `read_as`: `system_user` reads a site's files as its own user (for NFS
+    below 1000 that a site may belong to. `restore_owners`, `restore_groups`: other users and groups that a restore
+    may give files to, by name or by number; a name is looked up where the site runs, and one that is not known there
+    is not in force there. `read_as`: `system_user` reads a site's files as its own user (for NFS
     with root_squash).
     """
 
     roots: list[Path] = [Path("/home"), Path("/var/www"), Path("/srv"), Path("/var/mail"), Path("/var/vmail")]
     system_users: list[str] = []
-    restore_owners: list[int] = []
-    restore_groups: list[int] = []
+    restore_owners: list[Account] = []
+    restore_groups: list[Account] = []
     mail_user: str | None = None
     read_as: Literal["service", "system_user"] = "service"
 
@@ -98,11 +101,12 @@ class JobSettings(BaseModel):
     server alone, whose domains name it. `polling_seconds`: how often each queue is asked; by default 0.2, with
     PostgreSQL 0.5; an operation waits half of that on average. `dispatch_seconds`: how often it is looked for
     operations that another process has recorded. `reserve_bytes`: a backup does not start when less than this would
-    be left at its destination.
+    be left at its destination; `data_reserve_bytes`: backups and imports wait while the data folder has less, if the
+    databases are there. `reconcile_seconds`: how often it is looked for operations that were recorded and never
+    queued, or that nobody runs any more.
 
     With PostgreSQL: `role`: what this process does, requests, operations or both. `lease_seconds`: how long after its
-    last sign of life a process' operations are taken over by another one. `reconcile_seconds`: how often it is looked
-    for operations that were recorded and never queued.
+    last sign of life a process' operations are taken over by another one.
     """
 
     role: Literal["both", "api", "worker"] = "both"
@@ -117,7 +121,18 @@ class JobSettings(BaseModel):
     components: int = Field(3, ge=1)
     max_attempts: int = Field(5, ge=1)
     reserve_bytes: int = Field(64 << 20, ge=0)
+    data_reserve_bytes: int = Field(16 << 20, ge=0)
     polling_seconds: float | None = Field(None, gt=0)
+
+
+class RestoreSettings(BaseModel):
+    """`keep_replaced_hours`: how long what a restore with clear_existing has replaced is kept beside the site, 0: not
+    at all; as long as `keep_free_bytes` stay free there. `tidy_seconds`: how often it is looked for what restores
+    have left to be finished, undone or removed."""
+
+    keep_replaced_hours: float = Field(24, ge=0)
+    keep_free_bytes: int = Field(1 << 30, ge=0)
+    tidy_seconds: float = Field(60, gt=0)
 
 
 class QuotaSettings(BaseModel):
@@ -207,6 +222,7 @@ class Settings(BaseSettings):
     deployments: DeploymentSettings = DeploymentSettings()
     jobs: JobSettings = JobSettings()
     schedules: ScheduleSettings = ScheduleSettings()
+    restores: RestoreSettings = RestoreSettings()
     quotas: QuotaSettings = QuotaSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     notifications: NotificationSettings = NotificationSettings()

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from app.bootstrap import application
 from app.db.base import now
+from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.operations import OperationRepository
 from app.errors import LiberuError
@@ -25,14 +26,35 @@ async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: boo
             repository = DestinationRepository(session)
             destinations = [await repository.get(number) for number in await repository.all_ids()]
             active = await OperationRepository(session).active()
+            known = {
+                found.id: await BackupRepository(session).counted_on(found.id) for found in destinations if found
+            }
+            given_up = await BackupRepository(session).given_up()
         for destination in destinations:
             if destination is None:
                 continue
             try:
                 async with container.destinations.opened(destination) as store:
                     before = now() - timedelta(hours=hours)
-                    found = await remove_leftovers(store, started.keys.installation, before, active, dry_run=dry_run)
-                removed += [f"{destination.name}: {info.key}" for info in found]
+                    installation = started.keys.installation
+                    swept = await remove_leftovers(
+                        store,
+                        installation,
+                        before,
+                        active,
+                        dry_run=dry_run,
+                        known=known[destination.id],
+                        given_up=given_up,
+                        hidden=await store.hidden(installation),
+                    )
             except LiberuError as error:
                 removed.append(f"{destination.name}: not swept, {error.message}")
+                continue
+            removed += [f"{destination.name}: {info.key}" for info in swept.removed]
+            if swept.count > len(swept.removed):
+                removed.append(f"{destination.name}: and {swept.count - len(swept.removed)} more")
+            removed += [
+                f"{destination.name}: left alone, because {one['key']} cannot be read: {one['message']}"
+                for one in swept.refused
+            ]
     return removed

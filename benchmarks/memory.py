@@ -87,5 +87,5 @@ def measure(service: Service, folder: Path, databases: list[dict[str, Any]]) -> 
     domain = service.call("POST", "/api/domains", 201, json=body)
     _, ended = ours(service, "/api/backups", {"domain_id": domain["id"], "type": "full"})
     backup = memory(service.pid, "VmHWM")
-    ours(service, f"/api/backups/{ended['backup_id']}/restore", {})
+    ours(service, f"/api/backups/{ended['backup_id']}/restore", {"clear_existing": True})
     return backup, memory(service.pid, "VmHWM")

@@ -170,7 +170,7 @@ def measure(service: Service, folder: Path, tree: Path) -> dict[str, Any]:
         target.mkdir()
         settle(archive, folder / "dest")
         theirs = peer(RESTORE, str(identity), str(archive), str(target))
-        mine, _ = ours(service, f"/api/backups/{backup_id}/restore", {})
+        mine, _ = ours(service, f"/api/backups/{backup_id}/restore", {"clear_existing": True})
         removals.append(removal(tree))
         restores.append((mine, theirs))
         print(f"restore {pair + 1}: ours {mine:6.2f} s  peer {theirs:6.2f} s  ratio {mine / theirs:.2f}", flush=True)

@@ -181,7 +181,11 @@ def main() -> None:
         )
 
         console.print("6. Restoring it")
-        ended = watch(service, service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}), "restore")
+        ended = watch(
+            service,
+            service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True}),
+            "restore",
+        )
         for part in ended["result"]["components"]:
             console.print(f"   {part['name']}: {part['status']}")
 

@@ -85,8 +85,8 @@ class _Ceph:
     def _run(self, *argv: str) -> None:
         subprocess.run(argv, env=self._env, check=True, capture_output=True, timeout=120)
 
-    def _start(self, *argv: str) -> None:
-        with (self._folder / f"{argv[0]}.out").open("wb") as log:
+    def _start(self, *argv: str, log_name: str | None = None) -> None:
+        with (self._folder / f"{log_name or argv[0]}.out").open("wb") as log:
             self._processes.append(subprocess.Popen(argv, env=self._env, stdout=log, stderr=log))
 
     def start(self) -> None:
@@ -111,6 +111,15 @@ class _Ceph:
         self.make_user("test", self.KEY)
         self._start("radosgw", "-f", "-n", "client.rgw")
         wait_for(self._address, port, self._processes[-1], folder / "radosgw.out")
+
+    def make_busy_gateway(self) -> str:
+        """Another one to the same objects, that answers SlowDown to more than two requests at once; its address."""
+        port = self._port + 20
+        frontend = f"beast endpoint={self._address}:{port}"
+        options = [f"--rgw_frontends={frontend}", "--rgw_max_concurrent_requests=2"]
+        self._start("radosgw", "-f", "-n", "client.busy", *options, log_name="busy")
+        wait_for(self._address, port, self._processes[-1], self._folder / "busy.out")
+        return f"http://{self._address}:{port}"
 
     def make_user(self, name: str, key: str, quota: str | None = None) -> None:
         user = f"--uid={name}"
@@ -141,6 +150,7 @@ class _Ceph:
             pid=self._processes[-1].pid,
             extra=extra,
             make_user=self.make_user,
+            make_busy_gateway=self.make_busy_gateway,
         )
         server.make_bucket("backups")
         return server
@@ -159,6 +169,7 @@ class _Ceph:
 @dataclass
 class S3Server(StorageServer):
     make_user: Callable[[str, str, str | None], None] = lambda name, key, quota: None
+    make_busy_gateway: Callable[[], str] = lambda: ""
 
     def fresh(self) -> dict[str, Any]:
         """The configuration with a new prefix of its own."""
@@ -178,7 +189,17 @@ class S3Server(StorageServer):
         self.make_bucket(name, lock=True)
         return name
 
-    def make_bucket(self, name: str, configuration: dict[str, Any] | None = None, *, lock: bool = False) -> None:
+    def versioned(self) -> str:
+        """A new bucket that keeps versions."""
+        name = f"versioned-{secrets.token_hex(4)}"
+        self.make_bucket(name)
+        with self.client() as client:
+            client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        return name
+
+    @contextmanager
+    def client(self, configuration: dict[str, Any] | None = None) -> Iterator[Any]:
+        """botocore's own, as anybody else has it who has the credentials."""
         import botocore.session
 
         settings = configuration or self.configuration
@@ -186,5 +207,26 @@ class S3Server(StorageServer):
             "s3", region_name="us-east-1", endpoint_url=settings["endpoint"],
             aws_access_key_id=settings["key"], aws_secret_access_key=settings["secret"],
         )  # fmt: skip
-        client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=lock)
-        client.close()
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def versions(self, bucket: str, prefix: str = "") -> list[dict[str, Any]]:
+        """All that is there, markers of deletions too."""
+        with self.client() as client:
+            pages = client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
+            return [one for page in pages for kind in ("Versions", "DeleteMarkers") for one in page.get(kind, [])]
+
+    def hide(self, bucket: str, suffix: str = "") -> int:
+        """Delete every object whose key ends with `suffix`, as one who has the credentials would; how many."""
+        with self.client() as client:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+            keys = [one["Key"] for page in pages for one in page.get("Contents", []) if one["Key"].endswith(suffix)]
+            for key in keys:
+                client.delete_object(Bucket=bucket, Key=key)
+        return len(keys)
+
+    def make_bucket(self, name: str, configuration: dict[str, Any] | None = None, *, lock: bool = False) -> None:
+        with self.client(configuration) as client:
+            client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=lock)

@@ -69,10 +69,16 @@ def _ended(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def proftpd_server(
-    mode: str = "none", *, reuse: bool = True, size: str | None = None, deny: str = "", tls: str = "TLSv1.2 TLSv1.3"
+    mode: str = "none",
+    *,
+    reuse: bool = True,
+    size: str | None = None,
+    deny: str = "",
+    tls: str = "TLSv1.2 TLSv1.3",
+    limits: str = "",
 ) -> Iterator[StorageServer]:
     """`mode`: none, explicit, implicit; `reuse`: data connections must resume the TLS session; `deny`: commands that
-    are refused with 550; `size`: of the file system behind it (root only)."""
+    are refused with 550; `size`: of the file system behind it (root only); `limits`: further directives."""
     root = os.geteuid() == 0
     user = "nobody" if root else pwd.getpwuid(os.geteuid()).pw_name
     with _folder(user, size) as folder:
@@ -90,7 +96,7 @@ def proftpd_server(
             "TransferLog none", "WtmpLog off", "AuthPAM off", "AuthOrder mod_auth_file.c", f"AuthUserFile {passwd}",
             "RequireValidShell off", "AllowOverwrite on", "AllowStoreRestart on", "AllowRetrieveRestart on",
             *(["DefaultRoot ~"] if root else []),
-            *(f"<Limit {command}>\n  DenyAll\n</Limit>" for command in deny.split()),
+            *(f"<Limit {command}>\n  DenyAll\n</Limit>" for command in deny.split()), limits,
         ]  # fmt: skip
         if mode != "none":
             options = ["UseImplicitSSL"] if mode == "implicit" else []
@@ -115,7 +121,9 @@ def proftpd_server(
 
 
 @contextmanager
-def vsftpd_server(mode: str = "none", *, reuse: bool = True, size: str | None = None) -> Iterator[StorageServer]:
+def vsftpd_server(
+    mode: str = "none", *, reuse: bool = True, size: str | None = None, per_ip: int = 0
+) -> Iterator[StorageServer]:
     """Root only. No MLSD, times in minutes; where it wants TLS sessions resumed it is strict about it."""
     found = shutil.which("vsftpd", path="/usr/sbin") or str(ROOT / "build/vsftpd/usr/sbin/vsftpd")
     with _folder("backup", size) as folder:
@@ -135,6 +143,7 @@ def vsftpd_server(mode: str = "none", *, reuse: bool = True, size: str | None = 
             "virtual_use_local_privs": "YES", "local_root": f"{folder}/data", "chroot_local_user": "YES",
             "allow_writeable_chroot": "YES", "secure_chroot_dir": f"{folder}/empty", "anonymous_enable": "NO",
             "write_enable": "YES", "local_umask": "022", "seccomp_sandbox": "NO", "background": "NO",
+            "max_per_ip": per_ip,
         }  # fmt: skip
         if mode != "none":
             settings |= {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -31,8 +32,19 @@ class SshHost:
 
 
 @contextmanager
-def ssh_host(*, sudo: bool = False) -> Iterator[SshHost]:
-    """OpenSSH for whoever runs this, root as a rule. `sudo`: for another user, who may become root (root only)."""
+def login_begun(configuration: dict[str, Any]) -> Iterator[None]:
+    """A connection of somebody who never logs in."""
+    while True:
+        with socket.create_connection((configuration["host"], configuration["port"]), 10) as connection:
+            if connection.recv(4) == b"SSH-":  # or this was one too many already, with what looked for the server
+                yield
+                return
+
+
+@contextmanager
+def ssh_host(*, sudo: bool = False, limits: str = "MaxStartups 100") -> Iterator[SshHost]:
+    """OpenSSH for whoever runs this, root as a rule. `sudo`: for another user, who may become root (root only);
+    `limits`: further lines of sshd_config."""
     user = _SUDOER if sudo else pwd.getpwuid(os.geteuid()).pw_name
     folder = Path(tempfile.mkdtemp(prefix="liberu-host-"))
     folder.chmod(0o755)
@@ -55,7 +67,7 @@ def ssh_host(*, sudo: bool = False) -> Iterator[SshHost]:
             f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host\nPidFile none\n"
             f"AuthorizedKeysFile {folder}/id.pub\nStrictModes no\nUsePAM no\nUseDNS no\n"
             "PermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
-            f"AllowUsers {user}\nMaxStartups 100\n"
+            f"AllowUsers {user}\n{limits}\n"
             "SetEnv SHLVL=1\n"  # bash takes itself for a remote shell's first and reads .bashrc, which may be slow
         )
         with (folder / "log").open("wb") as log:

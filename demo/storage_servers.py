@@ -82,12 +82,15 @@ def _children(parent: int) -> list[int]:
 
 @contextmanager
 def sftp_server(
-    subsystem: Sequence[str] = (), address: str = "127.0.0.1", size: str | None = None
+    subsystem: Sequence[str] = (),
+    address: str = "127.0.0.1",
+    size: str | None = None,
+    limits: str = "MaxStartups 100\nMaxSessions 100",
 ) -> Iterator[StorageServer]:
     """OpenSSH with internal-sftp, as root for a user with a password, else for yourself with a key.
 
     `subsystem`: its arguments (`-R` read-only, `-P` requests it refuses); `size`: of the file system behind it, as
-    mount(8) takes it (root only).
+    mount(8) takes it (root only); `limits`: further lines of sshd_config.
     """
     root = os.geteuid() == 0
     user = _USER if root else pwd.getpwuid(os.geteuid()).pw_name
@@ -114,7 +117,7 @@ def sftp_server(
         config.write_text(
             f"ListenAddress {address}:{port}\nHostKey {folder}/host\nPidFile none\n"
             f"AuthorizedKeysFile {folder}/id.pub\nStrictModes no\nUsePAM no\nUseDNS no\nPasswordAuthentication yes\n"
-            f"KbdInteractiveAuthentication no\nAllowUsers {user}\nMaxStartups 100\nMaxSessions 100\n"
+            f"KbdInteractiveAuthentication no\nAllowUsers {user}\n{limits}\n"
             f"Subsystem sftp {arguments}\nForceCommand {arguments}\nAllowTcpForwarding no\n"
         )
         with (folder / "log").open("wb") as log:

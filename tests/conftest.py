@@ -42,7 +42,14 @@ async def database(tmp_path: Path) -> AsyncGenerator[Database]:
 
 
 #: Files that take longest: begun last, one of two workers would wait for them.
-_LONG = ("test_replicas", "test_schedules.py", "test_cut", "test_access_matrix", "test_hostile_tenant")
+_LONG = (
+    "test_replicas",
+    "test_mysql_halfway",
+    "test_schedules.py",
+    "test_cut",
+    "test_access_matrix",
+    "test_hostile_tenant",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import httpx
+from fastapi import FastAPI
+
 from app import errors
-from app.api.problems import status_of
+from app.api.problems import install, status_of
+from app.db.session import OutageError
 
 
 def leaves(cls: type[errors.LiberuError]) -> list[type[errors.LiberuError]]:
@@ -25,3 +29,18 @@ def test_the_tree_in_the_docstring_is_whole() -> None:
     for name, value in vars(errors).items():
         if isinstance(value, type) and issubclass(value, errors.LiberuError):
             assert name in errors.__doc__
+
+
+async def test_a_database_that_is_away_is_told_from_a_mistake() -> None:
+    app = FastAPI()
+    install(app)
+
+    @app.get("/away")
+    async def away() -> None:
+        raise OutageError("gone")
+
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.get("/away")
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert answer.headers["retry-after"] == "5"

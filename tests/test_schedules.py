@@ -186,6 +186,23 @@ async def _runs(database: Database) -> list[tuple[datetime, int]]:
     return [(run.due_at, run.coalesced) for run in found]
 
 
+async def test_one_that_cannot_be_started_holds_up_no_other(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its time zone is gone from the machine's."""
+    await _one(database, monkeypatch, NEW_YEAR)
+    async with database.transaction() as session:
+        broken = BackupSchedule(
+            id=2, name="gone", type="full", expression="0 1 * * *", timezone="Mars/Base", jitter_seconds=0,
+            is_active=True, user_id=7, domain_id=None, created_at=NEW_YEAR, due_at=NEW_YEAR, starts_at=NEW_YEAR,
+        )  # fmt: skip
+        session.add(broken)
+    scheduler, two = Scheduler(database, Recorded(), 5), NEW_YEAR + timedelta(hours=2)
+    await scheduler.tick(two)
+    await scheduler.look(two)
+    assert await _runs(database) == [(two, 0)]
+
+
 async def test_a_clock_that_jumps(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """Far ahead and back again, as a machine without its time server: one run too early, none twice, none missing."""
     await _one(database, monkeypatch, NEW_YEAR)

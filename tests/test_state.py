@@ -100,7 +100,9 @@ def _main_job(service: Service, site: Path) -> None:
     (site / "large.bin").unlink()
     service.stop()
     service.start()
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert ended["status"] == "completed", ended
     assert differences(before, snapshot(site)) == []
     stats = service.call("GET", "/api/backups/stats")

@@ -20,6 +20,7 @@ from app.services.metrics import MetricsService
 from app.services.notifications import NotificationService
 from app.services.operations import OperationService
 from app.services.quotas import QuotaService
+from app.services.room import Room
 from app.services.schedules import ScheduleService
 from app.services.tokens import TokenService
 from app.services.upkeep import UpkeepService
@@ -44,5 +45,6 @@ class Container:
     notifications: NotificationService
     operations: OperationService
     quotas: QuotaService
+    room: Room
     schedules: ScheduleService
     tokens: TokenService

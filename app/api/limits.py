@@ -12,6 +12,7 @@ from app.errors import RateLimited
 from app.schemas.common import Problem
 from app.security.tokens import Principal
 from app.settings import ServerSettings
+from app.sizes import human_size
 
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -119,7 +120,7 @@ def _announced(scope: Scope) -> int:
 
 
 async def _refuse(send: Send, most: int) -> None:
-    detail = f"A request's body may have {most} bytes at most"
+    detail = f"A request's body may have {human_size(most)} at most"
     body = Problem(title="Too large", status=413, detail=detail, code="too_large").model_dump_json(exclude_none=True)
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})

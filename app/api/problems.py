@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from app import errors
+from app.db.session import is_outage
 from app.schemas.common import Problem
 from app.storage.config import CONFIGURATIONS
 
@@ -34,6 +35,8 @@ STATUS: dict[type[errors.LiberuError], int] = {
     errors.HostKeyMismatch: 409,
     errors.CertificateInvalid: 409,
     errors.NoSpace: 507,
+    errors.NoPast: 409,
+    errors.ObjectLocked: 409,
     errors.ArchiveError: 409,
     errors.ForeignArchiveError: 422,
     errors.DeploymentError: 502,
@@ -45,7 +48,7 @@ STATUS: dict[type[errors.LiberuError], int] = {
 TITLES = {
     401: "Unauthenticated", 403: "Forbidden", 404: "Not found", 405: "Method not allowed", 409: "Conflict",
     413: "Too large", 422: "Invalid request", 429: "Too many requests",
-    500: "Internal error", 502: "Upstream error", 507: "No space",
+    500: "Internal error", 502: "Upstream error", 503: "Unavailable", 507: "No space",
 }  # fmt: skip
 
 
@@ -65,7 +68,7 @@ def _respond(request: Request, status: int, detail: str, code: str, **extra: Any
         request_id=getattr(request.state, "request_id", None),
         **extra,
     )
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "60"}}.get(status)
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "60"}, 503: {"Retry-After": "5"}}.get(status)
     return JSONResponse(problem.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
 
 
@@ -121,5 +124,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:
+        if is_outage(error):
+            log.warning("The database cannot be used: %s", type(error).__name__)
+            detail = "The database cannot be reached or has no room. Try again later"
+            return _respond(request, 503, detail, "database_unavailable", retryable=True)
         log.error("Unexpected error", exc_info=error)
         return _respond(request, 500, "An internal error; the log names this request", "internal_error")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
 from app.archives.layout import BackupFolder
-from app.archives.manifest import Details, Manifest
+from app.archives.manifest import Details, Manifest, pack_details
 from app.archives.pipeline import Digests
-from app.archives.store import BackupStore, StoredArchive
+from app.archives.store import BackupStore, StoredArchive, always
 from app.archives.streams import ByteStream, from_bytes
 from app.archives.tee import tee
-from app.errors import LiberuError
+from app.errors import JobError, LiberuError
 from app.storage.base import ObjectInfo
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 _ABANDON_SECONDS = 30
+#: Between tries.
+_PAUSES = (1, 3)
 
 
 class MirroredStore:
@@ -77,17 +81,27 @@ class MirroredStore:
     async def put_details(
         self, key: str, details: Details, recipients: Sequence[str]
     ) -> tuple[StoredArchive, list[int]]:
-        return await self.put_component(key, from_bytes(details.model_dump_json().encode()), recipients)
+        return await self.put_component(key, from_bytes(pack_details(details)), recipients)
 
-    async def commit(self, folder: BackupFolder, manifest: Manifest) -> dict[int, ObjectInfo]:
-        """As BackupStore.commit, at each store; the manifests of those where it succeeded."""
+    async def commit(
+        self, folder: BackupFolder, manifest: Manifest, confirm: Callable[[], Awaitable[None]] = always
+    ) -> dict[int, ObjectInfo]:
+        """As BackupStore.commit, at each store; the manifests of those where it succeeded. When it is ended before it
+        was at all of them, none is left."""
         results: dict[int, ObjectInfo | Exception] = {}
-        for number, store in self.live.items():
-            try:
-                results[number] = await store.commit(folder, manifest)
-            except LiberuError as error:
-                results[number] = error
-        return self._good(results)
+        try:
+            for number, store in self.live.items():
+                try:
+                    results[number] = await store.commit(folder, manifest, confirm)
+                except JobError:  # not the store's
+                    raise
+                except LiberuError as error:
+                    results[number] = error
+            return self._good(results)
+        except BaseException:
+            there = [self._stores[number] for number, found in results.items() if isinstance(found, ObjectInfo)]
+            await asyncio.shield(self._retract(there, [folder], parts=False))
+            raise
 
     async def withdraw(self, folder: BackupFolder) -> None:
         """As BackupStore.withdraw, at each store; one where it fails is dropped."""
@@ -106,6 +120,38 @@ class MirroredStore:
     async def abandon_lost(self, folder: BackupFolder) -> None:
         """As `abandon`, at the stores that were dropped."""
         await self._abandon(folder, [self._stores[number] for number in self.lost])
+
+    async def retract(self, folder: BackupFolder, *, parts: bool) -> None:
+        """Remove the manifests of this attempt and of earlier ones at each store, and then, with `parts`, all else.
+        Tried a few times; the sweep finds what stays."""
+        await self._retract(self._stores.values(), [folder, *folder.earlier], parts=parts)
+
+    @staticmethod
+    async def _retract(stores: Iterable[BackupStore], attempts: Sequence[BackupFolder], *, parts: bool) -> None:
+        async def one(store: BackupStore) -> None:
+            for pause in (*_PAUSES, None):
+                try:
+                    for attempt in attempts:
+                        await store.withdraw(attempt)
+                    for attempt in attempts if parts else ():
+                        await store.abandon(attempt)
+                    return
+                except Exception as error:  # noqa: BLE001,RUF100  also a library's own: the other stores have their turn
+                    if pause is None:
+                        log.warning("A backup that was not made could not be removed: %s", error)
+                    else:
+                        await asyncio.sleep(pause)
+
+        async def bounded(store: BackupStore) -> None:
+            try:
+                async with asyncio.timeout(_ABANDON_SECONDS):
+                    await one(store)
+            except TimeoutError:
+                log.warning("A backup that was not made could not be removed: its destination does not answer")
+
+        async with asyncio.TaskGroup() as group:
+            for store in stores:
+                group.create_task(bounded(store))
 
     @staticmethod
     async def _abandon(folder: BackupFolder, stores: Iterable[BackupStore]) -> None:

@@ -62,19 +62,32 @@ def decode(source: ByteStream, identities: Sequence[str] | None, expected: Expec
     """Yield the plain bytes of a stored archive; `identities` is None for an unencrypted one.
 
     The last chunk is withheld until sizes and hashes match what was recorded, so that no consumer can take
-    a cut or altered archive for a whole one. Raises ArchiveDamaged, DecryptionFailed. Closes `source`.
+    a cut or altered archive for a whole one; nothing is read or unpacked beyond the recorded sizes.
+    Raises ArchiveDamaged, DecryptionFailed. Closes `source`.
     Of an encrypted archive the plain hash alone is compared: age authenticates every stored byte itself.
     """
     digests = Digests(stored=Digest(hashing=identities is None))
-    return withhold_last(_decode(source, identities, digests), lambda: _compare(digests, expected))
+    plain = _decode(at_most(source, expected.stored_size), identities, digests, expected.plain_size)
+    return withhold_last(plain, lambda: _compare(digests, expected))
 
 
-def decode_authenticated(source: ByteStream, identities: Sequence[str] | None) -> ByteStream:
-    """Like decode, for bytes whose hash the caller has verified already."""
-    return _decode(source, identities, Digests())
+def decode_authenticated(source: ByteStream, identities: Sequence[str] | None, most: int) -> ByteStream:
+    """Like decode, for bytes whose hash the caller has verified already; of `most` plain bytes."""
+    return _decode(source, identities, Digests(), most)
 
 
-def _decode(source: ByteStream, identities: Sequence[str] | None, digests: Digests) -> ByteStream:
+async def at_most(source: ByteStream, most: int) -> ByteStream:
+    """`source`, which ends with ArchiveDamaged where it is longer than `most` bytes. Closes it."""
+    left = most
+    async with aclosing(source):
+        async for chunk in source:
+            left -= len(chunk)
+            if left < 0:
+                raise ArchiveDamaged(f"The archive is longer than the {most} bytes that were recorded")
+            yield chunk
+
+
+def _decode(source: ByteStream, identities: Sequence[str] | None, digests: Digests, most: int) -> ByteStream:
     def opened(reader: SourceReader, sink: Sink) -> None:
         reader.digest = digests.stored
         if identities is None:
@@ -84,7 +97,11 @@ def _decode(source: ByteStream, identities: Sequence[str] | None, digests: Diges
             encryption.decrypt(reader, sink, identities)
 
     def unpacked(reader: SourceReader, sink: Sink) -> None:
+        left = most
         for chunk in decompress(reader):
+            left -= len(chunk)
+            if left < 0:
+                raise ArchiveDamaged(f"The archive holds more than the {most} bytes that were recorded of it")
             sink.write(chunk)
 
     plain = transform(transform(source, opened, "decrypt"), unpacked, "decompress")

@@ -4,23 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.archives import hidden as hiding
 from app.archives.compression import Compressor
+from app.archives.hidden import Hidden, attempts_of
 from app.archives.layout import MANIFEST, BackupFolder, is_marker
-from app.archives.manifest import MAX_MANIFEST_BYTES, Details, Manifest, StoredObject, seal, unseal
-from app.archives.pipeline import Digests, Expected, decode, decode_authenticated, encode
+from app.archives.manifest import (
+    MAX_DETAILS_BYTES,
+    MAX_MANIFEST_BYTES,
+    Details,
+    Manifest,
+    StoredObject,
+    pack_details,
+    seal,
+    unpack_details,
+    unseal,
+)
+from app.archives.pipeline import Digests, Expected, at_most, decode, decode_authenticated, encode
+from app.archives.spill import Spill
 from app.archives.streams import ByteStream, Digest, SourceReader, consume, from_bytes
-from app.errors import ArchiveDamaged, ManifestInvalid, ObjectNotFound, SizeMismatch, StorageError
+from app.archives.swept import Swept
+from app.errors import (
+    ArchiveDamaged,
+    DestinationUnreachable,
+    ManifestInvalid,
+    ObjectNotFound,
+    SizeMismatch,
+    StorageError,
+)
 from app.security.signing import Signer
-from app.storage.base import ObjectInfo, StorageDriver
+from app.storage.base import ObjectInfo, Remains, StorageDriver
+
+#: To read one small object, however often the line breaks meanwhile.
+_SMALL_SECONDS = 600
 
 
 def _as_is(stream: ByteStream) -> ByteStream:
     return stream
+
+
+def _untold(info: ObjectInfo, remains: Remains) -> None:
+    return None
+
+
+async def always() -> None:
+    """For whoever cannot lose what it writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +71,12 @@ class BackupStore:
         self._driver = driver
         self._compressor = compressor
         self._signer = signer
+
+    def at(self, moment: datetime | None) -> BackupStore:
+        """The same destination as it was at `moment`; None: this store. It ends with this one. Raises NoPast."""
+        if moment is None:
+            return self
+        return BackupStore(self._driver.at(moment), self._compressor, self._signer)
 
     @property
     def verification(self) -> str:
@@ -94,6 +132,8 @@ class BackupStore:
             digest = Digest()
             for chunk in reader.chunks():
                 digest.update(chunk)
+                if digest.size > stored.size:  # how long it goes on tells nothing more
+                    break
             return digest
 
         digest = await consume(through(self._driver.get(stored.key)), work, "verify")
@@ -119,35 +159,46 @@ class BackupStore:
             return False
 
     async def put_details(self, key: str, details: Details, recipients: Sequence[str]) -> StoredArchive:
-        return await self.put_component(key, from_bytes(details.model_dump_json().encode()), recipients)
+        return await self.put_component(key, from_bytes(pack_details(details)), recipients)
 
     async def read_details(self, manifest: Manifest, identities: Sequence[str]) -> Details:
         """Raises ArchiveDamaged, DecryptionFailed. The hash in the signed manifest authenticates it."""
-        raw = b"".join([chunk async for chunk in self._driver.get(manifest.details.key)])
-        if (len(raw), hashlib.sha256(raw).hexdigest()) != (manifest.details.size, manifest.details.sha256):
-            raise ArchiveDamaged(f"{manifest.details.key} is damaged")
+        stored = manifest.details
+        if stored.size > 2 * MAX_DETAILS_BYTES:
+            raise ArchiveDamaged(f"{stored.key} is too large to hold the details of a backup")
+        raw = await self._small(stored.key, stored.size)
+        if (len(raw), hashlib.sha256(raw).hexdigest()) != (stored.size, stored.sha256):
+            raise ArchiveDamaged(f"{stored.key} is damaged")
         secret = identities if manifest.details_encryption else None
-        plain = b"".join([chunk async for chunk in decode_authenticated(from_bytes(raw), secret)])
-        details = Details.model_validate_json(plain)
+        plain = bytearray()
+        async with aclosing(decode_authenticated(from_bytes(raw), secret, MAX_DETAILS_BYTES)) as chunks:
+            async for chunk in chunks:
+                plain += chunk
+        details = await asyncio.to_thread(unpack_details, bytes(plain), stored.key)
         if details.backup_uid != manifest.backup_uid:
             raise ManifestInvalid(f"{manifest.details.key} belongs to another backup")
         return details
 
-    async def commit(self, folder: BackupFolder, manifest: Manifest) -> ObjectInfo:
+    async def commit(
+        self, folder: BackupFolder, manifest: Manifest, confirm: Callable[[], Awaitable[None]] = always
+    ) -> ObjectInfo:
         """Publish the manifest: from here on the backup exists. Checks first that every object is there.
 
         The manifest is read back. One that may not be whole is deleted, and the error raised: a failed commit leaves
-        no backup.
+        no backup. `confirm` raises when this attempt may publish nothing any more; it is asked right before, and
+        after: between the two a process may have been paused for as long as it takes another to do the same.
         """
         for stored in (*(o for c in manifest.components for o in c.objects), manifest.details):
             if not await self.present(stored):
                 raise ArchiveDamaged(f"{stored.key} is gone or has another size; the backup is not committed")
         data = seal(manifest, self._signer)
         await self.confirm()
+        await confirm()
         try:
             info = await self._driver.put(folder.manifest_key, from_bytes(data), len(data))
             if await self.read_manifest(folder.manifest_key) != manifest:
                 raise ManifestInvalid(f"{folder.manifest_key} is not what was written; the backup is not committed")
+            await confirm()
         except BaseException:
             await asyncio.shield(self._undo(folder))
             raise
@@ -172,46 +223,91 @@ class BackupStore:
 
     async def read_manifest(self, key: str) -> Manifest:
         """Read and authenticate. Raises ObjectNotFound, ManifestInvalid, UnknownSigner."""
-        parts: list[bytes] = []
-        size = 0
-        async with aclosing(self._driver.get(key)) as stream:
-            async for chunk in stream:
-                size += len(chunk)
-                if size > MAX_MANIFEST_BYTES:
-                    raise ManifestInvalid(f"{key} is too large to be a manifest")
-                parts.append(chunk)
-        return unseal(b"".join(parts), self._signer, key.removesuffix(MANIFEST))
+        try:
+            data = await self._small(key, MAX_MANIFEST_BYTES)
+        except ArchiveDamaged as error:
+            raise ManifestInvalid(f"{key} is too large to be a manifest") from error
+        return await asyncio.to_thread(unseal, data, self._signer, key.removesuffix(MANIFEST))
 
-    async def delete(self, manifest_key: str) -> None:
-        """Manifest first: a deletion that is interrupted leaves leftovers, never a broken backup. Idempotent."""
+    async def _small(self, key: str, most: int) -> bytes:
+        """An object of at most so many bytes. Raises ArchiveDamaged for a larger one, as soon as that shows."""
+        content = bytearray()
+        try:
+            async with asyncio.timeout(_SMALL_SECONDS), aclosing(at_most(self._driver.get(key), most)) as stream:
+                async for chunk in stream:
+                    content += chunk
+        except TimeoutError as error:
+            raise DestinationUnreachable(f"Reading {key}: it did not end within {_SMALL_SECONDS} seconds") from error
+        return bytes(content)
+
+    async def delete(self, manifest_key: str) -> Remains | None:
+        """Manifest first: a deletion that is interrupted leaves leftovers, never a broken backup. Idempotent. Returns
+        what the destination keeps of it nevertheless."""
         try:
             manifest = await self.read_manifest(manifest_key)
         except ObjectNotFound:
-            await self._delete_rest(manifest_key)
-            return
-        await self._driver.delete(manifest_key)
-        with suppress(ObjectNotFound):
-            await self._driver.stat(manifest_key)
-            raise StorageError(f"{manifest_key} is still there after it was deleted; nothing else was touched")
+            return await self._delete_rest(manifest_key)
+        remains = [await self._driver.delete(manifest_key)]
+        if remains == [None]:
+            with suppress(ObjectNotFound):
+                await self._driver.stat(manifest_key)
+                raise StorageError(f"{manifest_key} is still there after it was deleted; nothing else was touched")
         for component in manifest.components:
             for stored in component.objects:
-                await self._driver.delete(stored.key)
-        await self._driver.delete(manifest.details.key)
+                remains.append(await self._driver.delete(stored.key))
+        remains.append(await self._driver.delete(manifest.details.key))
+        return Remains.of_all(remains)
 
-    async def _delete_rest(self, manifest_key: str) -> None:
-        """What an interrupted deletion left."""
-        keys = [info.key async for info in self._driver.list(manifest_key.removesuffix(MANIFEST))]
-        if manifest_key in keys:
-            raise StorageError(f"{manifest_key} is listed and cannot be read; try again")
-        for key in keys:
-            await self._driver.delete(key)
+    async def _delete_rest(self, manifest_key: str) -> Remains | None:
+        """What an interrupted deletion left, or one that was not ours: old versions too."""
+        prefix = manifest_key.removesuffix(MANIFEST)
+        remains: list[Remains | None] = []
+        async with self._listed(prefix) as found:
+            if await found.has(manifest_key):
+                raise StorageError(f"{manifest_key} is listed and cannot be read; try again")
+            old = [one.key async for one in self._driver.history(prefix) if not one.current]
+            for key in sorted(old, key=lambda key: key != manifest_key):
+                remains.append(await self._driver.delete(key))
+            async for info in found.unnamed():
+                remains.append(await self._driver.delete(info.key))
+        return Remains.of_all(remains)
+
+    async def locked_until(self, manifest_key: str) -> datetime | None:
+        """Until when the destination lets nobody delete a backup; None: it does now, or there is none."""
+        try:
+            return await self._driver.locked_until(manifest_key)
+        except ObjectNotFound:
+            return None
+
+    async def extend_locks(self, manifest_key: str, least: datetime, until: datetime) -> bool:
+        """Lock a backup until `until` when its lock ends before `least`; True when it was. The manifest last: what
+        was interrupted is begun anew."""
+        present = await self._driver.locked_until(manifest_key)
+        if present is not None and present >= least:
+            return False
+        manifest = await self.read_manifest(manifest_key)
+        objects = [stored.key for component in manifest.components for stored in component.objects]
+        for key in (*objects, manifest.details.key, manifest_key):
+            await self._driver.lock(key, until)
+        return True
+
+    async def hidden(self, installation: str) -> Hidden:
+        """What is here of an installation as old versions only."""
+        return await hiding.found(self._driver.history(f"{installation}/"))
 
     async def abandon(self, folder: BackupFolder) -> None:
         """Remove what an attempt that will not be committed has stored. Never touches a committed backup."""
-        keys = [info.key async for info in self._driver.list(folder.prefix)]
-        if folder.manifest_key not in keys:
-            for key in keys:
-                await self._driver.delete(key)
+        async with self._listed(folder.prefix) as found:
+            if not await found.has(folder.manifest_key):
+                async for info in found.unnamed():
+                    await self._driver.delete(info.key)
+
+    @asynccontextmanager
+    async def _listed(self, prefix: str) -> AsyncIterator[Spill]:
+        """All that lies below `prefix`, kept on disk."""
+        with closing(Spill()) as found:
+            await found.fill(self._driver.list(prefix))
+            yield found
 
     async def sweep(
         self,
@@ -219,44 +315,60 @@ class BackupStore:
         older_than: datetime,
         keep: Callable[[str], bool],
         *,
+        given_up: Collection[str] = (),
         puts_since: datetime | None = None,
         dry_run: bool = False,
-    ) -> list[ObjectInfo]:
+        known: Collection[str] = (),
+        hidden: Hidden | None = None,
+        forget_hidden: bool = False,
+        left: Callable[[ObjectInfo, Remains], None] = _untold,
+    ) -> Swept:
         """Delete objects that no valid manifest names and `keep` does not claim; return what they were.
 
-        `puts_since`: when the oldest put that is still going on can have begun. `dry_run`: only say it.
+        `given_up`: uids of backups that ended without being made: their manifests count for nothing, and go first.
+        `puts_since`: when the oldest put that is still going on can have begun. `dry_run`: only say it. `known`:
+        manifests that the catalogue counts on: where one is gone, somebody else has deleted it, and what belongs to
+        it stays. `hidden`: old versions, which go too; those of whole backups only with `forget_hidden`. `left` is
+        told what the destination keeps of an object nevertheless.
 
         Only in our installation's prefix, only older than `older_than`, and never in the folder of a
         manifest that cannot be read, or that was listed and is not found: what we cannot judge, we leave.
         """
-        found: list[ObjectInfo] = []
-        referenced: set[str] = set()
-        untouchable: set[str] = set()
-        async for info in self._driver.list(f"{installation}/"):
-            found.append(info)
-        for info in found:
-            folder, _, name = info.key.rpartition("/")
-            if name != MANIFEST:
-                continue
-            try:
-                manifest = await self.read_manifest(info.key)
-            except Exception:  # noqa: BLE001,RUF100  unreadable for whatever reason: keep all of it
-                untouchable.add(folder.rpartition(".")[0])
-                continue
-            referenced.add(info.key)
-            referenced.add(manifest.details.key)
-            referenced.update(o.key for c in manifest.components for o in c.objects)
-        removed = []
-        await self.confirm()
-        for info in found:
-            attempts = info.key.rpartition("/")[0].rpartition(".")[0]
-            young = info.modified_at is None or info.modified_at >= older_than
-            if info.key in referenced or attempts in untouchable or young or keep(info.key):
-                continue
-            if not dry_run:
-                await self._driver.delete(info.key)
-            removed.append(info)
+        swept = Swept()
+        gone = set(known)
+        async with self._listed(f"{installation}/") as found:
+            async for info in found.ending_with(f"/{MANIFEST}"):
+                try:
+                    manifest = await self.read_manifest(info.key)
+                except ObjectNotFound:  # deleted meanwhile, or away for a moment: the next sweep knows
+                    await found.name_below(attempts_of(info.key))
+                    continue
+                except Exception as error:  # noqa: BLE001,RUF100  unreadable for whatever reason: keep all of it
+                    await found.name_below(attempts_of(info.key))
+                    swept.refuse(info.key, error)
+                    continue
+                if manifest.backup_uid in given_up:
+                    continue
+                gone.discard(info.key)
+                objects = (o.key for c in manifest.components for o in c.objects)
+                await found.name([info.key, manifest.details.key, *objects])
+            if hidden is not None:
+                await found.add(hidden.objects)
+            kept = set() if hidden is None or forget_hidden else hidden.backups
+            for attempts in {*(attempts_of(key) for key in gone), *kept}:
+                await found.name_below(attempts)
+            await self.confirm()
+            for manifests in (True, False):  # a folder's manifest goes first
+                async for info in found.unnamed():
+                    young = info.modified_at is None or info.modified_at >= older_than
+                    if info.key.endswith(f"/{MANIFEST}") != manifests or young or keep(info.key):
+                        continue
+                    remains = None if dry_run else await self._driver.delete(info.key)
+                    if remains is None:
+                        swept.remove(info)
+                    else:
+                        left(info, remains)
         if not dry_run:
             begun = older_than if puts_since is None else min(older_than, puts_since)
             await self._driver.remove_leftovers(f"{installation}/", begun)
-        return removed
+        return swept

@@ -7,7 +7,7 @@ and "GNU tar format" (long names, types L and K; old sparse files, type S; direc
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from zlib import adler32
@@ -240,6 +240,7 @@ def _pax_records(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 _DEVICES = ("c", "b")
+_ASKED = 500
 
 
 class MemberList:
@@ -281,6 +282,16 @@ class MemberList:
                 differences.append(f"{path.decode('utf-8', 'backslashreplace')} {difference}")
         self._database.executemany("UPDATE member SET seen = 1 WHERE path = ?", [(path,) for path, _, _ in found])
         return differences
+
+    def known(self, paths: Sequence[bytes]) -> set[bytes]:
+        """Those of `paths` that are members."""
+        found: set[bytes] = set()
+        for start in range(0, len(paths), _ASKED):
+            some = paths[start : start + _ASKED]
+            marks = ",".join("?" * len(some))
+            rows = self._database.execute(f"SELECT path FROM member WHERE path IN ({marks})", some)
+            found.update(row[0] for row in rows)
+        return found
 
     def _is_device(self, path: bytes) -> bool:
         return self._database.execute("SELECT 1 FROM device WHERE path = ?", (path,)).fetchone() is not None

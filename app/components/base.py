@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from app.archives.manifest import Warning_
 from app.archives.streams import ByteStream
+from app.errors import OperationCancelled, OwnershipLost
 
 MAX_NAMED = 200
 
@@ -86,6 +88,9 @@ class RestoreContext:
 
     `operation` names staging and scratch things. `confirm` raises when this attempt no longer owns the
     operation; it is called right before anything live changes. `record` journals a step durably.
+    `resumes`: an attempt goes on with it; false when it is given up. `exclusions`: what the backup left out on
+    purpose; None when it does not tell. `taken_at`: when the backup began to read. `keep_hours`: for how long what is
+    replaced is kept, as long as `keep_free` bytes stay free.
     """
 
     operation: str
@@ -96,6 +101,11 @@ class RestoreContext:
     record: Callable[[dict[str, Any]], Awaitable[None]]
     safety: SafetyCopy
     allow_without_safety_copy: bool = False
+    resumes: bool = True
+    exclusions: Sequence[str] | None = None
+    taken_at: datetime | None = None
+    keep_hours: float = 0
+    keep_free: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +113,24 @@ class Settled:
     """What became of a change of what is live that an earlier attempt had begun.
 
     `untouched`: nothing live was changed. `undone`: what is live is the old again. `done`: the new is live and whole,
-    nothing of this part is left to do but `tidy`. `detail`: a sentence for people.
+    nothing of this part is left to do but `tidy`. `lost`: what is live is neither, and there is nothing to put it
+    right from (consent was given to go without a safety copy): only another restore helps, which may begin. `detail`:
+    a sentence for people.
     """
 
-    state: Literal["untouched", "undone", "done"] = "untouched"
+    state: Literal["untouched", "undone", "done", "lost"] = "untouched"
     detail: str | None = None
+
+
+async def still_ours(context: RestoreContext) -> bool:
+    """Whether this attempt may still put things right: cancelled, yes; taken over by another, no."""
+    try:
+        await context.confirm()
+    except OperationCancelled:
+        return True
+    except OwnershipLost:
+        return False
+    return True
 
 
 class Component(ABC):
@@ -127,6 +150,11 @@ class Component(ABC):
 
         On any error what is live is as it was, or the error says what it is now.
         """
+
+    async def rehearse(self, source: ByteStream, context: RestoreContext) -> Report:
+        """What a restore of `source` would change, told in the report's facts; touches nothing. Closes `source`."""
+        await source.aclose()
+        return Report()
 
     async def settle(self, context: RestoreContext) -> Settled:
         """Finish or undo what an attempt that has ended (killed, cancelled, fenced, cut off) had begun to change.

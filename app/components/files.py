@@ -3,87 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
-from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from contextlib import aclosing, closing
 from typing import Any
 
-from app.archives.streams import ByteStream, Sink, SourceReader, transform
-from app.archives.tar import Member, MemberList, TarScanner
-from app.components.base import Component, Dump, Report, RestoreContext
-from app.components.tar_tool import judge_stderr, only_devices_failed, probe
-from app.deployments.base import Deployment, Outcome, SwapMode, SwapPlan, User
-from app.errors import (
-    ArchiveDamaged,
-    CommandFailed,
-    ConsentRequired,
-    DumpIncomplete,
-    MemberMismatch,
-    NoSpace,
-)
+from app.archives.streams import ByteStream
+from app.archives.tar import MemberList
+from app.components.base import Component, Dump, Report, RestoreContext, Settled, still_ours
+from app.components.extraction import Extraction, FilesTarget, journalled, listed
+from app.components.survey import Survey
+from app.components.tar_tool import probe
+from app.components.tree_dump import dump_tree
+from app.deployments.base import Deployment, User
+from app.deployments.swap import Swap
+from app.deployments.tree import EVERYTHING, SwapMode, SwapPlan
+from app.errors import ConsentRequired, LiberuError, NoSpace, TargetProtected
+from app.sizes import human_size
 
-_END = bytes(1024)
-_NAMED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class FilesTarget:
-    """Where the files live; `reader` reads them, `owner` owns what is restored.
-
-    `allowed_uids` and `allowed_gids` are those other than `owner`'s that a restore may give files to.
-    """
-
-    document_root: str
-    owner: User
-    reader: User | None = None
-    exclusions: Sequence[str] = ()
-    allowed_uids: frozenset[int] = frozenset()
-    allowed_gids: frozenset[int] = frozenset()
-
-
-class EndMarker:
-    """Watches for tar's end: two zero blocks, and a length in whole blocks."""
-
-    def __init__(self) -> None:
-        self._tail = b""
-        self._size = 0
-
-    async def watch(self, stream: ByteStream) -> ByteStream:
-        async with aclosing(stream):
-            async for chunk in stream:
-                self._size += len(chunk)
-                self._tail = chunk[-1024:] if len(chunk) >= 1024 else (self._tail + chunk)[-1024:]
-                yield chunk
-
-    def verify(self) -> None:
-        if self._tail != _END or self._size % 512:
-            raise DumpIncomplete("tar's output does not end with an end-of-archive marker: it was cut")
-
-
-async def dump_tree(deployment: Deployment, folder: str, reader: User | None, exclusions: Sequence[str]) -> Dump:
-    """A folder as a tar stream; unreadable files make the report incomplete, each named.
-
-    Raises TargetMissing; the stream raises CommandFailed and DumpIncomplete.
-    """
-    report = Report()
-    await deployment.tree.status(folder)
-    tool = await probe(deployment, report)
-    if tool is None:
-        assert deployment.archive is not None
-        return Dump(deployment.archive.read(folder), report)
-    outcome, marker = Outcome(), EndMarker()
-    output = deployment.stream(
-        tool.create(list(exclusions)), cwd=folder, user=reader, accept=(0, 1, 2), outcome=outcome
-    )
-
-    def verify() -> None:
-        understood = judge_stderr(outcome.stderr, report)
-        marker.verify()
-        # Status 2 is fatal unless every complaint is about a file that could not be read, each named.
-        if outcome.status == 2 and not (understood and report.incomplete):
-            raise CommandFailed("tar", 2, outcome.stderr[-2000:])
-
-    return Dump(marker.watch(output), report, verify)
+log = logging.getLogger(__name__)
+_RESERVE = 64 << 20
 
 
 class FilesComponent(Component):
@@ -100,163 +39,194 @@ class FilesComponent(Component):
 
     async def dump(self) -> Dump:
         target = self._target
-        return await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions)
+        dump = await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions)
+        if target.link is not None:
+            dump.report.facts["document_root"] = {"link": target.link, "folder": target.document_root}
+        return dump
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> SwapMode:
-        """How the swap will be done. Raises TargetMissing, NoSpace, ConsentRequired; touches nothing."""
-        status = await self._deployment.tree.status(self._target.document_root)
-        mode = await self._deployment.tree.swap_mode(self._target.document_root)
+        """How the swap will be done. Raises TargetMissing, TargetProtected, NoSpace, ConsentRequired; touches
+        nothing."""
+        root = self._target.document_root
+        status = await self._deployment.tree.status(root)
+        mode = await self._deployment.tree.swap_mode(root)
         if mode == "in_place" and (context.clear_existing or not context.allow_in_place):
             raise ConsentRequired(
-                f"In {self._target.document_root} nothing can be moved or removed while its container does not run: "
+                f"In {root} nothing can be moved or removed while its container does not run: "
                 "start it, or add and overwrite files only (clear_existing false, allow_in_place true), which is not "
                 "atomic"
             )
-        if status.free >= plain_size + (64 << 20):
+        await self._require_movable(deep=False)
+        if status.free >= plain_size + _RESERVE:
             return mode
         if context.allow_in_place and context.clear_existing:
             return "in_place"
         if context.allow_in_place:
             raise NoSpace("There is no room for a second copy, and restoring in place needs clear_existing")
         raise ConsentRequired(
-            f"{self._target.document_root} has {status.free} bytes free, a second copy needs {plain_size}; "
-            "free some, or allow restoring in place (allow_in_place), which is not atomic"
+            f"{root} has {human_size(status.free)} free, a second copy needs {human_size(plain_size + _RESERVE)} "
+            f"with the reserve of {human_size(_RESERVE)}: free some, or allow restoring in place (allow_in_place), "
+            "which is not atomic"
         )
+
+    async def _require_movable(self, *, deep: bool) -> None:
+        """Raises TargetProtected, with names, for what could be neither moved nor removed."""
+        root = self._target.document_root
+        mounted = await self._deployment.tree.mounts(root)
+        if mounted:
+            raise TargetProtected(
+                f"File systems are mounted inside {root}, and a restore moves nothing across them: "
+                f"{', '.join(mounted[:20])}. Unmount them for the restore, or make them part of another domain"
+            )
+        fixed = await self._deployment.tree.immutable(root, deep=deep)
+        if fixed:
+            raise TargetProtected(
+                f"In {root} some entries are immutable or append-only: {', '.join(fixed)}. "
+                "Remove that (chattr -i -a) and try again"
+            )
 
     async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
         """Extract into staging, compare with the member list, swap. The live site is either old or new."""
         async with aclosing(source):
             report = Report()
-            tree = self._deployment.tree
-            if "plan" in context.journal and await self._finish(context):
+            if (plan := _planned(context.journal)) is not None and plan.state in ("swapped", "tidied"):
                 report.facts["resumed"] = True
                 return report
             mode = await self.preflight(context, plain_size)
             report.facts["mode"] = mode
             plan = SwapPlan(self._target.document_root, context.operation, mode, context.clear_existing)
-            await context.record({"plan": asdict(plan)})
             if mode == "in_place":
-                await self._in_place(source, context, report)
+                await self._in_place(source, plan, context, report)
                 return report
-            staging = await tree.prepare(plan, self._target.owner)
+            await _save(context, plan)
+            swap = self._swap(plan, context)
             try:
-                await self.extract(source, staging, report)
-                swap = await tree.swap(plan, context.confirm)
-                report.facts["carried_over"] = swap.carried_over
+                await self._replace(source, swap, context, report)
             except BaseException:
-                await asyncio.shield(self._end(plan))
+                await asyncio.shield(self._clear(swap))
                 raise
+            await self._tell(swap, context, report)
             return report
+
+    async def _replace(self, source: ByteStream, swap: Swap, context: RestoreContext, report: Report) -> None:
+        staging = await swap.prepare(self._target.owner)
+        with closing(MemberList()) as members:
+            await Extraction(self._deployment, self._target).run(source, staging, members, report)
+            await self._require_movable(deep=True)
+            excluded = await self._excluded(context)
+            survey = Survey(members, context, excluded)
+            await survey.run(self._deployment.tree.inventory(self._target.document_root))
+            report.facts["live"] = survey.facts()
+        await swap.run(excluded if context.clear_existing else EVERYTHING, context.confirm)
+
+    async def _excluded(self, context: RestoreContext) -> Sequence[bytes]:
+        """What the backup left out on purpose, as far as it is live: it stays."""
+        patterns = self._target.exclusions if context.exclusions is None else context.exclusions
+        return await self._deployment.tree.matching(self._target.document_root, patterns)
+
+    async def _tell(self, swap: Swap, context: RestoreContext, report: Report) -> None:
+        """The site is live: nothing of this may fail the restore."""
+        plan = swap.plan
+        report.facts["carried_over"] = swap.carried_over
+        for name in swap.arrived:
+            report.warn("arrived_meanwhile", f"came while it was restored; kept in {plan.staging_path}/arrived", name)
+        for trouble in swap.troubles:
+            report.warn("not_carried_over", f"{trouble}; what was live is in {plan.staging_path}/{plan.old_tree}")
+        lost_otherwise = bool(swap.arrived or swap.troubles)
+        if not lost_otherwise and (not context.clear_existing or context.keep_hours == 0):
+            return
+        reason = None if lost_otherwise else await self._why_not_kept(plan, context)
+        if reason is not None:
+            report.warn("replaced_not_kept", f"what was live is not kept: {reason}")
+            return
+        hours = max(context.keep_hours, 24) if lost_otherwise else context.keep_hours
+        await context.record({"keep_hours": hours})
+        report.facts["replaced"] = {"folder": f"{plan.staging_path}/{plan.old_tree}", "hours": hours}
+
+    async def _why_not_kept(self, plan: SwapPlan, context: RestoreContext) -> str | None:
+        try:
+            tool = await probe(self._deployment, Report())
+            if tool is None or not tool.gnu:
+                return "the tar there could not leave it out of a backup"
+            free = (await self._deployment.tree.status(plan.target)).free
+        except LiberuError as error:
+            return error.message
+        if free < context.keep_free:
+            return f"only {human_size(free)} are free, and {human_size(context.keep_free)} must stay free"
+        return None
+
+    async def rehearse(self, source: ByteStream, context: RestoreContext) -> Report:
+        report = Report()
+        with closing(MemberList()) as members:
+            async with aclosing(listed(source, members)) as stream:
+                async for _ in stream:
+                    pass
+            await self._require_movable(deep=True)
+            survey = Survey(members, context, await self._excluded(context))
+            await survey.run(self._deployment.tree.inventory(self._target.document_root))
+        report.facts["live"] = survey.facts()
+        return report
+
+    async def settle(self, context: RestoreContext) -> Settled:
+        plan = _planned(context.journal)
+        if plan is None:
+            return Settled()
+        if plan.mode == "in_place":
+            incomplete = f"{plan.target} was being restored in place: it is incomplete, restore it again"
+            return Settled("untouched", incomplete if plan.state == "begun" else None)
+        state = await self._swap(plan, context).settle(back=not context.resumes)
+        if state == "undone":
+            return Settled("undone", f"{plan.target} is as it was before the restore")
+        if state in ("swapped", "tidied"):
+            return Settled("done", f"{plan.target} is restored")
+        return Settled()
 
     async def tidy(self, journal: dict[str, Any]) -> None:
         """The site is live already: removing a large old tree takes longer than swapping it."""
-        if "plan" in journal:
-            await self._deployment.tree.discard(SwapPlan(**journal["plan"]))
+        plan = _planned(journal)
+        if plan is not None and plan.mode != "in_place":
 
-    async def _end(self, plan: SwapPlan) -> None:
-        """Complete a swap that was interrupted, and remove staging, whatever happened before."""
-        await self._deployment.tree.finish(plan)
-        await self._deployment.tree.discard(plan)
+            async def save(plan: SwapPlan) -> None:
+                journal.update(journalled(plan))
 
-    async def _finish(self, context: RestoreContext) -> bool:
-        """Complete what an earlier attempt began; True when its tree is in place."""
-        plan = SwapPlan(**context.journal["plan"])
-        return plan.mode != "in_place" and await self._deployment.tree.finish(plan)
+            async def owned() -> bool:
+                return True
 
-    async def extract(self, source: ByteStream, staging: str, report: Report, *, whole: bool = True) -> None:
-        """Extract into a folder and compare with the member list. `whole`: nothing else may be there.
+            await Swap(self._deployment.tree, plan, save, owned).tidy()
 
-        Raises MemberMismatch, NoSpace.
-        """
-        members = MemberList()
-        try:
-            await self._unpack(listed(source, members), staging, members, report)
-            syncing = asyncio.create_task(self._deployment.tree.sync(staging))  # the disk and a core at once
+    def _swap(self, plan: SwapPlan, context: RestoreContext) -> Swap:
+        return Swap(self._deployment.tree, plan, lambda plan: _save(context, plan), lambda: still_ours(context))
+
+    @staticmethod
+    async def _clear(swap: Swap) -> None:
+        """After a failure. What cannot be removed now is removed by housekeeping."""
+        if swap.plan.state in ("planned", "undone"):
             try:
-                await self._compare(staging, members, whole=whole)
-            finally:
-                await syncing
-            await self._owners(staging, members, report)
-            report.facts["members"] = members.count
-        finally:
-            members.close()
+                await swap.tidy()
+            except LiberuError as error:
+                log.warning("What a restore staged cannot be removed yet: %s", error.message)
 
-    async def _unpack(self, source: ByteStream, staging: str, members: MemberList, report: Report) -> None:
-        async with aclosing(source):
-            tool = await probe(self._deployment, report)
-            if tool is None:
-                assert self._deployment.archive is not None
-                await self._deployment.archive.write(staging, source, self._kept)
-                return
-            user = self._target.owner if self._deployment.privileged else None
-            result = await self._deployment.run(tool.extract(), input=source, cwd=staging, user=user, check=False)
-        devices = members.devices(_NAMED)
-        for path in devices:
-            report.warn("device_left_out", "a device, which only root can make", _shown(path))
-        if result.status != 0 and not (devices and only_devices_failed(result.stderr)):
-            if "No space left" in result.stderr or "Disk quota" in result.stderr:
-                raise NoSpace(f"No space left while restoring {self._target.document_root}; nothing was changed")
-            raise CommandFailed("tar", result.status, result.stderr[-2000:])
-
-    async def _compare(self, staging: str, members: MemberList, *, whole: bool) -> None:
-        """tar's status 0 proves nothing: what is there must be what the archive said."""
-        differences: list[str] = []
-        async with aclosing(self._deployment.tree.inventory(staging)) as batches:
-            async for batch in batches:
-                found = [(entry.path, entry.type, entry.size) for entry in batch]
-                differences += await asyncio.to_thread(members.compare, found, extra=not whole)
-                if len(differences) > _NAMED:
-                    break
-        differences += [f"{_shown(path)} was not extracted" for path in members.missing(_NAMED)]
-        if differences:
-            named = "; ".join(differences[:_NAMED])
-            raise MemberMismatch(f"What was extracted is not what the archive holds; nothing was changed: {named}")
-
-    async def _owners(self, staging: str, members: MemberList, report: Report) -> None:
-        allowed: list[tuple[bytes, int, int]] = []
-        owner = self._target.owner
-        for path, uid, gid in members.owned_by_others(owner.uid, owner.gid):
-            kept = self._kept(uid, gid)
-            if self._deployment.privileged and kept != (owner.uid, owner.gid):
-                allowed.append((path, *kept))
-            if not self._deployment.privileged or kept != (uid, gid):
-                report.warn("owner_changed", f"belonged to {uid}:{gid}, which is not on the allow-list", _shown(path))
-        if allowed:
-            await self._deployment.tree.set_owners(staging, allowed)
-
-    def _kept(self, uid: int, gid: int) -> tuple[int, int]:
-        """Whom a member is given to: another than the owner only when that is allowed."""
-        target = self._target
-        return (
-            uid if uid in target.allowed_uids else target.owner.uid,
-            gid if gid in target.allowed_gids else target.owner.gid,
-        )
-
-    async def _in_place(self, source: ByteStream, context: RestoreContext, report: Report) -> None:
+    async def _in_place(self, source: ByteStream, plan: SwapPlan, context: RestoreContext, report: Report) -> None:
         """Not atomic, and only with consent: empty the folder, where that is possible, then extract into it."""
         root = self._target.document_root
+        if self._deployment.archive is None:
+            await self._require_movable(deep=True)
         await context.confirm()
+        plan.state = "begun"
+        await _save(context, plan)
         if context.clear_existing:
-            await self._deployment.run(["find", ".", "-mindepth", "1", "-delete"], cwd=root)
-        await self.extract(source, root, report, whole=context.clear_existing)
+            await self._deployment.run(["find", ".", "-xdev", "-mindepth", "1", "-delete"], cwd=root)
+        with closing(MemberList()) as members:
+            extraction = Extraction(self._deployment, self._target)
+            await extraction.run(source, root, members, report, whole=context.clear_existing)
         report.warn("in_place", "restored in place: the site was incomplete while it was being written")
+        plan.state = "tidied"
+        await _save(context, plan)
 
 
-def listed(source: ByteStream, members: MemberList) -> ByteStream:
-    """Pass a tar stream on and note its members. Raises ArchiveDamaged when it does not end."""
-
-    def work(reader: SourceReader, sink: Sink) -> None:
-        scanner = TarScanner()
-        for chunk in reader.chunks():
-            found: list[Member] = list(scanner.feed(chunk))
-            if found:
-                members.add(found)
-            sink.write(chunk)
-        if not scanner.ended:
-            raise ArchiveDamaged("The tar archive has no end-of-archive marker")
-
-    return transform(source, work, "member list")
+def _planned(journal: dict[str, Any]) -> SwapPlan | None:
+    return SwapPlan(**journal["plan"]) if journal.get("plan") else None
 
 
-def _shown(path: bytes) -> str:
-    return path.decode("utf-8", "backslashreplace")
+async def _save(context: RestoreContext, plan: SwapPlan) -> None:
+    await context.record(journalled(plan))

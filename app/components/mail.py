@@ -1,23 +1,29 @@
-"""A domain's mail: maildirs as a tar archive; a restore only adds what is missing.
-
-Source: maildir(5), cr.yp.to/proto/maildir.html: a message keeps its name before ":2," when its flags change and
-when it moves from `new` to `cur`.
-"""
+"""A domain's mail: maildirs as a tar archive; a restore only adds what is missing."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import aclosing
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass
+from typing import Any
 
 from app.archives.streams import ByteStream
+from app.archives.tar import MemberList
 from app.components.base import Component, Dump, Report, RestoreContext
-from app.components.files import FilesComponent, FilesTarget, dump_tree
-from app.deployments.base import Deployment, SwapPlan, User
-from app.errors import NoSpace, TargetMissing
+from app.components.extraction import Extraction, FilesTarget, journalled
+from app.components.maildir import MaildirRules
+from app.components.tree_dump import dump_tree
+from app.deployments.base import Deployment, User
+from app.deployments.swap import Swap
+from app.deployments.tree import SwapPlan
+from app.errors import LiberuError, NoSpace, TargetMissing
+from app.sizes import human_size
 
-_INDEXES = (b"dovecot-uidlist", b"dovecot.index", b"dovecot.list.index", b"dovecot.map.index")
+#: Bytes that a restore leaves free.
+_RESERVE = 64 << 20
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +33,6 @@ class MailTarget:
     folder: str
     mailboxes: Sequence[str]
     owner: User
-
-
-class MaildirRules:
-    """Two messages are one when their names before ":2," agree, in `new` or `cur` of one mailbox."""
-
-    def folders(self, folder: tuple[bytes, ...]) -> list[tuple[bytes, ...]]:
-        if folder and folder[-1] in (b"new", b"cur"):
-            return [(*folder[:-1], b"new"), (*folder[:-1], b"cur")]
-        return [folder]
-
-    def identity(self, name: bytes) -> bytes | None:
-        """Indexes describe the old set of messages: the mail server makes new ones."""
-        return None if name.startswith(_INDEXES) else name.partition(b":2,")[0]
 
 
 class MailComponent(Component):
@@ -69,8 +62,11 @@ class MailComponent(Component):
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
         """Raises TargetMissing, NoSpace."""
         status = await self._deployment.tree.status(self._target.folder)
-        if status.free < plain_size + (64 << 20):
-            raise NoSpace(f"{self._target.folder} has {status.free} bytes free, its mail needs {plain_size}")
+        if status.free < plain_size + _RESERVE:
+            raise NoSpace(
+                f"{self._target.folder} has {human_size(status.free)} free, its mail needs "
+                f"{human_size(plain_size + _RESERVE)} with the reserve of {human_size(_RESERVE)}: free some"
+            )
         return "merge"
 
     async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
@@ -79,14 +75,47 @@ class MailComponent(Component):
             report = Report()
             report.facts["mode"] = await self.preflight(context, plain_size)
             # Staged inside the folder: on its file system, so that adding a message is one hard link.
-            plan = SwapPlan(self._target.folder, context.operation, "entries", False)
-            tree = self._deployment.tree
-            staging = await tree.prepare(plan, self._target.owner)
+            swap = self._swap(
+                SwapPlan(self._target.folder, context.operation, "entries", False),
+                lambda plan: context.record(journalled(plan)),
+            )
+            await context.record(journalled(swap.plan))
             try:
-                files = FilesComponent(self._deployment, FilesTarget(self._target.folder, self._target.owner))
-                await files.extract(source, staging, report)
+                staging = await swap.prepare(self._target.owner)
+                files = Extraction(self._deployment, FilesTarget(self._target.folder, self._target.owner))
+                with closing(MemberList()) as members:
+                    await files.run(source, staging, members, report)
                 await context.confirm()
-                report.facts["added"] = await tree.add_missing(plan, MaildirRules())
+                rules = MaildirRules()
+                report.facts["added"] = await self._deployment.tree.add_missing(swap.plan, rules)
+                if rules.letters_dropped:
+                    report.warn(
+                        "mail_keywords_dropped",
+                        f"{rules.letters_dropped} keywords of restored messages are not kept: their folders' "
+                        "dovecot-keywords have no letter for them",
+                    )
             finally:
-                await asyncio.shield(tree.discard(plan))
+                await asyncio.shield(self._clear(swap))
             return report
+
+    @staticmethod
+    async def _clear(swap: Swap) -> None:
+        """Nothing live was moved. What cannot be removed now is removed by housekeeping."""
+        try:
+            await swap.tidy()
+        except LiberuError as error:
+            log.warning("What a restore of mail staged cannot be removed yet: %s", error.message)
+
+    async def tidy(self, journal: dict[str, Any]) -> None:
+        if journal.get("plan"):
+
+            async def save(plan: SwapPlan) -> None:
+                journal.update(journalled(plan))
+
+            await self._swap(SwapPlan(**journal["plan"]), save).tidy()
+
+    def _swap(self, plan: SwapPlan, save: Callable[[SwapPlan], Awaitable[None]]) -> Swap:
+        async def owned() -> bool:
+            return True
+
+        return Swap(self._deployment.tree, plan, save, owned)

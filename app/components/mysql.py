@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from typing import Any
 
 from app.archives.streams import ByteStream
-from app.components.base import Component, Dump, Report, RestoreContext
+from app.components.base import Component, Dump, Report, RestoreContext, Settled
 from app.components.mysql_client import MysqlClient, MysqlTarget, literal
 from app.components.mysql_dump import dump_database, take_inventory
-from app.components.mysql_restore import InPlaceRestore, ScratchRestore
+from app.components.mysql_journal import KEY, OLD_NOT_NEEDED, UNSETTLED, State
+from app.components.mysql_leftovers import ScratchNames, remove_leftovers
+from app.components.mysql_restore import InPlaceRestore
+from app.components.mysql_scratch import ScratchRestore
+from app.components.mysql_swap import Swap
 from app.deployments.base import Deployment
-from app.errors import DatabaseAccessDenied, LoadFailed
+from app.errors import ComponentError, DatabaseAccessDenied, LoadFailed, RestoreUnsettled
 
 #: Rights beyond one's own databases: a tenant's SQL must not run with them.
 _TOO_MUCH = "'SUPER', 'FILE', 'CREATE USER', 'SHUTDOWN', 'DROP', 'INSERT', 'SET USER', 'SET_USER_ID'"
@@ -53,12 +58,50 @@ class MysqlComponent(Component):
         return "scratch"
 
     async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
-        async with aclosing(source):
-            await self.preflight(context, plain_size)
-            if self._admin is not None:
-                await ScratchRestore(self._owner, self._admin, context).run(source)
-            else:
-                await InPlaceRestore(self._owner, context).run(source)
         report = Report()
+        async with aclosing(source):
+            settled = await self.settle(context)
+            if settled.state != "done":
+                await self.preflight(context, plain_size)
+                if self._admin is not None:
+                    await ScratchRestore(self._owner, self._admin, context).run(source, report)
+                else:
+                    await self.tidy(context.journal)  # of one with an administrator, whose names would be forgotten
+                    await InPlaceRestore(self._owner, context).run(source, report)
         report.facts.update((await take_inventory(self._owner)).facts())
         return report
+
+    async def settle(self, context: RestoreContext) -> Settled:
+        noted = context.journal.get(KEY)
+        if noted is None:
+            return Settled()
+        if noted["way"] == "in_place":
+            return await InPlaceRestore(self._owner, context).settle()
+        if self._admin is not None:
+            return await Swap(self._owner, self._admin, context).settle()
+        state = State(noted["state"])
+        if state in UNSETTLED:
+            names = ScratchNames.of(noted)
+            raise RestoreUnsettled(
+                f"the live database {self._target.name} may be incomplete: the admin account that could put it right "
+                f"is not configured any more. Its former tables are in it or in {names.old}; there is no safety "
+                "copy. Nothing was removed; configure the account, it is tried again"
+            )
+        return Settled("done" if state is State.DONE else "undone" if state is State.UNDONE else "untouched")
+
+    async def tidy(self, journal: dict[str, Any]) -> None:
+        """Remove the scratch database, the former tables, the temporary account and its grants."""
+        noted = journal.get(KEY)
+        if noted is None or noted["way"] != "scratch":
+            return
+        state, names = State(noted["state"]), ScratchNames.of(noted)
+        if state in UNSETTLED:
+            raise RestoreUnsettled(f"{self._target.name}: what is live is not settled yet: nothing is removed")
+        if state is not State.PLANNED and not journal.get("tidy"):
+            return  # it was removed
+        if self._admin is None:
+            raise ComponentError(
+                f"{self._target.name}: {names.scratch}, {names.old} and the account {names.temporary} are left of a "
+                "restore; removing them needs the admin account, which is not configured any more"
+            )
+        await remove_leftovers(self._admin, names, with_old=state in OLD_NOT_NEEDED)

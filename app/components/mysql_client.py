@@ -23,6 +23,8 @@ _ERROR = re.compile(r"(?:error:|ERROR|Got error:) ?(\d{4})\b")
 _ESCAPED = re.compile(r"\\(.)")
 _UNESCAPED = {"n": "\n", "t": "\t", "0": "\0"}
 _DENIED = {"1044", "1045", "1142", "1227", "1370", "1698"}
+_LOCK_SECONDS = 300
+_ALONE_SECONDS = 480
 _UNREACHABLE = {"2002", "2003", "2005", "2006", "2013", "2026"}
 
 
@@ -60,18 +62,55 @@ def _option(value: str) -> str:
 
 
 class MysqlClient:
-    """One account's way into one server. Every command reads our options file and no other."""
+    """One account's way into one server. Every command reads our options file and no other.
 
-    def __init__(self, deployment: Deployment, target: MysqlTarget, account: Account) -> None:
+    `mark`: a name that every session holds as a lock of the server while it lives. A client that is killed leaves its
+    session behind, which goes on with the statement it is at, and a client whose parent was killed goes on with what
+    is in its pipe; `alone` waits for them.
+    """
+
+    def __init__(self, deployment: Deployment, target: MysqlTarget, account: Account, mark: str = "") -> None:
         self.deployment = deployment
         self.target = target
         self.account = account
+        self.mark = mark
 
     def as_account(self, account: Account) -> MysqlClient:
-        return MysqlClient(self.deployment, self.target, account)
+        return MysqlClient(self.deployment, self.target, account, self.mark)
 
     def on(self, database: str) -> MysqlClient:
-        return MysqlClient(self.deployment, replace(self.target, name=database), self.account)
+        return MysqlClient(self.deployment, replace(self.target, name=database), self.account, self.mark)
+
+    def marked(self, mark: str) -> MysqlClient:
+        return MysqlClient(self.deployment, self.target, self.account, mark)
+
+    @property
+    def _beginning(self) -> bytes:
+        """Of every session: on one line with what follows, whose line numbers stay. A table that a site keeps locked
+        is not waited for without end."""
+        if not self.mark:
+            return b""
+        return f"SET lock_wait_timeout = {_LOCK_SECONDS}; DO GET_LOCK({literal(self.mark)}, 60); ".encode()
+
+    async def markable(self, mark: str) -> str:
+        """`mark`, or none where the server has no such locks (some clusters refuse them)."""
+        try:
+            await self.marked("").ask(f"DO GET_LOCK({literal(mark)}, 0);", database=False)
+        except (DatabaseUnreachable, DatabaseAccessDenied):
+            raise
+        except ComponentError:
+            return ""
+        return mark
+
+    async def alone(self) -> None:
+        """Wait until no session with our mark is left of those whose client is gone. Raises DatabaseUnreachable."""
+        if not self.mark:
+            return
+        sql = f"SELECT GET_LOCK({literal(self.mark)}, {_ALONE_SECONDS});"
+        if await self.marked("").ask(sql, database=False) != [["1"]]:
+            raise DatabaseUnreachable(
+                f"MySQL database {self.target.name}: a statement of an earlier attempt is still running in the server"
+            )
 
     @asynccontextmanager
     async def options(self) -> AsyncGenerator[str, None]:
@@ -120,7 +159,7 @@ class MysqlClient:
             argv = [name, options, "--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
             argv += [f"--database={self.target.name}"] if database else []
             argv += ["--force"] if force else []
-            return await self.deployment.run(argv, input=sql.encode(), check=False, timeout=600)
+            return await self.deployment.run(argv, input=self._beginning + sql.encode(), check=False, timeout=600)
 
     async def load(self, source: ByteStream) -> None:
         """Run a script that is not ours, in a mode that refuses client commands. Raises LoadFailed."""
@@ -134,11 +173,18 @@ class MysqlClient:
                     f"--database={self.target.name}",
                 ]
                 try:
-                    result = await self.deployment.run(argv, input=source, check=False)
+                    result = await self.deployment.run(argv, input=self._begun(source), check=False)
                 except CommandFailed as error:
                     raise LoadFailed(f"{self.target.name}: {error.message}") from error
         if result.status != 0:
             raise LoadFailed(f"{self.target.name}: {result.stderr.strip()[-1500:]}")
+
+    async def _begun(self, source: ByteStream) -> ByteStream:
+        async with aclosing(source):
+            if self.mark:
+                yield self._beginning
+            async for chunk in source:
+                yield chunk
 
     def explained(self, stderr: str) -> ComponentError:
         text = stderr.strip()[-1000:]

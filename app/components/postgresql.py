@@ -18,6 +18,7 @@ from app.errors import (
     DatabaseAccessDenied,
     DatabaseNotFound,
     DatabaseUnreachable,
+    DeploymentError,
     DumpIncomplete,
     LoadFailed,
     ToolMissing,
@@ -25,6 +26,15 @@ from app.errors import (
 
 _PSQL = ["psql", "-X", "-q", "-A", "-t", "--no-password", "-v", "ON_ERROR_STOP=1", "-f", "-"]
 _END_OF_DATA = bytes(5)
+_LOCK_SECONDS = 300
+_LOCK = f"pg_catalog.pg_advisory_xact_lock({int.from_bytes(b'liberu')})"
+#: A session whose client is gone may still be at its statement: the lock is held until its transaction is over.
+#: What is printed first is the number by which the server knows later whether this one was committed.
+_BEGIN = f"""BEGIN;
+SET LOCAL lock_timeout = '{_LOCK_SECONDS}s';
+SELECT pg_catalog.txid_current() FROM {_LOCK};
+CREATE TEMP TABLE liberu_guard (id int) ON COMMIT DROP;
+"""
 _HEAD = 16 << 20
 
 #: Drops what the account owns, extensions and their members kept. Runs inside the restore's transaction.
@@ -155,6 +165,19 @@ class _DumpWatch:
             raise DumpIncomplete(f"The database has {self._tables} tables, the dump holds none or was cut")
 
 
+_UNKNOWN = (
+    "the connection was lost while it was committed: the live database is whole, and either the old or the restored "
+    "one. There is no safety copy, and none is needed: look at it, or restore again"
+)
+
+
+@dataclass(slots=True)
+class _Sent:
+    """`commit`: from right before COMMIT is sent."""
+
+    commit: bool = False
+
+
 class PostgresqlComponent(Component):
     kind = "postgresql"
 
@@ -237,20 +260,46 @@ class PostgresqlComponent(Component):
             await self.preflight(context, plain_size)
             version, _, _ = await self._ask()
             tool = await self._tool("pg_restore", version)
+            sent = _Sent()
             try:
                 result = await self._deployment.run(
-                    _PSQL, input=self._script(tool, source, context), env=self._target.env, check=False
+                    _PSQL, input=self._script(tool, source, context, sent), env=self._target.env, check=False
                 )
-            except CommandFailed as error:
-                raise LoadFailed(f"{self._target.name}: {error.message}; nothing was changed") from error
+            except DeploymentError as error:
+                if not sent.commit and not isinstance(error, CommandFailed):
+                    raise
+                told = _UNKNOWN if sent.commit else "nothing was changed"
+                raise LoadFailed(f"{self._target.name}: {error.message}; {told}") from error
         if result.status != 0:
-            raise LoadFailed(f"{self._target.name}: {result.stderr.strip()[-1500:]}; nothing was changed")
+            await self._require_committed(result, sent)
         report = Report()
         version, _, tables = await self._ask()
         report.facts.update(server=version, tables=tables)
         return report
 
-    async def _script(self, tool: str, source: ByteStream, context: RestoreContext) -> ByteStream:
+    async def _require_committed(self, result: CommandResult, sent: _Sent) -> None:
+        """Of a psql that failed: when the connection was lost at COMMIT, only the server knows. Raises LoadFailed."""
+        state = await self._state_of(result.stdout) if sent.commit else "aborted"
+        if state == "committed":
+            return
+        told = "nothing was changed" if state == "aborted" else _UNKNOWN
+        raise LoadFailed(f"{self._target.name}: {result.stderr.strip()[-1500:]}; {told}")
+
+    async def _state_of(self, printed: bytes) -> str:
+        """How the transaction ended whose number was printed first; waits until it has."""
+        number = printed.split(b"\n", 1)[0].strip()
+        if not number.isdigit():
+            return "unknown"
+        sql = f"SET lock_timeout = '60s'; SELECT pg_catalog.txid_status({int(number)}) FROM {_LOCK};"
+        try:
+            result = await self._deployment.run(
+                _PSQL, input=sql.encode(), env=self._target.env, check=False, timeout=120
+            )
+        except (DeploymentError, TimeoutError):
+            return "unknown"
+        return result.stdout.decode("utf-8", "replace").strip() if result.status == 0 else "unknown"
+
+    async def _script(self, tool: str, source: ByteStream, context: RestoreContext, sent: _Sent) -> ByteStream:
         first = await anext(source, b"")
         plain = not (first.startswith(b"PGDMP") or is_header(first[:BLOCK]))
         script = ScriptFilter(plain=plain)
@@ -266,7 +315,7 @@ class PostgresqlComponent(Component):
         argv = [tool, "--no-owner", "--no-acl", "--file=-"]
         sql = transform(whole if plain else self._deployment.stream(argv, input=whole), filtered, "psql filter")
         async with aclosing(sql):
-            yield b"BEGIN;\nCREATE TEMP TABLE liberu_guard (id int) ON COMMIT DROP;\n" + _DROP_OWNED.encode()
+            yield _BEGIN.encode() + _DROP_OWNED.encode()
             beginning = True
             async for chunk in sql:
                 if beginning and script.restricted:  # this psql knows restrict: it refuses commands as well
@@ -274,5 +323,6 @@ class PostgresqlComponent(Component):
                 beginning = False
                 yield chunk
         await context.confirm()
+        sent.commit = True
         # Fails when the script has ended our transaction by itself.
         yield b"\nSELECT 1 FROM pg_temp.liberu_guard;\nCOMMIT;\n"

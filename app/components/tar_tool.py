@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.components.base import Report
-from app.deployments.base import STAGING_PREFIX, Deployment
+from app.components.base import MAX_NAMED, Report
+from app.deployments.base import MAX_STDERR, STAGING_PREFIX, Deployment
 from app.deployments.process import raise_unless
 from app.errors import TargetMissing, ToolMissing
 
@@ -18,18 +19,23 @@ class TarTool:
     version: str
     gnu: bool
 
-    def create(self, exclusions: list[str]) -> list[str]:
-        """argv that writes the current folder to stdout; see `exclusion` for what a pattern means."""
+    def create(
+        self, exclusions: Sequence[str], *, sparse: bool = True, xattrs: bool = True, listed: bool = False
+    ) -> list[str]:
+        """argv that writes the current folder to stdout; see `excluded` for what a pattern means.
+
+        `sparse`: keep holes, where that is safe (tree_survey). `listed`: stdin has
+        more to leave out, as `pattern_of` makes it, a line each.
+        """
         if not self.gnu:  # some builds of busybox know no exclusion at all
             return ["tar", "-c", "-f", "-", "."]
-        patterns = [f"./{STAGING_PREFIX}*"]
-        anchored = [_pattern(e) for e in exclusions if e.startswith("/")]
-        floating = [_pattern(e) for e in exclusions if not e.startswith("/")]
+        anchored, floating = excluded(exclusions)
         return [
             "tar", "--create", "--file=-", "--format=posix",
-            "--pax-option=delete=atime,delete=ctime", "--sort=name", "--numeric-owner", "--xattrs", "--acls",
-            "--sparse", "--wildcards",
-            "--anchored", *(f"--exclude={pattern}" for pattern in (*patterns, *anchored)),
+            "--pax-option=delete=atime,delete=ctime", "--sort=name", "--numeric-owner",
+            *(("--xattrs", "--acls") if xattrs else ()), *(("--sparse",) if sparse else ()), "--wildcards",
+            "--anchored", *(("--exclude-from=-",) if listed else ()),
+            *(f"--exclude={pattern}" for pattern in anchored),
             "--no-anchored", *(f"--exclude={pattern}" for pattern in floating),
             "--", ".",
         ]  # fmt: skip
@@ -46,8 +52,18 @@ class TarTool:
         ]  # fmt: skip
 
 
-def _pattern(exclusion: str) -> str:
-    return f".{exclusion.rstrip('/')}" if exclusion.startswith("/") else exclusion.rstrip("/")
+def excluded(exclusions: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Patterns for whole paths (a leading slash is the folder itself), and for what follows any slash. Both leave out
+    all that is below what they match; what an interrupted restore has left is never in a backup."""
+    anchored = [f".{pattern.rstrip('/')}" for pattern in exclusions if pattern.startswith("/")]
+    floating = [pattern.rstrip("/") for pattern in exclusions if not pattern.startswith("/")]
+    return [f"./{STAGING_PREFIX}*", *anchored], floating
+
+
+def pattern_of(path: bytes) -> bytes:
+    """A pattern for one path in a list that is read line by line, where space at a line's end does not count."""
+    quoted = re.sub(rb"[*?\[\\]", rb"\\\g<0>", path).replace(b"\n", b"?")
+    return quoted[:-1] + b"?" if quoted[-1:].isspace() else quoted
 
 
 async def probe(deployment: Deployment, report: Report) -> TarTool | None:
@@ -83,28 +99,81 @@ async def _found(deployment: Deployment) -> TarTool | None:
 _UNREADABLE = re.compile(r"^tar: (?P<name>.*?): (?P<reason>(Cannot|Warning: Cannot) .*?: (?!No such file).*)$")
 _CHANGED = re.compile(
     r"^tar: (?P<name>.*?): (?P<reason>file changed as we read it|File removed before we read it|"
-    r"File shrank by .*|socket ignored|(Warning: )?Cannot .*: No such file or directory)$"
+    r"socket ignored|(Warning: )?Cannot .*: No such file or directory)$"
 )
-_NOISE = re.compile(r"^tar: (Exiting with failure status due to previous errors|Removing leading .*)$")
-_BUSYBOX_UNREADABLE = re.compile(r"^tar: (?P<name>.*?): (?P<reason>Permission denied|can't open.*)$")
+#: What tar could not read it has filled up with zeros.
+_SHRANK = re.compile(r"^tar: (?P<name>.*?): (?P<reason>File shrank by .*)$")
+_READ_ERROR = re.compile(r"^tar: (?P<name>.*?): (Warning: )?(?P<reason>Read error at byte .*, while reading .*)$")
+_NOISE = re.compile(
+    r"^tar: (Exiting with failure status due to previous errors|Removing leading .*|"
+    r".*: Warning: Cannot \w*listxattr\w*: (Operation n|N)ot supported)$"  # there are none
+)
+_BUSYBOX_UNREADABLE = re.compile(
+    r"^tar: (?P<name>.*?): (?P<reason>Permission denied|File name too long|Input/output error|Stale file handle|"
+    r"Structure needs cleaning|can't open.*)$"
+)
+_ESCAPED = re.compile(rb"\\([0-7]{3}|.)")
+_LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+_SHOWN = 1024
+#: Of stderr a deployment keeps MAX_STDERR bytes; a remote one takes a line of its own out.
+_CUT_FROM = MAX_STDERR - 4096
 
 
 def judge_stderr(stderr: str, report: Report) -> bool:
-    """Sort tar's complaints into the report; False when one is none of those a dump survives."""
+    """Sort tar's complaints into the report; False when one is none of those a dump survives.
+
+    `facts["not_whole"]`: files that tar filled up with zeros, as `shown` writes them; the first MAX_NAMED.
+    """
     understood = True
-    for line in stderr.splitlines():
+    lines = stderr.splitlines()
+    if len(stderr.encode()) >= _CUT_FROM:
+        del lines[-1:]  # it may be a part of one
+        report.lack("unreadable", "tar complained of more files than its messages are kept of (1 MiB)")
+    for line in lines:
         if match := _CHANGED.match(line):
             report.warn("changed_while_read", match["reason"], _plain(match["name"]))
+        elif match := _SHRANK.match(line):
+            report.warn("changed_while_read", match["reason"], _not_whole(match["name"], report))
+        elif match := _READ_ERROR.match(line):
+            message = f"{match['reason']}; from there on its content in the backup may be zeros"
+            report.lack("unreadable", message, _not_whole(match["name"], report))
+        elif _NOISE.match(line):
+            continue
         elif match := _UNREADABLE.match(line) or _BUSYBOX_UNREADABLE.match(line):
             report.lack("unreadable", match["reason"], _plain(match["name"]))
-        elif line and not _NOISE.match(line) and "error exit delayed" not in line:
+        elif line and "error exit delayed" not in line:
             report.warn("tar", line)
             understood = False
     return understood
 
 
+def _not_whole(name: str, report: Report) -> str:
+    names: list[str] = report.facts.setdefault("not_whole", [])
+    plain = _plain(name)
+    if len(names) < MAX_NAMED and plain not in names[-1:]:
+        names.append(plain)
+    return plain
+
+
 def _plain(name: str) -> str:
-    return name.removeprefix("Warning: ").removeprefix("./")
+    """The path that GNU tar writes with escapes."""
+    name = name.removeprefix("Warning: ").removeprefix("./")
+    return shortened(_ESCAPED.sub(_unescaped, name.encode()))
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    code = match[1]
+    return bytes([int(code, 8) & 0xFF]) if len(code) == 3 else _LETTERS.get(code, code)
+
+
+def shortened(path: bytes) -> str:
+    """As `shown`; a very long one by both its ends."""
+    return shown(path) if len(path) <= _SHOWN else f"{shown(path[:200])}…{shown(path[-80:])}"
+
+
+def shown(path: bytes) -> str:
+    """A path for people, and to compare with others written like it."""
+    return path.decode("utf-8", "backslashreplace")
 
 
 def only_devices_failed(stderr: str) -> bool:

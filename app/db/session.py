@@ -11,28 +11,41 @@ from typing import Any, TypeVar
 
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
 from app.db.changes import collect
 
 T = TypeVar("T")
-_SHUTDOWN = ("57P", "080")
+#: PostgreSQL's (appendix A): it shuts down or starts, the line broke, it lacks disk, memory or connections, it only
+#: reads (a standby during a failover), another transaction was in the way.
+_STATES = ("57P", "080", "53", "25006", "40001", "40P01")
+#: SQLite's: somebody else holds the file for too long, or the disk is full, cannot be read or written, or opened.
+_CODES = {
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL,
+}  # fmt: skip
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the database could not be reached or went away, so that the same may succeed later. What the server
-    says when it shuts down or starts has a class of its own (PostgreSQL, appendix A: 57P, 08)."""
+    """Whether the database could not be reached, went away or has no room, so that the same may succeed later. Of a
+    group, whether one of its errors is such."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_outage(one) for one in error.exceptions)
     if isinstance(error, DBAPIError):
+        if isinstance(error.orig, sqlite3.Error):
+            code = getattr(error.orig, "sqlite_errorcode", None)
+            return error.connection_invalidated or (code is not None and code & 0xFF in _CODES)
         state = str(getattr(error.orig, "sqlstate", None) or "")
-        return error.connection_invalidated or isinstance(error, InterfaceError) or state[:3] in _SHUTDOWN
+        return error.connection_invalidated or isinstance(error, InterfaceError) or state.startswith(_STATES)
     if type(error).__module__.startswith("asyncpg"):  # while it connects
-        return str(getattr(error, "sqlstate", "") or "57P")[:3] in _SHUTDOWN
-    return isinstance(error, ConnectionError | OutageError)
+        return str(getattr(error, "sqlstate", "") or "57P").startswith(_STATES)
+    return isinstance(error, ConnectionError | NoConnectionLeft | OutageError)
 
 
 class OutageError(Exception):
-    """The database has not been reachable for longer than anybody waits."""
+    """The database cannot be reached, or has not been for longer than anybody waits."""
 
 
 class _Session(Session):
@@ -47,6 +60,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        event.listen(self._engine.sync_engine, "do_connect", _connect)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine.sync_engine, "connect", _configure_sqlite)
             event.listen(self._engine.sync_engine, "invalidate", _roll_back)
@@ -87,6 +101,14 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def _connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
+    """A network's own errors, as no route, no name or no answer, look like anybody's."""
+    try:
+        return dialect.connect(*arguments, **options)
+    except OSError as error:
+        raise OutageError(f"The database cannot be reached: {error}") from error
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:

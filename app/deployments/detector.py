@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,7 +200,23 @@ class DeploymentDetector:
             try:
                 os.close(open_folder(folder))
             except OSError as error:
+                if _is_link(folder):  # where it leads is looked at when it is used
+                    return Probe("standalone", True, f"{folder} is a symbolic link on this machine")
                 problem = f"{folder} cannot be entered on this machine ({error.strerror})"
             else:
                 return Probe("standalone", True, f"{folder} is on this machine")
         return Probe("standalone", False, problem)
+
+
+def _is_link(path: str) -> bool:
+    parent, _, name = path.rstrip("/").rpartition("/")
+    try:
+        folder = open_folder(parent or "/")
+    except OSError:
+        return False
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+    finally:
+        os.close(folder)

@@ -19,6 +19,7 @@ import aiodocker
 import aiohttp
 
 from app.archives.streams import CHUNK
+from app.deployments import remote_scripts as scripts
 from app.deployments.base import FolderArchive, User
 from app.deployments.remote import Channel, RemoteDeployment
 from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, StreamCut, TargetMissing
@@ -102,7 +103,7 @@ class DockerDeployment(RemoteDeployment):
 
     async def prepare(self) -> None:
         """See that there is a shell; `open` asks for root. Raises ToolMissing."""
-        await self.run(["true"], timeout=_TIMEOUT)
+        await self.run(["sh", "-c", scripts.ARRIVE], timeout=_TIMEOUT)
 
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
         what = f"Running {argv[0]} in container {self._name}"

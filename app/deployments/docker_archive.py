@@ -6,32 +6,21 @@ of JSON whose `mode` is Go's os.FileMode.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, NoReturn
 
 import aiohttp
 
 from app.archives.streams import CHUNK, ByteStream
 from app.archives.tar import Member, TarScanner
-from app.deployments.base import (
-    CommandResult,
-    Deployment,
-    Entry,
-    MergeRules,
-    Owners,
-    SiteTree,
-    SwapMode,
-    SwapPlan,
-    SwapReport,
-    TreeStatus,
-    User,
-)
+from app.deployments.base import CommandResult, Deployment, Kept, Owners
 from app.deployments.docker import Engine, mapped
 from app.deployments.folder_archive import above_its_top, below_its_top
+from app.deployments.mounts import below, relative
+from app.deployments.tree import Entry, MergeRules, SiteTree, SwapMode, SwapPlan, TreeStatus, User
 from app.errors import InvalidRequest, NoSpace, SwapImpossible, TargetMissing
 
 _IS_FOLDER, _IS_LINK = 1 << 31, 1 << 27
@@ -46,6 +35,7 @@ class ContainerArchive:
 
     def __init__(self, engine: Engine, container: str, name: str) -> None:
         self._engine = engine
+        self._container = container
         self._path = f"containers/{container}/archive"
         self._name = name
 
@@ -81,9 +71,25 @@ class ContainerArchive:
                 async for chunk in response.content.iter_chunked(CHUNK):
                     yield chunk
 
-    def read(self, folder: str) -> ByteStream:
+    def read(self, folder: str, kept: Kept | None = None) -> ByteStream:
         """The folder's content as a tar stream, members './…'. Raises ArchiveDamaged, DeploymentError."""
-        return below_its_top(self._raw(folder))
+        return below_its_top(self._raw(folder), kept)
+
+    async def link(self, path: str) -> tuple[bytes, int] | None:
+        """The engine archives a link as such, where it is a path's last part. Raises TargetMissing."""
+        await self.check(path.rpartition("/")[0] or "/")
+        scanner = TarScanner()
+        async with aclosing(self._raw(path)) as stream:
+            async for chunk in stream:
+                for member in scanner.feed(chunk):
+                    return (member.link, member.uid) if member.type == "l" else None
+        return None
+
+    async def mounts(self, folder: str) -> list[str]:
+        with mapped(f"Inspecting container {self._name}"):
+            found = await self._engine.client.containers.get(self._container)
+        points = [str(mount["Destination"]).encode() for mount in found._container.get("Mounts") or []]
+        return relative(below(points, folder), folder)
 
     async def members(self, folder: str) -> AsyncGenerator[list[Member], None]:
         """What is in the folder, in batches."""
@@ -173,15 +179,26 @@ class ContainerFiles(Deployment):
         raise TargetMissing(self._refusal)
         yield b""
 
-    def secret_file(self, content: str, user: User | None = None) -> AbstractAsyncContextManager[str]:
-        raise TargetMissing(self._refusal)
-
     async def _named_user(self, name: str) -> User:
-        for line in (await self._archive.text("/etc/passwd")).splitlines():
-            fields = line.split(":")
-            if fields[0] == name and len(fields) >= 4:
-                return User(int(fields[2]), int(fields[3]))
-        raise InvalidRequest(f"There is no system user {name!r} there", field="system_user")
+        fields = await self._entry("/etc/passwd", name)
+        if len(fields) < 4:
+            raise InvalidRequest(f"There is no system user {name!r} there", field="system_user")
+        return User(int(fields[2]), int(fields[3]))
+
+    async def _named_group(self, name: str) -> int:
+        fields = await self._entry("/etc/group", name)
+        if len(fields) < 3:
+            raise InvalidRequest(f"There is no group {name!r} there")
+        return int(fields[2])
+
+    async def _entry(self, file: str, name: str) -> list[str]:
+        """A name's line in a file of the container; empty when there is none, nor a file."""
+        with suppress(TargetMissing):
+            for line in (await self._archive.text(file)).splitlines():
+                fields = line.split(":")
+                if fields[0] == name:
+                    return fields
+        return []
 
 
 class _ArchiveTree(SiteTree):
@@ -218,17 +235,39 @@ class _ArchiveTree(SiteTree):
     def _refuse(self) -> NoReturn:
         raise SwapImpossible(f"{self._what}: nothing can be moved or removed in it; start it and try again")
 
+    async def mounts(self, path: str) -> list[str]:
+        """Unknown here, and nothing is ever moved."""
+        return []
+
+    async def immutable(self, path: str, *, deep: bool) -> list[str]:
+        return []
+
+    async def matching(self, path: str, patterns: Sequence[str]) -> list[bytes]:
+        return []
+
     async def prepare(self, plan: SwapPlan, owner: User) -> str:
         self._refuse()
 
-    async def swap(self, plan: SwapPlan, confirm: Callable[[], Awaitable[None]]) -> SwapReport:
+    async def merge(self, plan: SwapPlan, roots: Sequence[bytes]) -> None:
+        self._refuse()
+
+    async def measure(self, plan: SwapPlan) -> None:
+        self._refuse()
+
+    async def forward(self, plan: SwapPlan) -> list[str]:
+        self._refuse()
+
+    async def backward(self, plan: SwapPlan) -> None:
+        self._refuse()
+
+    async def carry_over(self, plan: SwapPlan, roots: Sequence[bytes]) -> int:
         self._refuse()
 
     async def add_missing(self, plan: SwapPlan, rules: MergeRules) -> int:
         self._refuse()
 
-    async def finish(self, plan: SwapPlan) -> bool:
-        return False
+    async def holds_old(self, plan: SwapPlan) -> bool:
+        self._refuse()
 
-    async def discard(self, plan: SwapPlan) -> None:
-        await asyncio.sleep(0)
+    async def remove(self, plan: SwapPlan) -> None:
+        self._refuse()

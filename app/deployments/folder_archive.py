@@ -12,23 +12,29 @@ from contextlib import contextmanager
 
 from app.archives.streams import CHUNK, ByteStream, Sink, SourceReader, transform
 from app.archives.tar import TarScanner, normalised
-from app.deployments.base import STAGING_PREFIX, Owners
+from app.deployments.base import STAGING_PREFIX, Kept, Owners
 from app.errors import ArchiveDamaged, MemberMismatch
 
 _KEPT = (tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)
 _ATTRIBUTES = "SCHILY.xattr.user."
 
 
-def below_its_top(source: ByteStream) -> ByteStream:
+def below_its_top(source: ByteStream, kept: Kept | None = None) -> ByteStream:
     """The archive of a folder, whose members begin with its name, as an archive of what is in it: './…'.
 
-    Numeric owners; sockets and what an interrupted restore has left are not in it. Raises ArchiveDamaged.
+    Numeric owners; sockets, devices, what an interrupted restore has left and what `kept` refuses are not in it.
+    Raises ArchiveDamaged.
     """
 
     def work(reader: SourceReader, sink: Sink) -> None:
         def renamed(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
             name = _below(member.name)
             if name.startswith(f"./{STAGING_PREFIX}"):
+                return None
+            device = member.type in (tarfile.CHRTYPE, tarfile.BLKTYPE)
+            if kept is not None and not kept(normalised(name.encode("utf-8", "surrogateescape")), device):
+                return None
+            if device:
                 return None
             made = _copy(member, name, member.uid, member.gid)
             if member.islnk():
@@ -115,6 +121,7 @@ class _Watched(io.RawIOBase):
         super().__init__()
         self._reader = reader
         self._scanner = TarScanner()
+        self._last: bytes | None = None
         self.failure: Exception | None = None
 
     def read(self, size: int = -1, /) -> bytes:
@@ -123,13 +130,18 @@ class _Watched(io.RawIOBase):
         except Exception as error:
             self.failure = error
             raise
-        for _ in self._scanner.feed(data):
-            pass
+        for member in self._scanner.feed(data):
+            self._last = member.path
         return data
 
     @property
     def ended(self) -> bool:
         return self._scanner.ended
+
+    @property
+    def where(self) -> str:
+        """The last member: an engine that cannot read a file stops there, and names nothing."""
+        return "" if self._last is None else f" in {self._last.decode('utf-8', 'backslashreplace')} or after it"
 
 
 @contextmanager
@@ -139,7 +151,7 @@ def _damage(watched: _Watched) -> Iterator[None]:
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         if watched.failure is not None:
             raise watched.failure from None
-        raise ArchiveDamaged(f"The folder's archive cannot be read: {error}") from error
+        raise ArchiveDamaged(f"The folder's archive cannot be read{watched.where}: {error}") from error
 
 
 def _rewrite(reader: SourceReader, sink: Sink, changed: Callable[[tarfile.TarInfo], tarfile.TarInfo | None]) -> None:
@@ -161,4 +173,4 @@ def _rewrite(reader: SourceReader, sink: Sink, changed: Callable[[tarfile.TarInf
         while watched.read(CHUNK):  # padding, and proof of the end
             pass
     if not watched.ended:
-        raise ArchiveDamaged("The folder's archive has no end-of-archive marker: it was cut")
+        raise ArchiveDamaged(f"The folder's archive has no end-of-archive marker: it was cut{watched.where}")

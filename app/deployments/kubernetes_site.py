@@ -8,6 +8,7 @@ from typing import Any
 from app.deployments.base import Deployment
 from app.deployments.docker_site import account_in
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
+from app.deployments.places import kubernetes_defaults
 from app.deployments.site import DatabaseAccount, Role, Site, setting_of
 from app.errors import TargetAmbiguous, TargetMissing
 
@@ -19,19 +20,6 @@ _CONTAINERS: dict[Role, tuple[str, ...]] = {
 }
 
 
-def defaults(domain: str, configuration: dict[str, Any]) -> dict[str, str]:
-    """Where the panel puts a domain, unless its setting says otherwise."""
-    name = domain.replace(".", "-")
-    found = {
-        "namespace": f"hosting-{name}",
-        "selector": f"app={name}",
-        "database_selector": f"app={name}-db",
-        "mail_selector": "app=dovecot",
-        "credentials_secret": f"{name}-credentials",
-    }
-    return found | {key: str(value) for key, value in configuration.items() if key in found and value}
-
-
 class KubernetesSite(Site):
     kind = "kubernetes"
     contained = True
@@ -40,7 +28,7 @@ class KubernetesSite(Site):
         self._cluster = cluster
         self._domain = domain
         self._configuration = configuration
-        self._where = defaults(domain, configuration)
+        self._where = kubernetes_defaults(domain, configuration)
         self._open: dict[Role, KubernetesDeployment] = {}
 
     async def pods(self, role: Role) -> list[Any]:

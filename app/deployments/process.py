@@ -12,6 +12,7 @@ from contextlib import aclosing, suppress
 
 from app.archives.streams import CHUNK, ByteStream, Sink, SourceReader, consume, from_bytes, produce
 from app.deployments.base import MAX_STDERR, CommandResult, Outcome, User
+from app.deployments.secret_files import in_memory, with_path
 from app.errors import CommandFailed, ToolMissing
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,11 +31,14 @@ class Process:
         cwd_fd: int | None,
         user: User | None,
         search_path: str = SEARCH_PATH,
+        secret: tuple[str, str] = ("", ""),
     ) -> None:
+        """`secret`: a name in `argv` that stands for a file, and the file's content."""
         self._argv = list(argv)
         self._env = {"PATH": search_path, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **(env or {})}
         self._cwd_fd = cwd_fd
         self._user = user
+        self._secret = secret
         self._process: asyncio.subprocess.Process | None = None
         self._stderr: asyncio.Task[str] | None = None
         self._stdout_fd = -1
@@ -51,15 +55,21 @@ class Process:
         for descriptor in (read_fd, stdin):
             with suppress(OSError):
                 fcntl.fcntl(descriptor, _F_SETPIPE_SZ, CHUNK)
+        name, content = self._secret
+        shown: tuple[int, ...] = ()
         try:
+            if name:
+                owner = None if self._user is None else (self._user.uid, self._user.gid)
+                shown = (in_memory(content, owner),)
             self._process = await asyncio.create_subprocess_exec(
-                *self._argv,
+                *(with_path(self._argv, name, f"/proc/self/fd/{shown[0]}") if shown else self._argv),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=asyncio.subprocess.PIPE,
                 env=self._env,
                 # A folder that was opened without following links, whatever its path means by now.
                 cwd=None if self._cwd_fd is None else f"/proc/self/fd/{self._cwd_fd}",
+                pass_fds=shown,
                 start_new_session=True,
                 umask=0o077,
                 user=None if self._user is None else self._user.uid,
@@ -74,8 +84,8 @@ class Process:
                 f"{self.name} cannot be run ({error.strerror}); install it on the site's machine"
             ) from error
         finally:
-            os.close(stdout)
-            os.close(stdin)
+            for descriptor in (stdout, stdin, *shown):
+                os.close(descriptor)
         self._stdout_fd, self._stdin_fd = read_fd, write_fd
         assert self._process.stderr is not None
         self._stderr = asyncio.create_task(_gather(self._process.stderr))

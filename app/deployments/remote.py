@@ -14,8 +14,8 @@ import asyncio
 import hashlib
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from pathlib import Path, PurePosixPath
 
 from app.archives.streams import ByteStream, from_bytes
@@ -23,6 +23,7 @@ from app.deployments import remote_scripts as scripts
 from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome, SiteTree, User
 from app.deployments.process import SEARCH_PATH, raise_unless
 from app.deployments.remote_tree import RemoteTree
+from app.deployments.secret_files import with_path
 from app.errors import (
     DeploymentError,
     DeploymentRefused,
@@ -40,6 +41,7 @@ _END = "liberu-end {nonce} "
 _HASH = hashlib.sha256().digest_size * 2
 _TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _HASH + 1
 _FRAME = 1 << 20
+_INHERITED = "/proc/self/fd/9"
 _KILL_SECONDS = 10
 _ANSWER_SECONDS = 60
 
@@ -113,7 +115,8 @@ class RemoteDeployment(Deployment):
 
     async def prepare(self) -> None:
         if self._root is None:
-            self._root = (await self.run(["id", "-u"], timeout=_ANSWER_SECONDS)).stdout.strip() == b"0"
+            found = await self.run(["sh", "-c", scripts.ARRIVE], timeout=_ANSWER_SECONDS)
+            self._root = found.stdout.strip() == b"0"
 
     @property
     def tree(self) -> SiteTree:
@@ -172,15 +175,6 @@ class RemoteDeployment(Deployment):
             raise_unless((0,), _name(argv), outcome.status, outcome.stderr)
         return CommandResult(outcome.status, bytes(kept), outcome.stderr)
 
-    @asynccontextmanager
-    async def secret_file(self, content: str, user: User | None = None) -> AsyncGenerator[str, None]:
-        made = await self.run(["sh", "-c", scripts.PRIVATE_FILE], input=content.encode(), user=user, timeout=60)
-        folder = made.stdout.decode().strip()
-        try:
-            yield f"{folder}/secret"
-        finally:
-            await asyncio.shield(self.run(["rm", "-rf", "--", folder], user=user, check=False, timeout=60))
-
     async def _named_user(self, name: str) -> User:
         found = await self.run(["sh", "-c", 'id -u "$1" && id -g "$1"', "sh", name], check=False, timeout=60)
         try:
@@ -188,6 +182,12 @@ class RemoteDeployment(Deployment):
             return User(int(number), int(group))
         except ValueError:
             raise InvalidRequest(f"There is no system user {name!r} there", field="system_user") from None
+
+    async def _named_group(self, name: str) -> int:
+        found = await self.run(["sh", "-c", scripts.GROUP, "sh", name], check=False, timeout=60)
+        if not found.stdout.strip().isdigit():
+            raise InvalidRequest(f"There is no group {name!r} there")
+        return int(found.stdout)
 
 
 class _Command:
@@ -204,7 +204,10 @@ class _Command:
         self._native = user if deployment.native_users else None
         who = "" if user is None or self._native else f"{user.uid}:{user.gid}"
         flags = ["1" if flag else "0" for flag in (self._native is not None, watched, deployment.framed)]
-        wrapped = ["sh", "-c", _WRAPPER, "sh", self._cwd or "", *flags, who, *argv]
+        name, secret = deployment.secret_files.named_by(argv)
+        self._secret = secret.splitlines()
+        shown = with_path(argv, name, _INHERITED)
+        wrapped = ["sh", "-c", _WRAPPER, "sh", self._cwd or "", *flags, who, str(len(self._secret)), *shown]
         self._argv = [
             *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent", *wrapped,
         ]  # fmt: skip
@@ -216,7 +219,7 @@ class _Command:
 
     async def start(self, env: Mapping[str, str], input: ByteStream | None) -> None:
         try:
-            channel = await self._begin(_header(self._nonce, env))
+            channel = await self._begin(_header(self._nonce, env, self._secret))
         except BaseException:
             if input is not None:
                 await input.aclose()
@@ -388,12 +391,12 @@ class _Command:
             await self._channel.close()
 
 
-def _header(nonce: str, env: Mapping[str, str]) -> bytes:
+def _header(nonce: str, env: Mapping[str, str], secret: Sequence[str]) -> bytes:
     """What the wrapper reads before the command's input. Raises InvalidRequest."""
     for name, value in env.items():
         if not value.isprintable() and any(letter in value for letter in "\n\0"):
             raise InvalidRequest(f"The value of {name} must be one line")
-    lines = [nonce, *(f"{name}={value}" for name, value in env.items()), ""]
+    lines = [nonce, *(f"{name}={value}" for name, value in env.items()), "", *secret]
     return "".join(f"{line}\n" for line in lines).encode()
 
 

@@ -8,28 +8,28 @@ own live tree) is only changed by rename(2) of top-level entries, which follows 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING
 
 from app.archives.streams import ByteStream
 from app.deployments import remote_scripts as scripts
-from app.deployments.base import (
+from app.deployments import swap_scripts
+from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome
+from app.deployments.exclusions import find_matching, split
+from app.deployments.mounts import mounts_below
+from app.deployments.remote_merge import NAMES, NOTES, RemoteMerge, notes_arguments
+from app.deployments.swap import pack, sides, unpack
+from app.deployments.tree import (
     STAGING_PREFIX,
-    CommandResult,
     Entry,
     MergeRules,
     SiteTree,
     SwapMode,
     SwapPlan,
-    SwapReport,
     TreeStatus,
     User,
 )
-from app.errors import ArchiveDamaged, CommandFailed, NoSpace, SwapImpossible, TargetMissing
-
-if TYPE_CHECKING:
-    from app.deployments.remote import RemoteDeployment
+from app.errors import NoSpace, StagingLost, SwapImpossible, TargetMissing
 
 Parts = tuple[bytes, ...]
 _BATCH = 2000
@@ -37,7 +37,7 @@ _TYPES = {0o01: "p", 0o02: "c", 0o04: "d", 0o06: "b", 0o10: "f", 0o12: "l", 0o14
 
 
 class RemoteTree(SiteTree):
-    def __init__(self, deployment: RemoteDeployment) -> None:
+    def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
     async def status(self, path: str) -> TreeStatus:
@@ -50,11 +50,24 @@ class RemoteTree(SiteTree):
         await self.status(path)
         return "entries"
 
+    async def mounts(self, path: str) -> list[str]:
+        table = await self._deployment.run(["cat", "/proc/self/mountinfo"], timeout=60)
+        return mounts_below(table.stdout.decode("utf-8", "surrogateescape"), path)
+
+    async def immutable(self, path: str, *, deep: bool) -> list[str]:
+        """As lsattr tells it, where it is installed. Source: lsattr(1) of e2fsprogs."""
+        argv = ["sh", "-c", _IMMUTABLE, "sh", "-aR" if deep else "-a"]
+        found = await self._deployment.run(argv, cwd=path, check=False)
+        return found.stdout.decode("utf-8", "backslashreplace").splitlines()
+
+    async def matching(self, path: str, patterns: Sequence[str]) -> list[bytes]:
+        return await find_matching(self._deployment, path, patterns)
+
     async def prepare(self, plan: SwapPlan, owner: User) -> str:
-        await self.discard(plan)
         who = f"{owner.uid}:{owner.gid}" if self._deployment.privileged else ""
-        await self._script(scripts.PREPARE, plan.target, plan.staging_name, who)
-        return _staged(plan, "new")
+        made = await self._script(swap_scripts.PREPARE, plan.target, plan.staging_name, who)
+        plan.staging = int(made.stdout)
+        return f"{plan.staging_path}/new"
 
     async def inventory(self, path: str) -> AsyncGenerator[list[Entry], None]:
         gnu = await self._script(scripts.IS_GNU_FIND, path)
@@ -69,28 +82,28 @@ class RemoteTree(SiteTree):
         yield batch
 
     async def _gnu_entries(self, path: str) -> AsyncGenerator[Entry, None]:
-        argv = ["find", ".", "-mindepth", "1", *_WITHOUT_STAGING, "-printf", r"%y %s %U %G %P\0"]
-        async with aclosing(_split(self._deployment.stream(argv, cwd=path), b"\0")) as records:
+        argv = ["find", ".", "-mindepth", "1", *_WITHOUT_STAGING, "-printf", r"%y %s %U %G %T@ %P\0"]
+        async with aclosing(split(self._deployment.stream(argv, cwd=path), b"\0")) as records:
             async for record in records:
-                kind, size, uid, gid, name = record.split(b" ", 4)
-                yield Entry(name, kind.decode(), int(size) if kind == b"f" else 0, int(uid), int(gid))
+                kind, size, uid, gid, mtime, name = record.split(b" ", 5)
+                yield Entry(name, kind.decode(), int(size) if kind == b"f" else 0, int(uid), int(gid), float(mtime))
 
     async def _plain_entries(self, path: str) -> AsyncGenerator[Entry, None]:
         """Names and facts from two walks of a tree that nobody else can change."""
         walk = ["find", ".", *_WITHOUT_STAGING]
-        names = _split(self._deployment.stream([*walk, "-print0"], cwd=path), b"\0")
-        stat = [*walk, "-exec", "stat", "-c", "%f %s %u %g", "{}", "+"]
-        facts = _split(self._deployment.stream(stat, cwd=path), b"\n")
+        names = split(self._deployment.stream([*walk, "-print0"], cwd=path), b"\0")
+        stat = [*walk, "-exec", "stat", "-c", "%f %s %u %g %Y", "{}", "+"]
+        facts = split(self._deployment.stream(stat, cwd=path), b"\n")
         async with aclosing(names), aclosing(facts):
             async for name in names:
                 fact = await anext(facts, None)
                 if fact is None:
                     raise SwapImpossible(f"{path} changed while it was being listed")
-                mode, size, uid, gid = fact.split()
+                mode, size, uid, gid, mtime = fact.split()
                 kind = _TYPES[int(mode, 16) >> 12]
                 if name != b".":
                     size = size if kind == "f" else b"0"
-                    yield Entry(name.removeprefix(b"./"), kind, int(size), int(uid), int(gid))
+                    yield Entry(name.removeprefix(b"./"), kind, int(size), int(uid), int(gid), float(mtime))
 
     async def sync(self, path: str) -> None:
         await self._script("sync -f . 2>/dev/null || sync", path)
@@ -99,94 +112,166 @@ class RemoteTree(SiteTree):
         groups: dict[str, list[bytes]] = {}
         for name, uid, gid in owners:
             groups.setdefault(f"{uid}:{gid}", []).append(name)
-        for who, names in groups.items():  # chown clears set-uid and set-gid of files
-            await self._script('exec xargs -0 chown -h -- "$1"', path, who, names=[b"./" + name for name in names])
+        for who, names in groups.items():
+            await self._script(scripts.SET_OWNERS, path, who, names=[b"./" + name for name in names])
 
-    async def swap(self, plan: SwapPlan, confirm: Callable[[], Awaitable[None]]) -> SwapReport:
-        report = SwapReport()
-        if not plan.clear_existing:
-            await self._as_owner(plan, "new", scripts.MERGE)
-        await self._script(scripts.JOURNAL, plan.target, plan.staging_name)
-        await confirm()
-        await self._script(scripts.SWAP, plan.target, plan.staging_name)
-        if not plan.clear_existing:
-            done = await self._as_owner(plan, "old", scripts.CARRY_OVER)
-            report.carried_over = sum(int(count) for count in done.stdout.split())
-        return report
+    async def merge(self, plan: SwapPlan, roots: Sequence[bytes]) -> None:
+        await self._swap_script(swap_scripts.MERGE, plan)
+        records = await self._merge_records(plan.target, roots)
+        await self._script(swap_scripts.LINK, f"{plan.staging_path}/merged", plan.target, names=records)
+
+    async def _merge_records(self, target: str, roots: Sequence[bytes]) -> list[bytes]:
+        """See LINK: the folders above each root, then the root with all folders below it, or the file that it is."""
+        tops = [root if root == b"." else b"./" + root for root in roots]
+        folders: list[bytes] = []
+        outcome = Outcome()
+        argv = ["sh", "-c", swap_scripts.FOLDERS, "sh"]
+        listed = self._deployment.stream(
+            argv, input=_nul(tops), cwd=target, accept=range(126), outcome=outcome
+        )  # what vanished meanwhile is normal
+        async with aclosing(split(listed, b"\0")) as found:
+            async for folder in found:
+                folders.append(folder)
+        unread = [line for line in outcome.stderr.splitlines() if "No such file" not in line and "xargs" not in line]
+        if outcome.status != 0 and unread:
+            raise SwapImpossible(f"{target} cannot be read as a whole: {unread[0]}")
+        known, records = set(folders), list[bytes]()
+        above: set[bytes] = set()
+        for top in tops:
+            parts = top.split(b"/")
+            for depth in range(2, len(parts)):
+                folder = b"/".join(parts[:depth])
+                if folder not in above:
+                    above.add(folder)
+                    records.append(b"p" + folder)
+            if top not in known:
+                records.append(b"f" + top)
+        return [*records, *(b"d" + folder for folder in folders)]
+
+    async def measure(self, plan: SwapPlan) -> None:
+        found = await self._swap_script(swap_scripts.MEASURE, plan, plan.tree, most=_MOST_LISTED)
+        mode, *records = found.stdout.split(b"\0")
+        if len(found.stdout) >= _MOST_LISTED:
+            raise SwapImpossible(f"{plan.target} has more entries than a swap can journal; put them into subfolders")
+        middle = records.index(b"")
+        coming = {name.removeprefix(b"./") for name in records[:middle]}
+        going = {name.removeprefix(b"./") for name in records[middle + 1 :]} - {b""}
+        plan.mode_before = int(mode, 8)
+        plan.names = pack(sides(coming, going))
+
+    async def forward(self, plan: SwapPlan) -> list[str]:
+        done = await self._swap_script(swap_scripts.FORWARD, plan, plan.tree, names=unpack(plan.names))
+        return [name.decode("utf-8", "backslashreplace")[2:] for name in done.stdout.split(b"\0") if name]
+
+    async def backward(self, plan: SwapPlan) -> None:
+        mode = "" if plan.mode_before is None else f"{plan.mode_before:o}"
+        names = unpack(plan.names)[::-1]
+        await self._swap_script(swap_scripts.BACKWARD, plan, plan.tree, mode, names=names)
+
+    async def carry_over(self, plan: SwapPlan, roots: Sequence[bytes]) -> int:
+        """Raises SwapImpossible with the names of those that could not be carried over."""
+        tops = [root if root == b"." else b"./" + root for root in roots]
+        argv = self._argv(swap_scripts.CHANGED, plan.staging_name, str(plan.staging or ""))
+        listed = self._deployment.stream(argv, input=_nul(tops), cwd=plan.target, accept=range(126))
+        changed: list[bytes] = []
+        async with aclosing(split(listed, b"\0")) as names:
+            async for name in names:
+                changed.append(name)
+        if not changed:
+            return 0
+        status = await self.status(plan.target)
+        user = User(status.uid, status.gid) if self._deployment.privileged else None
+        argv = self._argv(swap_scripts.CARRY, plan.target)
+        done = await self._deployment.run(argv, cwd=f"{plan.staging_path}/old", input=_nul(changed), user=user)
+        if done.stderr:
+            raise SwapImpossible(
+                f"{plan.target}: changed while it was swapped, and not carried over: {done.stderr[:500]}"
+            )
+        return sum(int(count) for count in done.stdout.split())
 
     async def add_missing(self, plan: SwapPlan, rules: MergeRules) -> int:
-        count = 0
-        top: list[Entry] = []
-        async with aclosing(self.inventory(_staged(plan, "new"))) as batches:
-            async for batch in batches:
-                for entry in batch:  # a walk gives all that is below one folder in a row
-                    if top and entry.path.partition(b"/")[0] != top[0].path.partition(b"/")[0]:
-                        count += await self._add(plan, rules, top)
-                        top = []
-                    top.append(entry)
-        if top:
-            count += await self._add(plan, rules, top)
+        merge = RemoteMerge(rules, lambda script, pairs: self._as_owner(plan, "new", script, names=pairs))
+        new, wanted = f"{plan.staging_path}/new", notes_arguments(rules)
+        await merge.have(self._records(NAMES, plan.target, STAGING_PREFIX))
+        await merge.staged(self._records(NAMES, new, STAGING_PREFIX))
+        await merge.note(self._records(NOTES, plan.target, *wanted), live=True)
+        await merge.note(self._records(NOTES, new, *wanted), live=False)
+        await merge.add(self.inventory(new))
         await self.sync(plan.target)
-        return count
+        return merge.count
 
-    async def _add(self, plan: SwapPlan, rules: MergeRules, entries: Sequence[Entry]) -> int:
-        """What is below one top-level folder of the staged tree, or that one file."""
-        present: dict[Parts, set[bytes | None]] = {}
-        where = b"./" + entries[0].path.partition(b"/")[0]
-        listed = self._deployment.stream(["sh", "-c", scripts.NAMES, "sh"], input=_nul([where]), cwd=plan.target)
-        async with aclosing(_split(listed, b"\0")) as names:
-            async for name in names:
-                *folder, last = name.removeprefix(b"./").split(b"/")
-                present.setdefault(tuple(folder), set()).add(rules.identity(last))
-        folders = [b"./" + entry.path + b"/" for entry in entries if entry.type == "d"]
-        files = []
-        for entry in entries:
-            *folder, last = entry.path.split(b"/")
-            identity = rules.identity(last)
-            if entry.type == "d" or identity is None:
-                continue
-            if not any(identity in present.get(place, ()) for place in rules.folders(tuple(folder))):
-                files.append(b"./" + entry.path)
-        await self._as_owner(plan, "new", scripts.ADD, names=[*sorted(folders), *files])
-        return len(files)
+    def _records(self, script: str, path: str, *arguments: str) -> AsyncGenerator[bytes, None]:
+        """What a script prints, with a NUL at each end."""
+        return split(self._deployment.stream(["sh", "-c", script, "sh", *arguments], cwd=path), b"\0")
 
-    async def finish(self, plan: SwapPlan) -> bool:
-        try:
-            found = await self._script(scripts.FINISH, plan.target, plan.staging_name)
-        except (TargetMissing, SwapImpossible):
-            return False
-        return found.stdout.strip() == b"done"
+    async def holds_old(self, plan: SwapPlan) -> bool:
+        return bool((await self._swap_script(swap_scripts.HOLDS_OLD, plan)).stdout.strip())
 
-    async def discard(self, plan: SwapPlan) -> None:
+    async def remove(self, plan: SwapPlan) -> None:
+        mounted = await self.mounts(plan.staging_path)
+        if mounted:
+            raise SwapImpossible(f"{mounted[0]} is mounted in what is to be removed; unmount it")
         with suppress(TargetMissing):
-            await self._script(scripts.DISCARD, plan.target, plan.staging_name)
+            await self._swap_script(swap_scripts.REMOVE, plan)
 
-    async def _as_owner(
-        self, plan: SwapPlan, folder: str, script: str, *arguments: str, names: Sequence[bytes] | None = None
+    async def _swap_script(
+        self,
+        script: str,
+        plan: SwapPlan,
+        *arguments: str,
+        names: Sequence[bytes] | None = None,
+        most: int = MAX_STDERR,
     ) -> CommandResult:
+        """In staging."""
+        inode = "" if plan.staging is None else str(plan.staging)
+        return await self._script(script, plan.target, plan.staging_name, inode, *arguments, names=names, most=most)
+
+    async def _as_owner(self, plan: SwapPlan, folder: str, script: str, *, names: Sequence[bytes]) -> CommandResult:
         """Inside staging, as whom the site belongs to: it can do nothing there that it could not do anyway."""
         status = await self.status(plan.target)
         user = User(status.uid, status.gid) if self._deployment.privileged else None
-        return await self._script(script, _staged(plan, folder), plan.target, *arguments, names=names, user=user)
+        return await self._script(script, f"{plan.staging_path}/{folder}", plan.target, names=names, user=user)
+
+    @staticmethod
+    def _argv(script: str, *arguments: str) -> list[str]:
+        return ["sh", "-c", f"{swap_scripts.COMMON}\n{script}", "sh", *arguments]
 
     async def _script(
-        self, script: str, path: str, *arguments: str, names: Sequence[bytes] | None = None, user: User | None = None
+        self,
+        script: str,
+        path: str,
+        *arguments: str,
+        names: Sequence[bytes] | None = None,
+        user: User | None = None,
+        most: int = MAX_STDERR,
     ) -> CommandResult:
-        """Raises TargetMissing, NoSpace, SwapImpossible."""
-        argv = ["sh", "-c", f"{scripts.COMMON}\n{script}", "sh", *arguments]
+        """`most`: how much of its output is kept, in bytes. Raises TargetMissing, NoSpace, SwapImpossible."""
+        argv = self._argv(script, *arguments)
         input = None if names is None else _nul(names)
-        try:
-            return await self._deployment.run(argv, cwd=path, input=input, user=user)
-        except CommandFailed as error:
-            if "No space left" in error.stderr or "Disk quota" in error.stderr:
-                raise NoSpace(f"No space left on the file system of {path}; free some and try again") from error
-            raise SwapImpossible(f"{path}: {error.stderr.strip()[-500:] or error.message}") from error
+        outcome, kept = Outcome(), bytearray()
+        output = self._deployment.stream(argv, cwd=path, input=input, user=user, accept=range(256), outcome=outcome)
+        async with aclosing(output):
+            async for chunk in output:
+                if len(kept) < most:
+                    kept += chunk
+        assert outcome.status is not None
+        if outcome.status == 0:
+            return CommandResult(0, bytes(kept), outcome.stderr)
+        said = "\n".join(line for line in outcome.stderr.splitlines() if not line.startswith("xargs:"))
+        if outcome.status == swap_scripts.LOST:
+            raise StagingLost(f"{path}: {said.strip()[-500:]}: somebody has replaced what the restore staged")
+        if "No space left" in said or "Disk quota" in said:
+            raise NoSpace(f"No space left on the file system of {path}; free some and try again")
+        raise SwapImpossible(f"{path}: {said.strip()[-500:] or f'a command ended with {outcome.status}'}")
 
 
-def _staged(plan: SwapPlan, folder: str) -> str:
-    return f"{plan.target.rstrip('/')}/{plan.staging_name}/{folder}"
-
-
+_MOST_LISTED = 64 << 20
+_IMMUTABLE = """
+command -v lsattr >/dev/null || exit 0
+lsattr "$1" . 2>/dev/null | while read -r flags name; do
+  case $flags in *[!a-zA-Z-]*) continue ;; ----*[ia]* | ----[ia]*) [ -z "$name" ] || echo "${name#./}" ;; esac
+done | head -n 20
+"""
 _WITHOUT_STAGING = ("-path", f"./{STAGING_PREFIX}*", "-prune", "-o")
 
 
@@ -194,14 +279,3 @@ async def _nul(names: Sequence[bytes]) -> ByteStream:
     for start in range(0, len(names), _BATCH):
         yield b"".join(name + b"\0" for name in names[start : start + _BATCH])
         await asyncio.sleep(0)
-
-
-async def _split(stream: ByteStream, separator: bytes) -> AsyncGenerator[bytes, None]:
-    rest = b""
-    async with aclosing(stream):
-        async for chunk in stream:
-            *whole, rest = (rest + chunk).split(separator)
-            for record in whole:
-                yield record
-    if rest:
-        raise ArchiveDamaged("A listing ended in the middle of a record")

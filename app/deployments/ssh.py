@@ -6,6 +6,7 @@ Sources: RFC 4254 (sessions, exit status), OpenSSH's sshd_config(5).
 from __future__ import annotations
 
 import asyncio
+import random
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Of one connection; sshd's MaxSessions is 10, and a kill needs one.
 _SESSIONS = 8
+#: Seconds between attempts while the server has no room.
+_PAUSES = (0.2, 0.4, 0.8, 1.6)
 _SUDO = ("sudo", "-n", "--")
 _WINDOW = 4 << 20
 _PACKET = 1 << 17
@@ -78,6 +81,7 @@ class SshDeployment(RemoteDeployment):
         self._pin = pin
         self._lock = asyncio.Lock()
         self._connections: list[tuple[SSHClientConnection, int]] = []
+        self._sessions = _SESSIONS
         self.prefix = _SUDO if server.sudo else ()
 
     async def prepare(self) -> None:
@@ -89,30 +93,59 @@ class SshDeployment(RemoteDeployment):
         what = f"Running {argv[0]} on {self._server.name}"
         with mapped(what):
             async with asyncio.timeout(self._server.timeout):
-                connection = await self._free_connection()
-                try:
-                    process = await connection.create_process(
-                        " ".join(shlex.quote(part) for part in argv), encoding=None, window=_WINDOW,
-                        max_pktsize=_PACKET,
-                    )  # fmt: skip
-                except BaseException:
-                    self._released(connection)
-                    raise
+                connection, process = await self._started(" ".join(shlex.quote(part) for part in argv))
         return _SshChannel(process, connection, what, lambda: self._released(connection))
+
+    async def _started(self, command: str) -> tuple[SSHClientConnection, Any]:
+        """On a connection that has room for it: a server that opens no further channel allows fewer sessions."""
+        pauses = [*_PAUSES]
+        while True:
+            connection = await self._free_connection()
+            try:
+                process = await connection.create_process(command, encoding=None, window=_WINDOW, max_pktsize=_PACKET)
+            except asyncssh.ChannelOpenError:
+                self._released(connection)
+                others = next((used for c, used in self._connections if c is connection), 0)
+                if others:
+                    self._sessions = min(self._sessions, others)
+                elif pauses:  # it may not have noticed yet that the last one has ended
+                    await asyncio.sleep(pauses.pop(0))
+                else:
+                    raise
+            except BaseException:
+                self._released(connection)
+                raise
+            else:
+                return connection, process
 
     async def _free_connection(self) -> SSHClientConnection:
         async with self._lock:
             self._connections = [(c, used) for c, used in self._connections if not c.is_closed()]
             for number, (connection, used) in enumerate(self._connections):
-                if used < _SESSIONS:
+                if used < self._sessions:
                     self._connections[number] = (connection, used + 1)
                     return connection
-            connection, presented = await connect(self._server.account)
+            connection, presented = await self._connected()
             self._connections.append((connection, 1))
             if self._server.account.host_key is None:
                 self._server = replace(self._server, account=replace(self._server.account, host_key=presented))
                 await self._pin({"host_key": presented})
             return connection
+
+    async def _connected(self) -> tuple[SSHClientConnection, str]:
+        """A server that hangs up on a new connection is asked again: sshd may while too many log in (MaxStartups)."""
+        for pause in _PAUSES:
+            try:
+                return await connect(self._server.account)
+            except (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError):
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  jitter
+        try:
+            return await connect(self._server.account)
+        except (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError) as error:
+            raise DeploymentUnreachable(
+                f"{self._server.name}: the server hangs up on new connections ({error}): it may allow no more of "
+                "them (MaxStartups, or a limit of the user's logins)"
+            ) from error
 
     def _released(self, connection: SSHClientConnection) -> None:
         self._connections = [(c, used - (c is connection)) for c, used in self._connections]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import grp
 import os
 import pwd
-import secrets
-import tempfile
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from app.archives.streams import ByteStream
 from app.deployments.base import CommandResult, Deployment, Outcome, SiteTree, User
@@ -51,7 +48,8 @@ class StandaloneDeployment(Deployment):
     ) -> Process:
         if user is not None and user.uid == os.geteuid():
             user = None
-        return Process(argv, env=env, cwd_fd=cwd_fd, user=user, search_path=self._search_path)
+        secret = self.secret_files.named_by(argv)
+        return Process(argv, env=env, cwd_fd=cwd_fd, user=user, search_path=self._search_path, secret=secret)
 
     async def run(
         self,
@@ -97,28 +95,18 @@ class StandaloneDeployment(Deployment):
             if cwd_fd is not None:
                 os.close(cwd_fd)
 
-    @asynccontextmanager
-    async def secret_file(self, content: str, user: User | None = None) -> AsyncGenerator[str, None]:
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="liberu-"))
-        path = folder / secrets.token_hex(8)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(content)
-            if user is not None and self.privileged:
-                os.chown(path, user.uid, user.gid)
-                os.chown(folder, user.uid, user.gid)
-            yield str(path)
-        finally:
-            path.unlink(missing_ok=True)
-            folder.rmdir()
-
     async def _named_user(self, name: str) -> User:
         try:
             entry = await asyncio.to_thread(pwd.getpwnam, name)
         except (KeyError, ValueError) as error:
             raise InvalidRequest(f"There is no system user {name!r} here", field="system_user") from error
         return User(entry.pw_uid, entry.pw_gid)
+
+    async def _named_group(self, name: str) -> int:
+        try:
+            return (await asyncio.to_thread(grp.getgrnam, name)).gr_gid
+        except (KeyError, ValueError) as error:
+            raise InvalidRequest(f"There is no group {name!r} here") from error
 
 
 def _enter(path: str) -> int:

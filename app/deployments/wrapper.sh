@@ -1,9 +1,23 @@
 # Runs one command at a site's end for RemoteDeployment. POSIX sh: dash, bash, busybox.
-# sh -c THIS sh CWD ENTERED WATCHED FRAMED USER COMMAND...; stdin: a nonce, NAME=value lines, an empty line, then the command's input.
+# sh -c THIS sh CWD ENTERED WATCHED FRAMED USER LINES COMMAND...; stdin: a nonce, NAME=value lines, an empty line, so many
+# LINES of a secret, then the command's input.
 IFS= read -r nonce || exit 125
 while IFS= read -r line && [ -n "$line" ]; do export "$line"; done
-cwd=$1 entered=$2 watched=$3 framed=$4 user=$5
-shift 5
+cwd=$1 entered=$2 watched=$3 framed=$4 user=$5 lines=$6
+shift 6
+# The secret is a pipe, which no kill leaves behind: /proc/self/fd/9.
+unset private
+if [ "$lines" -gt 0 ]; then
+  IFS= read -r private || exit 125
+  while [ $((lines -= 1)) -gt 0 ]; do
+    IFS= read -r line || exit 125
+    private="$private
+$line"
+  done
+  exec 9<<END
+$private
+END
+fi
 account() {
   while IFS=: read -r name secret uid gid rest; do
     if [ "$uid:$gid" = "$1" ]; then echo "$name" && return; fi
@@ -42,6 +56,7 @@ if [ -n "$cwd" ]; then
   [ "$entered" = 1 ] || cd -- "$cwd" 2>/dev/null && [ "$(pwd -P)" = "$cwd" ] || { echo liberu-no-folder >&2; exit 125; }
 fi
 if [ -n "$user" ] && [ "$user" != "$(id -u):$(id -g)" ]; then
+  [ -z "${private+set}" ] || chown "$user" /proc/self/fd/9
   if setpriv --reuid=0 --regid=0 --clear-groups true 2>/dev/null; then
     set -- setpriv "--reuid=${user%:*}" "--regid=${user#*:}" --clear-groups -- "$@"
   elif chroot --skip-chdir --userspec=0:0 / true 2>/dev/null; then

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.archives.streams import StageClosed
 from app.errors import ImportLimitExceeded
+from app.sizes import human_size
 
 _RATIO_FROM = 64 << 20
 
@@ -48,8 +49,8 @@ class Budget:
             raise ImportLimitExceeded(f"The archive holds more than {self._limits.members} members")
         if self._content > self._limits.bytes:
             raise ImportLimitExceeded(
-                f"The archive holds more than {self._limits.bytes} bytes; raise LIBERU_IMPORTS__MAX_BYTES if it is "
-                "what it claims to be"
+                f"The archive holds more than {human_size(self._limits.bytes)}; raise "
+                "LIBERU_IMPORTS__MAX_BYTES if it is what it claims to be"
             )
 
     def expanded(self, compressed: int, expanded: int) -> None:
@@ -63,7 +64,7 @@ class Budget:
                 f"The archive expands to more than {self._limits.ratio} times its size: it looks like a bomb"
             )
         if self._expanded > 2 * self._limits.bytes:
-            raise ImportLimitExceeded(f"The archive expands to more than {2 * self._limits.bytes} bytes")
+            raise ImportLimitExceeded(f"The archive expands to more than {human_size(2 * self._limits.bytes)}")
         if time.monotonic() > self._deadline:
             raise ImportLimitExceeded(f"The archive could not be read within {self._limits.seconds:.0f} seconds")
 

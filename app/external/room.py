@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from app.errors import NoSpace
+from app.sizes import human_size
 
 _EVERY = 64 << 20
 
@@ -27,6 +28,8 @@ class Room:
         found = os.statvfs(self._folder)
         if found.f_bavail * found.f_frsize < self._reserve + max(size, _EVERY):
             raise NoSpace(
-                f"There is too little space left in {self._folder}: an archive is kept there with its whole content "
-                "while it is imported. Free some, or move the data folder"
+                f"{self._folder} has {human_size(found.f_bavail * found.f_frsize)} free, and "
+                f"{human_size(self._reserve + max(size, _EVERY))} are needed with the reserve of "
+                f"{human_size(self._reserve)}: an archive is kept there with its whole content while it is imported. "
+                "Free some, or move the data folder"
             )

@@ -18,6 +18,7 @@ from app.errors import ArchiveInvalid, NoSpace
 from app.external.items import Item, key, shown, text, usable
 from app.external.room import Room
 from app.external.sparse import segments, zeros
+from app.sizes import human_size
 
 _NAMED = 100
 _HEAD = 4096
@@ -222,7 +223,7 @@ class Staged:
     def text(self, item: Item, limit: int = CHUNK) -> str:
         """A small member's content. Raises ArchiveInvalid when it is not small."""
         if item.size > limit:
-            raise ArchiveInvalid(f"{shown(item.path)} holds {item.size} bytes where a small file is expected")
+            raise ArchiveInvalid(f"{shown(item.path)} holds {human_size(item.size)} where a small file is expected")
         return b"".join(self.read(item)).decode("utf-8", "replace")
 
     def text_of(self, path: str, limit: int = CHUNK) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from app.errors import ArchiveInvalid, ImportLimitExceeded
+from app.sizes import human_size
 
 _PIECE = 16 << 10
 _MAX_BYTES = 64 << 20
@@ -111,7 +112,8 @@ class _Reader:
                     self._parser.Parse(piece, False)
                     if fed > _MAX_BYTES or fed - self._parser.CurrentByteIndex > _MAX_TOKEN + _PIECE:
                         raise ImportLimitExceeded(
-                            f"The XML is larger than {_MAX_BYTES} bytes, or holds a tag larger than {_MAX_TOKEN}"
+                            f"The XML is larger than {human_size(_MAX_BYTES)}, or holds a tag larger than "
+                            f"{human_size(_MAX_TOKEN)}"
                         )
             self._parser.Parse(b"", True)
         except expat.ExpatError as error:

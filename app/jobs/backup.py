@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import asdict
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,16 +13,22 @@ from app.db.models import Backup, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
+from app.db.repositories.schedules import ScheduleRepository
 from app.db.session import Database
 from app.errors import LiberuError, NoSpace, NotFound
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Apply, Outcome
+from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
 from app.jobs.writer import BackupRun, BackupWriter, Target, ended, folder_of, recorded
 from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, Planned, planned
 from app.services.destinations import DestinationService
+from app.services.retention import RetentionPolicy
 from app.settings import JobSettings
+from app.sizes import human_size
+
+log = logging.getLogger(__name__)
 
 
 class BackupJob(Job):
@@ -31,6 +38,7 @@ class BackupJob(Job):
         components: ComponentFactory,
         destinations: DestinationService,
         keys: KeyRing,
+        restoring: Restoring,
         settings: JobSettings,
     ) -> None:
         self._database = database
@@ -38,12 +46,20 @@ class BackupJob(Job):
         self._components = components
         self._destinations = destinations
         self._keys = keys
+        self._restoring = restoring
         self._settings = settings
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
+        if operation.attempt > 1:  # what was stored may be gone already, if it was cancelled before
+            await context.beat()
         backup, domain, destinations = await self._load(operation)
+        await self._restoring.settle_domain(domain, context)  # a half-done site is no site to back up
         required = {copy["destination_id"]: copy["required"] for copy in operation.request.get("copies", [])}
-        async with self._components.opened(domain) as site, self._destinations.mirrored(destinations) as store:
+        kept_days = await self._kept_days(backup)
+        async with (
+            self._components.opened(domain) as site,
+            self._destinations.mirrored(destinations, kept_days) as store,
+        ):
             run = BackupRun(
                 backup=backup,
                 domain=domain,
@@ -66,25 +82,39 @@ class BackupJob(Job):
             context.track(item.number, item.name, "pending")
         limit = asyncio.Semaphore(self._settings.components)
         opened = {item.number: asyncio.Event() for item in run.items if item.kind not in ("files", "mail")}
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._component(run, item, context, limit, opened)) for item in run.items]
-        except asyncio.CancelledError:
-            if context.cancelled:
-                await asyncio.shield(run.store.abandon(run.folder))
-            raise
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._component(run, item, context, limit, opened)) for item in run.items]
         results = [task.result() for task in tasks]
         good = [result for result in results if result["status"] == "completed"]
         if not good:
             await run.store.abandon(run.folder)
             return self._outcome(run, results, None)
         metadata = operation.request.get("panel_metadata")
+        operation.journal["publishing"] = True
+        await context.record(journal=operation.journal)
         committed = await context.step("commit", lambda: self._writer.commit(run, results, context.beat, metadata))
         await run.store.abandon_lost(run.folder)
         return self._outcome(run, results, committed)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
+        # Parts of a failed attempt are left to the sweep: another one, that has taken over from us, may use them.
+        if status == "cancelled" or operation.attempt > 1 or operation.journal.get("publishing"):
+            await self._retract(operation, parts=status == "cancelled")
         return Outcome(status, {}, message, set_status(operation.backup_id, status, message))
+
+    async def _retract(self, operation: Operation, *, parts: bool) -> None:
+        """A backup that is not recorded as made must not be found at a destination."""
+        try:
+            async with self._database.transaction() as session:
+                backup = await BackupRepository(session).get(operation.backup_id or 0)
+                places = await DestinationRepository(session).named(operation.destinations)
+            if backup is None:
+                return
+            async with self._destinations.mirrored(places) as store:
+                folder = folder_of(backup, self._keys.installation, operation.attempt)
+                await store.retract(folder, parts=parts)
+        except LiberuError as error:
+            log.warning("What operation %s has stored could not be removed: %s", operation.uid, error.message)
 
     async def _check_room(self, run: BackupRun) -> None:
         """Raises NoSpace before anything is read. What a first backup will take cannot be known."""
@@ -94,11 +124,21 @@ class BackupJob(Job):
         for target in run.targets:
             free = await run.store.free_bytes(target.id)
             if free is not None and free < expected + self._settings.reserve_bytes:
+                needed, reserve = expected + self._settings.reserve_bytes, self._settings.reserve_bytes
                 run.store.drop(target.id, NoSpace(
-                    f"There is too little space: {free} bytes are free, the last backup took {expected}, and "
-                    f"{self._settings.reserve_bytes} are kept free. Free some, or choose another destination"
+                    f"There is too little space: {human_size(free)} are free, {human_size(needed)} are needed: the "
+                    f"last backup took {human_size(expected)}, and {human_size(reserve)} are kept free. Free some, "
+                    "or choose another destination"
                 ))  # fmt: skip
         run.store.require_one()
+
+    async def _kept_days(self, backup: Backup) -> int | None:
+        """What its schedule's own retention says; None: the destination's does."""
+        if backup.schedule_id is None:
+            return None
+        async with self._database.transaction() as session:
+            rules = (await ScheduleRepository(session).retentions()).get(backup.schedule_id)
+        return None if rules is None else RetentionPolicy(**rules).days
 
     async def _load(self, operation: Operation) -> tuple[Backup, Domain, list[Destination]]:
         async with self._database.transaction() as session:

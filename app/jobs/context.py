@@ -82,14 +82,17 @@ class JobContext:
 
 
 async def heartbeat(context: JobContext, body: asyncio.Task[Any], seconds: float = 1.0) -> None:
-    """Once a second: report, and cancel `body` when asked to or when ownership is lost."""
-    while not body.done():
-        await asyncio.wait({body}, timeout=seconds)
-        try:
-            await context.beat()
-        except (OperationCancelled, OwnershipLost):
-            body.cancel()
-            return
-        except Exception as error:
-            if not is_outage(error):
-                raise
+    """Once a second: report, and cancel `body` when asked to or when ownership is lost. However this ends, `body`
+    ends: without it nobody could stop it, nor would it learn that another attempt has taken over."""
+    try:
+        while not body.done():
+            await asyncio.wait({body}, timeout=seconds)
+            try:
+                await context.beat()
+            except (OperationCancelled, OwnershipLost):
+                return
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+    finally:
+        body.cancel()

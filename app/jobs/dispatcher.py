@@ -18,7 +18,8 @@ Enqueue = Callable[[str, str, str], Awaitable[None]]
 
 class Dispatcher(BackgroundTask):
     """`own`: what this process takes, where it is the only one; None: what the leases say. `parents`: types of
-    operations that start others. `enqueue` gives the engine an operation: uid, type, queue; idempotent."""
+    operations that start others. `enqueue` gives the engine an operation: uid, type, queue; idempotent. `held`: types
+    of operations that must not be begun now."""
 
     def __init__(
         self,
@@ -28,6 +29,7 @@ class Dispatcher(BackgroundTask):
         tenant_limit: int | None,
         seconds: float,
         enqueue: Enqueue,
+        held: Callable[[], Awaitable[frozenset[str]]],
     ) -> None:
         self._database = database
         self._own = own
@@ -35,6 +37,7 @@ class Dispatcher(BackgroundTask):
         self._tenant_limit = tenant_limit
         self._seconds = seconds
         self._enqueue = enqueue
+        self._held = held
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -61,14 +64,15 @@ class Dispatcher(BackgroundTask):
         async with self._database.transaction() as session:
             if not await DispatchRepository(session).any_waiting():
                 return
+        held = await self._held()
         async with self._database.transaction() as session:
             repository = DispatchRepository(session)
             await repository.lock()
-            handed = await self._choose(repository)
+            handed = await self._choose(repository, held)
         for row, queue in handed:
             await self._enqueue(row.uid, row.type, queue)
 
-    async def _choose(self, repository: DispatchRepository) -> list[tuple[Any, str]]:
+    async def _choose(self, repository: DispatchRepository, held: frozenset[str]) -> list[tuple[Any, str]]:
         slots = [Slots(**row) for row in await repository.slots()] if self._own is None else [self._own]
         destinations, tenants = await repository.limits()
         active = [Active(row.queue, row.user_id, row.domain_uid, tuple(row.destinations)) for row in
@@ -77,7 +81,7 @@ class Dispatcher(BackgroundTask):
         handed: list[tuple[Any, str]] = []
         while turns.servers:  # once more when those that were looked at have filled up a tenant or a destination
             rows = await repository.waiting(
-                turns.servers, turns.busy_domains, turns.full_tenants, turns.full_destinations
+                turns.servers, turns.busy_domains, turns.full_tenants, turns.full_destinations, held
             )
             known = {row.id: row for row in rows}
             chosen = turns.choose([self._waiting(row) for row in rows])

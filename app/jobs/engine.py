@@ -11,26 +11,38 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from app.db.repositories.operations import OperationRepository
 from app.db.session import Database, is_outage
 from app.jobs.context import Result
 from app.jobs.dispatcher import Dispatcher
 from app.jobs.leases import Leases, new_executor_id
+from app.jobs.reconciler import Reconciler
 from app.jobs.runner import OperationRunner
 from app.services.turns import OPERATIONS, PARENTS, URGENT, Slots, lane
 from app.settings import JobSettings
 
 log = logging.getLogger(__name__)
-_LOOKED_UP = 500
+_VERSION = ".v1"
+_ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+_FORGOTTEN_AT_ONCE = 500
+_AFTER_ERROR_SECONDS = 30.0
 
 
 class JobEngine:
     """Workflow id = the operation's uid: an operation runs once, and goes on after a restart. The dispatcher decides
     when it is handed to one of the engine's queues, which workers take it from.
 
-    `replicated`: several processes share the database; each has a lease, and takes over from those without one."""
+    `replicated`: several processes share the database; each has a lease, and takes over from those without one.
+    `waiting`: the types of operations that must not be begun now."""
 
-    def __init__(self, url: str, database: Database, settings: JobSettings, *, replicated: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        database: Database,
+        settings: JobSettings,
+        waiting: Callable[[], Awaitable[frozenset[str]]],
+        *,
+        replicated: bool,
+    ) -> None:
         self._url = url
         self._database = database
         self._settings = settings
@@ -46,9 +58,9 @@ class JobEngine:
         self._stopping = False
         self._dispatcher: Dispatcher | None = None
         self._workflows: dict[str, Callable[[str], Awaitable[None]]] = {}
-        self._running: set[asyncio.Task[Any]] = set()
-        self._later: set[asyncio.Task[None]] = set()
-        self._keeper: asyncio.Task[None] | None = None
+        self._running: dict[asyncio.Task[Any], str] = {}
+        self._waiting = waiting
+        self._reconciler = Reconciler(database, self, settings.reconcile_seconds, waiting)
 
     async def start(self, runner: OperationRunner, parents: set[str], tenant_operations: int | None) -> None:
         """Call on the event loop's thread: async steps then run on this loop. `parents`: types of operations that
@@ -68,21 +80,23 @@ class JobEngine:
         )
 
         def register(name: str) -> Callable[[str], Awaitable[None]]:
-            @DBOS.workflow(name=f"{name}.v1")
+            # How often it is begun is bounded by the operation's own attempts.
+            @DBOS.workflow(name=f"{name}{_VERSION}", max_recovery_attempts=None)
             async def workflow(uid: str) -> None:
                 if self._stopping:  # taken from the queue at the last moment: another process will have it
                     raise asyncio.CancelledError
                 task = asyncio.current_task()
                 if task is not None:
-                    self._running.add(task)
-                    task.add_done_callback(self._running.discard)
+                    self._running[task] = uid
+                    task.add_done_callback(lambda task: self._running.pop(task, None))
                 try:
                     await runner.run(uid, self._step)
                 except Exception as error:
-                    if not is_outage(error):
-                        raise
-                    self._later.add(later := asyncio.create_task(self._again(uid)))
-                    later.add_done_callback(self._later.discard)
+                    if is_outage(error):
+                        log.warning("Operation %s waits for the database: %s", uid, error.__class__.__name__)
+                    else:
+                        log.exception("Operation %s could not be ended; it is tried again", uid)
+                    self._reconciler.given_back(uid, 1 if is_outage(error) else _AFTER_ERROR_SECONDS)
                     raise asyncio.CancelledError from error  # it stays pending
                 finally:
                     await self.wake()
@@ -107,30 +121,26 @@ class JobEngine:
                 polling_interval_sec=self._pause(name),
                 on_conflict="always_update",
             )
-        await self._reconcile()
+        self._reconciler.start()
         own = None if self._leases is not None else self._slots
         self._dispatcher = Dispatcher(
-            self._database, own, parents, tenant_operations, self._settings.dispatch_seconds, self._enqueue
+            self._database,
+            own,
+            parents,
+            tenant_operations,
+            self._settings.dispatch_seconds,
+            self._hand_over,
+            self._waiting,
         )
         self._dispatcher.start()
         if self._leases is not None:
             self._leases.keep()
-            self._keeper = asyncio.create_task(self._keep_reconciled())
 
     def _pause(self, queue: str) -> float:
         """Between two looks at a queue: four transactions each, in every process."""
         if queue.startswith(PARENTS):
             return 1.0
         return self._settings.polling_seconds or (0.2 if self._leases is None else 0.5)
-
-    async def _keep_reconciled(self) -> None:
-        """Another process may have died between its commit and its queueing, and never start again."""
-        while True:
-            await asyncio.sleep(self._settings.reconcile_seconds)
-            try:
-                await self._reconcile()
-            except Exception as error:  # noqa: BLE001,RUF100  the next one may succeed
-                log.warning("Operations could not be compared with the queue: %s", type(error).__name__)
 
     @staticmethod
     async def _pending() -> set[str]:
@@ -146,23 +156,6 @@ class JobEngine:
 
         await asyncio.to_thread(DBOS._recover_pending_workflows, executor_ids)
 
-    async def _again(self, uid: str) -> None:
-        """Queue an operation anew that the database's absence has ended, once it is there."""
-        while not self._stopping:
-            await asyncio.sleep(1)
-            try:
-                await self._database.ping()
-                await asyncio.to_thread(self._requeue, uid)
-            except Exception as error:  # noqa: BLE001,RUF100  it is not there yet
-                log.warning("Operation %s waits for the database: %s", uid, type(error).__name__)
-            else:
-                return
-
-    def _requeue(self, uid: str) -> None:
-        from dbos._dbos import _get_dbos_instance
-
-        _get_dbos_instance()._sys_db.reenqueue_for_recovery(uid, [self._executor_id], OPERATIONS)
-
     def _fenced(self) -> None:
         """Others may run already what this process runs: end it all, and the process with it."""
         log.critical("The lease of this process has run out: it stops, so that nothing is done twice")
@@ -175,44 +168,90 @@ class JobEngine:
     async def _step(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
         from dbos import DBOS
 
-        async def run() -> Result:
-            return await work()
+        outages: list[Exception] = []
 
-        return await DBOS.run_step_async({"name": name}, run)
+        async def run() -> Result:
+            try:
+                return await work()
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                outages.append(error)
+                raise asyncio.CancelledError from error  # an error would be recorded as the step's result, for ever
+
+        try:
+            return await DBOS.run_step_async({"name": name}, run)
+        except asyncio.CancelledError:
+            if outages:
+                raise outages[0] from None
+            raise
 
     async def wake(self) -> None:
         """An operation was recorded: it begins when it is its turn."""
         if self._dispatcher is not None:
             self._dispatcher.wake()
 
-    async def _enqueue(self, operation_uid: str, operation_type: str, queue: str) -> None:
+    async def _hand_over(self, uid: str, type: str, queue: str) -> None:
+        """What fails here was recorded as handed over: it is queued as soon as that is possible."""
+        try:
+            await self.enqueue(uid, type, queue)
+        except Exception as error:  # noqa: BLE001,RUF100  whatever is wrong with the engine's database
+            log.warning("Operation %s could not be queued yet: %s", uid, error.__class__.__name__)
+            self._reconciler.wake()
+
+    async def enqueue(self, uid: str, type: str, queue: str) -> None:
         """Idempotent: an operation that the engine knows is not queued again."""
         from dbos import DBOS, SetWorkflowID
 
-        workflow: Any = self._workflows[operation_type]
-        with SetWorkflowID(operation_uid):
-            await DBOS.enqueue_workflow_async(queue, workflow, operation_uid)
+        workflow: Any = self._workflows[type]
+        with SetWorkflowID(uid):
+            await DBOS.enqueue_workflow_async(queue, workflow, uid)
 
-    async def _reconcile(self) -> None:
-        """Queue what was handed over but never queued: the process may have died in between."""
+    async def ended(self, uids: list[str]) -> dict[str, bool]:
+        """See Queues."""
         from dbos import DBOS
 
-        async with self._database.transaction() as session:
-            active = await OperationRepository(session).handed_over()
-        for start in range(0, len(active), _LOOKED_UP):
-            some = {operation.uid: operation for operation in active[start : start + _LOOKED_UP]}
-            known = await DBOS.list_workflows_async(workflow_ids=list(some), load_input=False, load_output=False)
-            for uid in set(some) - {workflow.workflow_id for workflow in known}:
-                await self._enqueue(uid, some[uid].type, some[uid].queue or OPERATIONS)
+        found = await DBOS.list_workflows_async(workflow_ids=uids, load_input=False, load_output=False)
+        return {workflow.workflow_id: workflow.status in _ENDED for workflow in found}
+
+    async def left(self) -> dict[str, str]:
+        """See Queues."""
+        from dbos import DBOS
+        from dbos._dbos import _get_dbos_instance
+
+        if self._stopping:
+            return {}
+        found = await DBOS.list_workflows_async(
+            status="PENDING", executor_id=self._executor_id, load_input=False, load_output=False
+        )
+        running = {*self._running.values(), *_get_dbos_instance()._active_workflows_set.activeList()}
+        return {
+            workflow.workflow_id: workflow.name.removesuffix(_VERSION)
+            for workflow in found
+            if workflow.workflow_id not in running
+        }
+
+    async def requeue(self, uid: str) -> None:
+        """See Queues."""
+        from dbos._dbos import _get_dbos_instance
+
+        database = _get_dbos_instance()._sys_db
+        await asyncio.to_thread(database.reenqueue_for_recovery, uid, [self._executor_id], OPERATIONS)
+
+    async def forget_one(self, uid: str) -> None:
+        """See Queues."""
+        from dbos import DBOS
+
+        await DBOS.delete_workflows_async([uid])
 
     async def forget(self, before: datetime) -> int:
         """Remove some of the engine's rows of what ended before then; how many."""
         from dbos import DBOS
 
         found = await DBOS.list_workflows_async(
-            status=["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"],
+            status=list(_ENDED),
             completed_before=before.isoformat(),
-            limit=_LOOKED_UP,
+            limit=_FORGOTTEN_AT_ONCE,
             load_input=False,
             load_output=False,
         )
@@ -227,8 +266,8 @@ class JobEngine:
         self._stopping = True
         if self._dispatcher is not None:
             await self._dispatcher.stop()
-        keeper = [] if self._keeper is None else [self._keeper]
-        for task in [*self._running, *self._later, *keeper]:
+        await self._reconciler.stop()
+        for task in self._running:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running, timeout=30)

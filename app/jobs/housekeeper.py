@@ -8,15 +8,19 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from app.db.base import now
 from app.db.models import Destination
+from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.notifications import NotificationRepository
 from app.db.repositories.operations import OperationRepository
 from app.db.repositories.schedules import ScheduleRepository
-from app.db.repositories.sealed import SealedRepository
+from app.db.repositories.sealed import IDENTITY_EXPIRED, NOT_BEGUN, SealedRepository
 from app.db.repositories.security import TicketRepository
 from app.db.session import Database
+from app.deployments.secret_files import remove_old
 from app.errors import LiberuError
 from app.jobs.background import BackgroundTask
 from app.services.audit import AuditService
@@ -98,27 +102,31 @@ class Housekeeper(BackgroundTask):
             await ScheduleRepository(session).forget_runs(before)
             await OperationRepository(session).forget_idempotency(moment - timedelta(hours=24))
             await TicketRepository(session).forget_expired()
-            await self._forget_identities(SealedRepository(session), moment)
+            await BackupRepository(session).end_unbegun(moment)
+            await self._forget_identities(session, moment)
         async with self._database.transaction() as session:
             await self._audit.trim(session, moment - timedelta(days=self._audit_days))
 
-    @staticmethod
-    async def _forget_identities(sealed: SealedRepository, moment: datetime) -> None:
+    async def _forget_identities(self, session: AsyncSession, moment: datetime) -> None:
         """A key that was given for a restore goes with its end; what has not begun after a day is ended."""
+        sealed = SealedRepository(session)
         for operation in await sealed.with_identity():
-            if operation.status == "pending" and operation.created_at < moment - _IDENTITY_KEPT:
-                await sealed.give_up(operation, moment)
+            old = operation.status == "pending" and operation.created_at < moment - _IDENTITY_KEPT
+            if old and await sealed.give_up(operation, moment):
+                await self._notices.operation(session, operation, "failed", IDENTITY_EXPIRED, NOT_BEGUN)
 
     async def _engine_rows(self, moment: datetime) -> None:
         while await self._engine(moment - timedelta(days=_ENGINE_DAYS)):
             pass
 
     async def _staging(self, moment: datetime) -> None:
-        """Folders of imports on this machine whose operation has ended or was forgotten, and old uploads."""
+        """Folders of imports on this machine whose operation has ended or was forgotten, old uploads, and what an
+        earlier version left."""
         found = await asyncio.to_thread(self._sources.staged)
         async with self._database.transaction() as session:
             active = {one.uid for one in await OperationRepository(session).active()}
         await asyncio.to_thread(self._sources.forget_staged, found - active, time.time())
+        await asyncio.to_thread(remove_old)
 
     async def _space(self, moment: datetime) -> None:
         async with self._database.transaction() as session:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.db.models import Domain
-from app.external.inventory import ForeignDatabase, ForeignDomain, ForeignMailbox, Inventory
+from app.external.inventory import ForeignDatabase, ForeignDomain, ForeignMailbox, Inventory, Problem
 
 _ENGINES = {"mysql": ("mysql", "mariadb"), "postgresql": ("postgresql",)}
 
@@ -43,11 +43,16 @@ class ImportItem:
         return {**self.as_json(), "status": status, "code": code, "message": message}
 
 
-def plan(inventory: Inventory, request: dict[str, Any], domains: dict[str, Domain]) -> list[ImportItem]:
-    """`domains`: ours that may be written, by name. Every part of the archive that was asked for is an item."""
+def plan(
+    inventory: Inventory, request: dict[str, Any], domains: dict[str, Domain], refused: dict[str, Problem]
+) -> list[ImportItem]:
+    """`domains`: ours that may be written, by name; `refused`: why others could not be made. Every part of the
+    archive that was asked for is an item."""
     items = list(_items(inventory, request, domains))
     for number, item in enumerate(items, 1):
         item.number = number
+        if item.domain is None and item.problem == _missing(item.target):
+            item.problem = refused.get(item.target, item.problem)
     return items
 
 

@@ -13,19 +13,18 @@ from app.db.models import Domain, DomainMailbox, Operation
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import InvalidRequest, NotFound
-from app.external.inventory import Inventory
+from app.errors import DomainOverlap, InvalidRequest, NotFound
+from app.external.inventory import Inventory, Problem
 from app.external.limits import Limits
 from app.external.parser import ExternalBackupParser, as_json
 from app.jobs.context import JobContext, Result
 from app.jobs.import_backups import ImportBackups, abandoned
-from app.jobs.import_parts import ImportParts
+from app.jobs.import_parts import ImportParts, by_domain
 from app.jobs.import_plan import ImportItem, plan, targets
 from app.jobs.import_streams import ForeignStreams, renamed
 from app.jobs.outcome import Apply, Outcome
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
-from app.jobs.safety import safety_ended
 from app.schemas.domains import DomainIn, StandaloneDeployment
 from app.security.keys import KeyRing
 from app.security.tokens import Principal
@@ -33,6 +32,7 @@ from app.services.components import ComponentFactory
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.imports import ImportSources, remove_staging
+from app.services.locks import lock_days
 from app.services.unit import Unit
 from app.settings import ImportSettings, JobSettings
 
@@ -50,6 +50,7 @@ class ImportJob(Job):
         components: ComponentFactory,
         destinations: DestinationService,
         keys: KeyRing,
+        restoring: Restoring,
         domains: DomainService,
         sources: ImportSources,
         settings: ImportSettings,
@@ -70,9 +71,23 @@ class ImportJob(Job):
             settings.reserve_bytes,
         )
         self._parallel = jobs.components
-        self._restoring = Restoring(database, components, keys)
+        self._restoring = restoring
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
+        """What an earlier attempt had begun to change is settled before anything else."""
+        await self._restoring.settle(operation, context, resumes=True)
+        outcome = await self._import(operation, context)
+        mailboxes, remains = outcome.apply, self._restoring.remains(operation)
+
+        async def apply(session: AsyncSession) -> None:
+            if mailboxes is not None:
+                await mailboxes(session)
+            await remains(session)
+
+        outcome.apply = apply
+        return outcome
+
+    async def _import(self, operation: Operation, context: JobContext) -> Outcome:
         async with self._parsed(operation, context) as parser:
             request = operation.request
             context.note(_ARCHIVE, phase="looking into it")
@@ -80,9 +95,9 @@ class ImportJob(Job):
             domains = await self._domains(list(targets(inventory, request).values()), request["user_id"])
             for name in sorted(set(request.get("only") or ()) - {found.name for found in inventory.domains}):
                 inventory.warnings.append(f"{name} was asked for, and is no domain of the archive")
-            made = await self._created(inventory, operation, context)
+            made, refused = await self._created(inventory, operation, context)
             domains = made | domains
-            items = plan(inventory, request, domains)
+            items = plan(inventory, request, domains, refused)
             found = as_json(inventory)
             context.track(_ARCHIVE, "archive", "completed")
             if request["dry_run"]:
@@ -93,6 +108,9 @@ class ImportJob(Job):
                 context.track(item.number, item.label, "failed" if item.problem else "pending")
             if not items:
                 raise InvalidRequest("The archive holds nothing of what was asked for", field="components")
+            for domain, _ in by_domain([item for item in items if item.domain is not None]):
+                if not request["as_backup"]:
+                    await self._restoring.settle_domain(domain, context)
             results = await self._results(operation, parser, items, context)
             facts = {"inventory": found, "must_reset": found["must_reset"], "created_domains": sorted(made)}
             if request["password_hashes"]:
@@ -112,7 +130,8 @@ class ImportJob(Job):
             destination = await DestinationRepository(session).get(operation.destination_id or 0)
         if destination is None:
             raise NotFound("The destination for what the import keeps was deleted before it began")
-        async with self._destinations.opened(destination) as store:
+        locked = lock_days(destination) if request["as_backup"] else None
+        async with self._destinations.opened(destination, lock_days=locked) as store:
             streams = ForeignStreams(parser.staged.folder, self._limits)
             parts = ImportParts(
                 self._components,
@@ -133,20 +152,24 @@ class ImportJob(Job):
         return [item.failed(*item.problem) if item.problem else done[item.number] for item in items]
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
-        copies, backups = safety_ended(operation.journal), abandoned(operation, status, message)
+        """What it had begun to change is finished or undone first."""
+        ended = await self._restoring.abandoned(operation, status, message)
+        copies, backups = ended.apply, abandoned(operation, status, message)
 
         async def apply(session: AsyncSession) -> None:
-            await copies(session)
+            if copies is not None:
+                await copies(session)
             await backups(session)
 
-        return Outcome(status, {}, message, apply)
+        ended.apply = apply
+        return ended
 
     async def tidy(self, operation: Operation) -> None:
         """Staging, the upload, and what was replaced are kept until the operation has ended."""
         await asyncio.to_thread(remove_staging, self._sources.staging / operation.uid)
         if not operation.request["dry_run"]:
             self._sources.forget(operation.request["source"], operation.request["folder_of"])
-        await self._restoring.tidy(operation, lambda journal: int(journal["domain_id"]))
+        await self._restoring.tidy(operation)
 
     @asynccontextmanager
     async def _parsed(self, operation: Operation, context: JobContext) -> AsyncGenerator[ExternalBackupParser, None]:
@@ -169,31 +192,54 @@ class ImportJob(Job):
             found = [await repository.by_name(name) for name in dict.fromkeys(names)]
         return {item.domain_name: item for item in found if item is not None and user_id in (None, item.user_id)}
 
-    async def _created(self, inventory: Inventory, operation: Operation, context: JobContext) -> dict[str, Domain]:
-        """Domains that nobody has here, made where the request says; for a dry run only in thought."""
+    async def _created(
+        self, inventory: Inventory, operation: Operation, context: JobContext
+    ) -> tuple[dict[str, Domain], dict[str, Problem]]:
+        """Domains that nobody has here, made where the request says; for a dry run only in thought. And those that
+        would take another domain's place."""
         request, names = operation.request, targets(inventory, operation.request)
         if request["create"] is None:
-            return {}
+            return {}, {}
+        reader, refused = Principal(0, request["user_id"], frozenset()), dict[str, list[str]]()
         parts = [found for found in inventory.domains if found.name in names and found.holds_anything]
         wanted = dict.fromkeys(names[found.name] for found in parts)
         if request["dry_run"]:
-            taken = await self._domains(list(wanted), None)
-            return {name: _imagined(_body(name, request)) for name in wanted if name not in taken}
+            taken, thought = await self._domains(list(wanted), None), dict[str, Domain]()
+            for name in wanted:
+                if name in taken:
+                    continue
+                body = _body(name, request)
+                try:
+                    async with self._database.transaction() as session:
+                        await self._new_domains.check_new(Unit(session), body, reader)
+                    thought[name] = _imagined(body)
+                except DomainOverlap as error:
+                    refused[name] = [error.code, error.message]
+            return thought, _problems(refused)
 
         async def work() -> Result:
             made = []
             for name in wanted:
-                async with self._database.transaction() as session:
-                    if await DomainRepository(session).by_name(name) is None:
-                        await self._new_domains.create(Unit(session), _OPERATOR, _body(name, request))
-                        made.append(name)
-            return {"names": made}
+                try:
+                    async with self._database.transaction() as session:
+                        if await DomainRepository(session).by_name(name) is None:
+                            body = _body(name, request)
+                            await self._new_domains.create(Unit(session), _OPERATOR, body, reader=reader)
+                            made.append(name)
+                except DomainOverlap as error:
+                    refused[name] = [error.code, error.message]
+            return {"names": made, "refused": refused}
 
-        made = await self._domains((await context.step("create-domains", work))["names"], request["user_id"])
+        done = await context.step("create-domains", work)
+        made = await self._domains(done["names"], request["user_id"])
         for domain in made.values():
             async with self._components.opened(domain) as site:
                 await site.make_folders()
-        return made
+        return made, _problems(done.get("refused", {}))
+
+
+def _problems(refused: dict[str, list[str]]) -> dict[str, Problem]:
+    return {name: (code, message) for name, (code, message) in refused.items()}
 
 
 def _body(name: str, request: dict[str, Any]) -> DomainIn:

@@ -14,6 +14,7 @@ from typing import Any
 
 from app.db.repositories.executors import ExecutorRepository
 from app.db.session import Database
+from app.jobs.background import kept
 
 log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 2.0
@@ -54,7 +55,17 @@ class Leases:
             await ExecutorRepository(session).begin(self._executor_id, self._seconds, **self._slots)
 
     def keep(self) -> None:
-        self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._sweep())]
+        renewing = asyncio.create_task(self._renew())
+        renewing.add_done_callback(self._not_renewed)
+        self._tasks = [renewing, asyncio.create_task(kept(self._sweep, "Taking over from dead processes"))]
+
+    def _not_renewed(self, renewing: asyncio.Task[None]) -> None:
+        """However it ended, unless it was told to: nobody renews the lease any more."""
+        if renewing.cancelling():
+            return
+        if not renewing.cancelled() and renewing.exception() is not None:
+            log.critical("Renewing the lease of this process has failed", exc_info=renewing.exception())
+        self._fenced()
 
     async def end(self) -> None:
         """Hand over: others need not wait until the lease runs out."""
@@ -67,7 +78,7 @@ class Leases:
                 await ExecutorRepository(session).end(self._executor_id)
 
     async def _renew(self) -> None:
-        """By our own clock too: when nobody can be asked, the lease has run out after its time."""
+        """Until it has run out. By our own clock too: when nobody can be asked, it has after its time."""
         deadline = time.monotonic() + self._seconds
         held: bool | None = True
         while True:
@@ -82,7 +93,6 @@ class Leases:
             if held:
                 deadline = asked + self._seconds
             elif held is False or time.monotonic() >= deadline:
-                self._fenced()
                 return
 
     async def _sweep(self) -> None:

@@ -2,114 +2,132 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from app.archives.manifest import ComponentDetails, Details, Manifest
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.archives.copies import Copy, CopySource
+from app.archives.manifest import ComponentDetails, Details
 from app.archives.store import BackupStore
-from app.components.base import Component, RestoreContext
-from app.db.models import Backup, Destination, Domain, Operation
+from app.archives.streams import ByteStream
+from app.components.base import Component, Report, RestoreContext
+from app.db.models import Backup, BackupCopy, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import ArchiveError, LiberuError, ManifestInvalid, NotFound, StorageError
+from app.errors import ConsentRequired, LiberuError, NoSpace, NotFound
 from app.jobs.context import JobContext, Result
+from app.jobs.copies import marked, used
 from app.jobs.outcome import Outcome
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
-from app.jobs.safety import BackupSource, safety_ended
+from app.jobs.safety import BackupSource
 from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, DomainSite, facts_of
 from app.services.destinations import DestinationService
 
-log = logging.getLogger(__name__)
+Place = tuple[Destination, BackupCopy]
 
 
 @dataclass(slots=True)
 class _Run:
+    """`store`: what is read, maybe as it was at a time; `present`: the same destination as it is, to keep things."""
+
     backup: Backup
     domain: Domain
     site: DomainSite
-    identities: list[str]
+    copies: CopySource
+    done: set[int]
     destination: Destination
     store: BackupStore
-    manifest_key: str
+    present: BackupStore
 
 
 class RestoreJob(Job):
     def __init__(
-        self, database: Database, components: ComponentFactory, destinations: DestinationService, keys: KeyRing
+        self,
+        database: Database,
+        components: ComponentFactory,
+        destinations: DestinationService,
+        keys: KeyRing,
+        restoring: Restoring,
     ) -> None:
         self._database = database
         self._components = components
         self._destinations = destinations
         self._keys = keys
-        self._restoring = Restoring(database, components, keys)
+        self._restoring = restoring
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
+        """What an earlier attempt had begun to change is settled before anything else."""
+        settled = await self._restoring.settle(operation, context, resumes=True)
+        done = {number: part for number, part in settled.items() if part["status"] == "completed"}
+        if done and set(operation.request["components"]) <= set(done):
+            outcome = _resumed(done)
+            outcome.apply = self._restoring.remains(operation)
+            return outcome
         backup, domain, places, identities = await self._load(operation)
+        await self._restoring.settle_domain(domain, context)
         async with self._components.opened(domain) as site:
-            run_at = partial(_Run, backup, domain, site, identities)
-            return await self._from_any(run_at, places, operation, context)
+            return await self._from_any(backup, domain, site, identities, places, set(done), operation, context)
 
     async def _from_any(
         self,
-        run_at: Callable[[Destination, BackupStore, str], _Run],
-        places: list[tuple[Destination, str]],
+        backup: Backup,
+        domain: Domain,
+        site: DomainSite,
+        identities: list[str],
+        places: list[Place],
+        done: set[int],
         operation: Operation,
         context: JobContext,
     ) -> Outcome:
-        """From the first copy that can be read."""
-        for number, (destination, manifest_key) in enumerate(places, 1):
-            async with self._destinations.opened(destination) as store:
-                run = run_at(destination, store, manifest_key)
-                try:
-                    manifest, details = await self._opened(run, operation)
-                except (StorageError, ArchiveError) as error:
-                    if number == len(places):
-                        raise
-                    log.warning("The copy at %s cannot be used, trying the next: %s", destination.name, error.message)
-                else:
-                    return await self._run(run, manifest, details, operation, context)
-        raise NotFound("The backup has no copy that is stored")
+        """From the first copy that can be read; a part that turns out to be damaged there, from another one."""
+        copies = [
+            Copy(found.id, found.name, copy.manifest_key, partial(self._destinations.opened, found, copy.as_of))
+            for found, copy in places
+        ]
+        uids = {"backup_uid": backup.uid, "domain_uid": backup.domain_uid}
+        async with CopySource(copies, identities, **uids) as source:
+            copy, details = await source.open(operation.request["components"])
+            [destination] = [found for found, _ in places if found.id == copy.id]
+            async with self._destinations.opened(destination) as present:
+                run = _Run(backup, domain, site, source, done, destination, source.store(copy), present)
+                outcome = await self._run(run, details, operation, context)
+            damaged, remains = marked(backup.id, source.problems), self._restoring.remains(operation)
 
-    async def _opened(self, run: _Run, operation: Operation) -> tuple[Manifest, Details]:
-        """Manifest and details of a copy whose objects are all there."""
-        manifest = await run.store.read_manifest(run.manifest_key)
-        if (manifest.backup_uid, manifest.domain_uid) != (run.backup.uid, run.backup.domain_uid):
-            raise ManifestInvalid(f"{run.manifest_key} belongs to another backup or domain")
-        for entry in manifest.components:
-            for stored in entry.objects if entry.number in operation.request["components"] else ():
-                if not await run.store.present(stored):
-                    raise ManifestInvalid(f"{stored.key} is missing or has another size; nothing was changed")
-        return manifest, await run.store.read_details(manifest, run.identities)
+            async def apply(session: AsyncSession) -> None:
+                await damaged(session)
+                await remains(session)
 
-    async def _run(
-        self, run: _Run, manifest: Manifest, details: Details, operation: Operation, context: JobContext
-    ) -> Outcome:
+            outcome.apply = apply
+            return outcome
+
+    async def _run(self, run: _Run, details: Details, operation: Operation, context: JobContext) -> Outcome:
         wanted = [c for c in details.components if c.number in operation.request["components"]]
         for part in wanted:
             context.track(part.number, part.name, "pending")
         prepared = await self._preflight(run, wanted, operation, context)
         if operation.request["dry_run"]:
+            for part, told in zip(wanted, prepared, strict=True):
+                told["facts"] = await self._rehearsed(run, part, operation, context)
             return Outcome("completed", {"dry_run": True, "components": prepared})
         results = []
         for part in wanted:
-            results.append(await self._step(run, manifest, part, operation, context))
+            results.append(await self._step(run, part, operation, context))
         return _outcome(results, details)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
-        return Outcome(status, {}, message, safety_ended(operation.journal))
+        return await self._restoring.abandoned(operation, status, message)
 
     async def tidy(self, operation: Operation) -> None:
         """What was replaced is kept until the operation has ended."""
-        await self._restoring.tidy(operation, lambda journal: operation.domain_id or 0)
+        await self._restoring.tidy(operation)
 
-    async def _load(self, operation: Operation) -> tuple[Backup, Domain, list[tuple[Destination, str]], list[str]]:
+    async def _load(self, operation: Operation) -> tuple[Backup, Domain, list[Place], list[str]]:
         """With every copy that may be used, the primary first."""
         async with self._database.transaction() as session:
             backup = await BackupRepository(session).get(operation.backup_id or 0)
@@ -121,7 +139,7 @@ class RestoreJob(Job):
             destinations = await DestinationRepository(session).named([copy.destination_id for copy in copies])
         sealed = operation.request.get("identity")
         given = [self._keys.cipher.open(sealed)["identity"]] if sealed else []
-        places = [(found, copy.manifest_key) for found, copy in zip(destinations, copies, strict=True)]
+        places = list(zip(destinations, copies, strict=True))
         return backup, domain, places, [*given, self._keys.identity]
 
     async def _preflight(
@@ -130,33 +148,63 @@ class RestoreJob(Job):
         """Every target ready, before the first is touched. Raises what is wrong."""
         prepared = []
         for part in wanted:
-            component = await self._component(run, part)
-            mode = await component.preflight(self._context(run, operation, part, context), part.plain_size)
-            prepared.append({"number": part.number, "kind": part.kind, "name": part.name, "mode": mode})
+            told = {"number": part.number, "kind": part.kind, "name": part.name}
+            if part.number not in run.done:
+                component = await self._component(run, part)
+                told["mode"] = await self._fit(component, run, self._context(run, operation, part, context), part)
+            prepared.append(told)
         return prepared
+
+    async def _fit(self, component: Component, run: _Run, restoring: RestoreContext, part: ComponentDetails) -> str:
+        """What earlier restores have replaced is kept only as long as there is room."""
+        try:
+            return await component.preflight(restoring, part.plain_size)
+        except (NoSpace, ConsentRequired):
+            if not await self._restoring.make_room(run.domain):
+                raise
+            return await component.preflight(restoring, part.plain_size)
+
+    async def _rehearsed(
+        self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext
+    ) -> dict[str, Any]:
+        """What a restore would change, as far as the archive and what is live tell it."""
+        component = await self._component(run, part)
+
+        async def rehearse(plain: ByteStream) -> Report:
+            restoring = self._context(run, operation, part, context)
+            return await component.rehearse(context.metered(part.number, plain), restoring)
+
+        context.track(part.number, part.name, "running")
+        report, _ = await run.copies.component(part, rehearse)
+        context.track(part.number, part.name, "completed")
+        return report.facts
 
     async def _component(self, run: _Run, part: ComponentDetails) -> Component:
         return await run.site.build(part.kind, part.name)
 
-    async def _step(
-        self, run: _Run, manifest: Manifest, part: ComponentDetails, operation: Operation, context: JobContext
-    ) -> Result:
+    async def _step(self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext) -> Result:
+        async def restore(plain: ByteStream) -> Report:
+            component = await self._component(run, part)
+            return await component.restore(
+                context.metered(part.number, plain), self._context(run, operation, part, context), part.plain_size
+            )
+
+        def untouched() -> bool:
+            return not operation.journal.get(str(part.number), {}).get("unsettled")
+
         async def work() -> Result:
             context.track(part.number, part.name, "running")
             base: Result = {"number": part.number, "kind": part.kind, "name": part.name}
-            entry = _entry(manifest, part)
-            identities = run.identities if entry.encryption else None
             try:
-                component = await self._component(run, part)
-                plain = run.store.open_component(entry.objects[0], part.plain_size, part.plain_sha256, identities)
-                report = await component.restore(
-                    context.metered(part.number, plain), self._context(run, operation, part, context), part.plain_size
-                )
+                report, copy = await run.copies.component(part, restore, untouched)
             except LiberuError as error:
                 context.track(part.number, part.name, "failed")
                 return {**base, "status": "failed", "code": error.code, "message": error.message}
             context.track(part.number, part.name, "completed")
-            return {**base, "status": "completed", **facts_of(report)}
+            known = used(copy, run.copies.problems_of(part.number))
+            facts = facts_of(report)
+            warnings = [*known.pop("warnings"), *facts["warnings"]]
+            return {**base, "status": "completed", **known, **facts, "warnings": warnings}
 
         return await context.step(f"restore-{part.number}", work)
 
@@ -168,18 +216,19 @@ class RestoreJob(Job):
             domain=run.domain,
             site=run.site,
             destination=run.destination,
-            store=run.store,
+            store=run.present,
             kind=part.kind,
             name=part.name,
         )
-        return self._restoring.context(operation, part.number, source, context, context.beat)
+        excluded = part.facts.get("exclusions")
+        return self._restoring.context(
+            operation, part.number, source, context, context.beat, exclusions=excluded, taken_at=part.started_at
+        )
 
 
-def _entry(manifest: Manifest, part: ComponentDetails) -> Any:
-    for entry in manifest.components:
-        if entry.number == part.number:
-            return entry
-    raise ManifestInvalid(f"The manifest has no component {part.number}")
+def _resumed(done: dict[int, Result]) -> Outcome:
+    """All that was asked for had been restored when the last attempt ended; the destination is not asked."""
+    return Outcome("completed", {"components": [done[number] for number in sorted(done)], "panel_metadata": None})
 
 
 def _outcome(results: list[Result], details: Details) -> Outcome:

@@ -1,29 +1,53 @@
-"""What every job needs that restores parts of domains."""
+"""What every job needs that restores parts of domains: their journals, and that nothing stays half-done."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
-from app.components.base import RestoreContext
-from app.db.models import Operation
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.components.base import RestoreContext, Settled
+from app.db.base import now
+from app.db.models import Domain, Operation, RestoreRemains
 from app.db.repositories.domains import DomainRepository
+from app.db.repositories.operations import OperationRepository
+from app.db.repositories.remains import RemainsRepository
 from app.db.session import Database
-from app.errors import NotFound
-from app.jobs.context import JobContext
-from app.jobs.safety import BackupSource, SafetyBackup
+from app.errors import LiberuError, NotFound
+from app.jobs.context import JobContext, Result
+from app.jobs.outcome import Apply, Outcome
+from app.jobs.safety import BackupSource, OpenStore, SafetyBackup, safety_ended
 from app.jobs.writer import BackupWriter
 from app.security.keys import KeyRing
-from app.services.components import ComponentFactory
+from app.services.components import ComponentFactory, DomainSite
+from app.settings import RestoreSettings
 
+log = logging.getLogger(__name__)
 Journal = dict[str, Any]
+_FIRST_RETRY = timedelta(minutes=1)
+_LAST_RETRY = timedelta(hours=6)
 
 
 class Restoring:
-    def __init__(self, database: Database, components: ComponentFactory, keys: KeyRing) -> None:
+    """`opened`: the store at a destination."""
+
+    def __init__(
+        self,
+        database: Database,
+        components: ComponentFactory,
+        keys: KeyRing,
+        opened: OpenStore,
+        settings: RestoreSettings,
+    ) -> None:
         self._database = database
         self._components = components
         self._keys = keys
+        self._opened = opened
+        self._settings = settings
         self._writer = BackupWriter()
 
     def context(
@@ -33,10 +57,12 @@ class Restoring:
         source: BackupSource,
         context: JobContext,
         confirm: Callable[[], Awaitable[None]],
-        **about: Any,
+        *,
+        exclusions: Sequence[str] | None = None,
+        taken_at: datetime | None = None,
     ) -> RestoreContext:
-        """For one part, whose journal begins with what `tidy` must know of it: kind, name and `about`."""
-        known = {"kind": source.kind, "name": source.name, **about}
+        """For one part, whose journal begins with what is needed to settle and tidy it: kind, name and domain."""
+        known = {"kind": source.kind, "name": source.name, "domain_id": source.domain.id}
         journal: Journal = operation.journal.setdefault(str(number), known)
 
         async def record(entry: Journal) -> None:
@@ -51,22 +77,240 @@ class Restoring:
             confirm=confirm,
             journal=journal,
             record=record,
-            safety=SafetyBackup(self._database, self._writer, self._keys, source, context, journal, record),
+            safety=self._safety(source, context, journal, record),
             allow_without_safety_copy=request["allow_without_safety_copy"],
+            exclusions=exclusions,
+            taken_at=taken_at,
+            keep_hours=self._settings.keep_replaced_hours,
+            keep_free=self._settings.keep_free_bytes,
         )
 
-    async def tidy(self, operation: Operation, domain_of: Callable[[Journal], int]) -> None:
-        """Remove what was replaced; it is kept until the operation has ended. Raises NotFound."""
-        kept: dict[int, list[Journal]] = {}
-        for journal in operation.journal.values():
-            if "plan" in journal:
-                kept.setdefault(domain_of(journal), []).append(journal)
-        for domain_id, journals in kept.items():
-            async with self._database.transaction() as session:
-                domain = await DomainRepository(session).get(domain_id)
-            if domain is None:
-                raise NotFound(f"A domain of operation {operation.uid} is gone: what it replaced is still there")
-            async with self._components.opened(domain) as site:
-                for journal in journals:
-                    component = await site.build(journal["kind"], journal["name"])
-                    await component.tidy(journal)
+    def _safety(
+        self,
+        source: BackupSource,
+        context: JobContext,
+        journal: Journal,
+        record: Callable[[Journal], Awaitable[None]],
+    ) -> SafetyBackup:
+        return SafetyBackup(self._database, self._writer, self._keys, source, context, journal, record, self._opened)
+
+    async def settle(self, operation: Operation, context: JobContext, *, resumes: bool) -> dict[int, Result]:
+        """Finish or undo whatever an earlier attempt had begun to change; by part, what became of it. Comes first,
+        before anything that can fail. `resumes`: this attempt goes on; false: the operation is given up.
+
+        Raises what keeps a part from being settled when it goes on; otherwise that is told, and tried again later.
+        """
+        settled: dict[int, Result] = {}
+        parts = {int(number): journal for number, journal in operation.journal.items() if _begun(journal)}
+
+        async def record(_: Journal) -> None:
+            await context.record(journal=operation.journal)
+
+        for domain_id, mine in _by_domain(parts).items():
+            try:
+                async with self._site(domain_id) as (domain, site):
+                    for number, journal in mine.items():
+                        work = self._resettled(
+                            f"{operation.uid}-{number}", domain, site, journal, record, context, resumes=resumes
+                        )
+                        settled[number] = await self._one(number, journal, work, raises=resumes)
+            except LiberuError as error:
+                if resumes:
+                    raise
+                for number, journal in mine.items():
+                    settled.setdefault(number, _unsettled(number, journal, error))
+        return settled
+
+    async def _one(self, number: int, journal: Journal, work: Awaitable[Settled], *, raises: bool) -> Result:
+        try:
+            done = await work
+        except LiberuError as error:
+            if raises:
+                raise
+            return _unsettled(number, journal, error)
+        status = {"done": "completed", "lost": "failed"}.get(done.state, done.state)
+        return {**_named(number, journal), "status": status, "message": done.detail}
+
+    async def _resettled(
+        self,
+        name: str,
+        domain: Domain,
+        site: DomainSite,
+        journal: Journal,
+        saved: Callable[[Journal], Awaitable[None]],
+        context: JobContext,
+        *,
+        resumes: bool,
+    ) -> Settled:
+        async def record(entry: Journal) -> None:
+            journal.update(entry)
+            await saved(journal)
+
+        source = BackupSource("a restore", domain, site, journal["kind"], journal["name"])
+        component = await site.rebuilt(journal["kind"], journal["name"], journal)
+        return await component.settle(
+            RestoreContext(
+                operation=name,
+                clear_existing=False,
+                allow_in_place=False,
+                confirm=context.beat,
+                journal=journal,
+                record=record,
+                safety=self._safety(source, context, journal, record),
+                resumes=resumes,
+            )
+        )
+
+    @asynccontextmanager
+    async def _site(self, domain_id: int) -> AsyncGenerator[tuple[Domain, DomainSite], None]:
+        async with self._database.transaction() as session:
+            domain = await DomainRepository(session).get(domain_id)
+        if domain is None:
+            raise NotFound(f"Domain {domain_id} is gone: what a restore changed there cannot be settled")
+        async with self._components.opened(domain) as site:
+            yield domain, site
+
+    async def abandoned(self, operation: Operation, status: str, message: str | None) -> Outcome:
+        """Of an operation that was cancelled or has failed as a whole: what it had begun to change is undone, or
+        finished, first. What cannot be settled now is failed, says where what is old lies, and is tried again."""
+        context = JobContext(operation.uid, operation.attempt, self._database, _no_step)
+        settled = await self.settle(operation, context, resumes=False)
+        parts = [settled[number] for number in sorted(settled)]
+        told = [f"{part['kind']} {part['name']}: {part['message']}" for part in parts if part["message"]]
+        code = None
+        for part in parts:
+            if part["status"] == "unsettled":
+                status, code = "failed", part["code"]
+        if status == "failed" and any(part["status"] == "completed" for part in parts):
+            status = "partial"
+        text = "; ".join([*([message] if message else []), *told]) or None
+        return Outcome(status, {"components": parts} if parts else {}, text, self.remains(operation), code)
+
+    def remains(self, operation: Operation) -> Apply:
+        """Records what the operation leaves to be settled or removed; its own journal is of no use any more."""
+        rows = [
+            RestoreRemains(
+                operation_uid=operation.uid,
+                part=number,
+                domain_id=journal["domain_id"],
+                kind=journal["kind"],
+                name=journal["name"],
+                journal=journal,
+                unsettled=bool(journal.get("unsettled")),
+                due_at=now() + timedelta(hours=0 if journal.get("unsettled") else journal.get("keep_hours", 0)),
+            )
+            for number, journal in operation.journal.items()
+            if journal.get("unsettled") or journal.get("tidy")
+        ]
+
+        safety = safety_ended(operation.journal)
+
+        async def apply(session: AsyncSession) -> None:
+            await safety(session)
+            for row in rows:
+                await RemainsRepository(session).replace(row)
+            await OperationRepository(session).forget_journal(operation.uid)
+
+        return apply
+
+    async def tidy(self, operation: Operation) -> None:
+        """Remove what an operation that has ended has replaced, as far as it is not kept."""
+        async with self._database.transaction() as session:
+            rows = await RemainsRepository(session).of_operation(operation.uid)
+        await self._see_to([row for row in rows if not row.unsettled and row.due_at <= now()], None)
+
+    async def settle_domain(self, domain: Domain, context: JobContext) -> None:
+        """Before a backup or a restore of a domain: no earlier restore of it may be half-done, and what is due is
+        removed. Raises what keeps it from being settled."""
+        async with self._database.transaction() as session:
+            rows = await RemainsRepository(session).of_domain(domain.id)
+        unsettled = [row for row in rows if row.unsettled]
+        for done in await self._see_to(unsettled, context):
+            if done["status"] == "failed":
+                raise done["error"]
+        await self._see_to([row for row in rows if not row.unsettled and row.due_at <= now()], context)
+
+    async def make_room(self, domain: Domain) -> bool:
+        """Remove what restores of a domain have replaced, though it would be kept for longer; whether any was."""
+        async with self._database.transaction() as session:
+            rows = [row for row in await RemainsRepository(session).of_domain(domain.id) if not row.unsettled]
+        done = await self._see_to(rows, None)
+        return any(one["status"] == "completed" for one in done)
+
+    async def see_to(self, domain_id: int, context: JobContext) -> list[Result]:
+        """All that is due of a domain; what became of each."""
+        async with self._database.transaction() as session:
+            rows = await RemainsRepository(session).of_domain(domain_id)
+        return await self._see_to([row for row in rows if row.due_at <= now()], context)
+
+    async def _see_to(self, rows: Sequence[RestoreRemains], context: JobContext | None) -> list[Result]:
+        if not rows:
+            return []
+        try:
+            async with self._site(rows[0].domain_id) as (domain, site):
+                return [await self._finish(row, domain, site, context) for row in rows]
+        except LiberuError as error:
+            return [await self._postpone(row, error) for row in rows]
+
+    async def _finish(
+        self, row: RestoreRemains, domain: Domain, site: DomainSite, context: JobContext | None
+    ) -> Result:
+        journal = row.journal = dict(row.journal)
+        detail = None
+
+        async def saved(_: Journal) -> None:
+            row.unsettled = bool(journal.get("unsettled"))
+            await self._save(row)
+
+        try:
+            if row.unsettled and context is not None:
+                name = f"{row.operation_uid}-{row.part}"
+                work = self._resettled(name, domain, site, journal, saved, context, resumes=False)
+                detail = (await work).detail
+            if journal.get("tidy"):
+                component = await site.rebuilt(row.kind, row.name, journal)
+                await component.tidy(journal)
+        except LiberuError as error:
+            return await self._postpone(row, error)
+        async with self._database.transaction() as session:
+            await RemainsRepository(session).forget(row)
+        return {**_named(int(row.part), journal), "operation": row.operation_uid, "status": "completed",
+                "message": detail}  # fmt: skip
+
+    async def _postpone(self, row: RestoreRemains, error: LiberuError) -> Result:
+        wait = min(_FIRST_RETRY * 2 ** min(row.attempts, 12), _LAST_RETRY)
+        row.attempts, row.error_message, row.due_at = row.attempts + 1, error.message, now() + wait
+        await self._save(row)
+        log.warning("What operation %s left is not seen to yet: %s", row.operation_uid, error.message)
+        return {**_named(int(row.part), row.journal), "operation": row.operation_uid, "status": "failed",
+                "code": error.code, "message": error.message, "error": error}  # fmt: skip
+
+    async def _save(self, row: RestoreRemains) -> None:
+        async with self._database.transaction() as session:
+            await RemainsRepository(session).save(row)
+
+
+async def _no_step(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
+    return await work()
+
+
+def _begun(journal: Mapping[str, Any]) -> bool:
+    """Whether anything was journalled beside what it is of."""
+    return bool(journal.keys() - {"kind", "name", "domain_id"})
+
+
+def _by_domain(parts: Mapping[int, Journal]) -> dict[int, dict[int, Journal]]:
+    found: dict[int, dict[int, Journal]] = {}
+    for number, journal in parts.items():
+        found.setdefault(journal["domain_id"], {})[number] = journal
+    return found
+
+
+def _named(number: int, journal: Mapping[str, Any]) -> Result:
+    return {"number": number, "kind": journal["kind"], "name": journal["name"]}
+
+
+def _unsettled(number: int, journal: Journal, error: LiberuError) -> Result:
+    """A part whose journal does not say that it is in between has changed nothing."""
+    status = "unsettled" if journal.get("unsettled") else "untouched"
+    return {**_named(number, journal), "status": status, "code": error.code, "message": error.message}

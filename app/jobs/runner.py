@@ -17,6 +17,7 @@ from app.services.audit import AuditService
 from app.services.notices import Notices
 
 log = logging.getLogger(__name__)
+_UNEXPECTED = "An internal error; the service's log names operation {uid}"
 
 
 class Job(ABC):
@@ -86,6 +87,9 @@ class OperationRunner:
         except asyncio.CancelledError:
             if context.cancelled:
                 return await job.abandon(operation, "cancelled", None)
+            if not context.lost and beat.done():
+                log.exception("Operation %s was ended: its heartbeat failed", operation.uid, exc_info=_cause(beat))
+                return await self._failed(job, operation, "internal_error", _UNEXPECTED.format(uid=operation.uid))
             if not context.lost:
                 body.cancel()
                 await asyncio.wait({body})
@@ -101,16 +105,21 @@ class OperationRunner:
             if is_outage(error):
                 raise
             log.exception("Operation %s failed unexpectedly", operation.uid)
-            message = f"An internal error; the service's log names operation {operation.uid}"
-            return await self._failed(job, operation, "internal_error", message)
+            return await self._failed(job, operation, "internal_error", _UNEXPECTED.format(uid=operation.uid))
         finally:
             beat.cancel()
             await asyncio.wait({beat})
 
-    @staticmethod
-    async def _failed(job: Job, operation: Operation, code: str, message: str) -> Outcome:
-        outcome = await job.abandon(operation, "failed", message)
-        outcome.code = code
+    async def _failed(self, job: Job, operation: Operation, code: str, message: str) -> Outcome:
+        """Whatever else goes wrong, the last attempt ends the operation."""
+        try:
+            outcome = await job.abandon(operation, "failed", message)
+        except Exception as error:
+            if is_outage(error) or operation.attempt <= self._max_attempts:
+                raise
+            log.exception("What operation %s had begun could not be put right", operation.uid)
+            outcome = Outcome("failed", {}, f"{message}. What it had begun could not be put right: see the log")
+        outcome.code = outcome.code or code
         return outcome
 
     async def _end(self, operation: Operation, context: JobContext, outcome: Outcome) -> bool:
@@ -143,3 +152,7 @@ class OperationRunner:
                 detail={"backup_id": operation.backup_id, "code": outcome.code},
             )
         return True
+
+
+def _cause(task: asyncio.Task[None]) -> BaseException | None:
+    return None if task.cancelled() else task.exception()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,11 @@ from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import ArchiveError, Forbidden, ObjectNotFound
+from app.errors import ArchiveError, Forbidden, ObjectNotFound, SizeMismatch
 from app.jobs.context import JobContext
 from app.jobs.judging import judge, lost_by_verification, recorded
 from app.jobs.outcome import Outcome
+from app.jobs.past import moment_of, reopen
 from app.jobs.runner import Job
 from app.schemas.backups import LABELS
 from app.services.destinations import DestinationService
@@ -29,12 +31,13 @@ _NAMED = 1000
 
 @dataclass(slots=True)
 class _Found:
-    """What a scan has met; the first thousand of each list are named."""
+    """What a scan has met; the first thousand of each list are named. `missing`: what is known and was not met."""
 
+    missing: set[str]
+    met: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     refused: list[dict[str, str]] = field(default_factory=list)
     again: list[int] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
 
 
 class ScanJob(Job):
@@ -48,36 +51,54 @@ class ScanJob(Job):
         async with self._database.transaction() as session:
             [destination] = await DestinationRepository(session).named([operation.destination_id or 0])
             known = await BackupRepository(session).manifest_keys(destination.id)
+            counted_on = await BackupRepository(session).counted_on(destination.id)
             damaged = await BackupRepository(session).damaged_at(destination.id)
+        at = moment_of(operation)
         context.track(1, "manifests", "running")
-        found = _Found()
-        async with self._destinations.opened(destination) as store:
+        found = _Found(set(known))
+        async with self._destinations.opened(destination, at) as store:
             async for key, size in store.manifests():
-                found.keys.add(key)
+                found.met += 1
+                found.missing.discard(key)
+                if at is not None and key in counted_on:
+                    found.counts["reopened"] += await reopen(self._database, destination, store, key, at)
                 if key in known:
                     found.counts["known"] += 1
                 else:
-                    await self._adopt(destination, store, key, size, found)
-                context.note(1, done=len(found.keys))
-            await store.confirm()  # what was not listed is missing only where the destination still is
-            again = [damaged[key] for key in sorted(found.keys & damaged.keys())] + found.again
-            if again:
+                    await self._adopt(destination, store, key, size, found, at)
+                if at is None and key in damaged:
+                    found.again.append(damaged[key])
+                context.note(1, done=found.met)
+            if at is None:
+                await store.confirm()  # what was not listed is missing only where the destination still is
+            if found.again:
                 context.track(2, "damaged copies", "running")
-            for backup_id in again:
-                await self._read_again(destination, store, backup_id, found, context)
+            for backup_id in found.again:
+                await self._read_again(destination, store, backup_id, found, context, at)
         for number, entry in context.progress.items():
             context.track(int(number), entry["name"], "completed")
-        missing = sorted(known - found.keys)
+        as_of_now = {key for key in known if counted_on.get(key) is None}
+        missing = sorted(as_of_now & found.missing) if at is None else []
         result: dict[str, Any] = {
             **{name: found.counts[name] for name in ("known", "added", "refused", "whole_again")},
             "missing": missing[:_NAMED], "missing_count": len(missing), "refusals": found.refused,
         }  # fmt: skip
+        if at is not None:
+            result |= {"at": at.isoformat(), "reopened": found.counts["reopened"]}
         return Outcome("completed", result)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message)
 
-    async def _adopt(self, destination: Destination, store: BackupStore, key: str, size: int, found: _Found) -> None:
+    async def _adopt(
+        self,
+        destination: Destination,
+        store: BackupStore,
+        key: str,
+        size: int,
+        found: _Found,
+        at: datetime | None = None,
+    ) -> None:
         try:
             manifest = await store.read_manifest(key)
             if destination.user_id not in (None, manifest.owner):
@@ -85,9 +106,10 @@ class ScanJob(Job):
                     "It is another owner's backup; at a tenant's destination only the tenant's are listed"
                 )
             backup = _recorded(manifest, destination, key, size)
+            backup.copies[0].as_of = at
         except ObjectNotFound:  # deleted meanwhile
             return
-        except (ArchiveError, Forbidden) as error:
+        except (ArchiveError, Forbidden, SizeMismatch) as error:
             found.counts["refused"] += 1
             if len(found.refused) < _NAMED:
                 found.refused.append({"key": key, "code": error.code, "message": error.message})
@@ -106,12 +128,19 @@ class ScanJob(Job):
             ):
                 present.copies = [copy for copy in present.copies if copy.destination_id != destination.id]
                 present.copies.append(_copy(destination, key))
+                present.copies[-1].as_of = at
                 found.counts["added"] += 1
                 if lost_by_verification(present):
                     found.again.append(present.id)
 
     async def _read_again(
-        self, destination: Destination, store: BackupStore, backup_id: int, found: _Found, context: JobContext
+        self,
+        destination: Destination,
+        store: BackupStore,
+        backup_id: int,
+        found: _Found,
+        context: JobContext,
+        at: datetime | None,
     ) -> None:
         """A backup whose copy here was found damaged, or that has lost parts elsewhere."""
         async with self._database.transaction() as session:
@@ -120,7 +149,8 @@ class ScanJob(Job):
             return
         for copy in backup.stored_copies:
             if copy.destination_id == destination.id:
-                verdict = await judge(backup, copy, store, partial(context.metered, 2))
+                seen = store.at(copy.as_of) if at is None else store
+                verdict = await judge(backup, copy, seen, partial(context.metered, 2))
                 async with self._database.transaction() as session:
                     await recorded(backup_id, [verdict], set())(session)
                 found.counts["whole_again"] += verdict.state == "whole"

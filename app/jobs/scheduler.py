@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 
 from app.db.base import now
 from app.db.repositories.schedules import ScheduleRepository
-from app.db.session import Database
+from app.db.session import Database, is_outage
 from app.jobs.background import BackgroundTask
 from app.services.schedules import ScheduleService
 from app.services.unit import transaction
@@ -45,11 +47,16 @@ class Scheduler(BackgroundTask):
         while True:
             async with transaction(self._database) as unit:
                 found = await ScheduleRepository(unit.session).active(after, _AT_ONCE)
-                for schedule in found:
-                    await self._schedules.look_at(unit, schedule, moment)
             if not found:
                 return
+            await self._each("Schedule", [schedule.id for schedule in found], partial(self._look, moment))
             after = found[-1].id
+
+    async def _look(self, moment: datetime, schedule_id: int) -> None:
+        async with transaction(self._database) as unit:
+            schedule = await ScheduleRepository(unit.session).get(schedule_id)
+            if schedule is not None:
+                await self._schedules.look_at(unit, schedule, moment)
 
     async def tick(self, moment: datetime) -> None:
         """Start every run that is due. Runs are begun in one transaction, the backups of each in batches with the
@@ -58,23 +65,40 @@ class Scheduler(BackgroundTask):
             pass
         async with transaction(self._database) as unit:
             unfinished = await ScheduleRepository(unit.session).unfinished(_AT_ONCE)
-        for run_id in unfinished:
-            while await self._advance(run_id):
-                pass
+        await self._each("Run", unfinished, self._advance)
         async with transaction(self._database) as unit:
             ended = await ScheduleRepository(unit.session).unsettled(_AT_ONCE)
-        for run_id in ended:
-            async with transaction(self._database) as unit:
-                await self._schedules.settle(unit, run_id, moment)
+        await self._each("Run", ended, partial(self._settle, moment))
+
+    async def _each(self, what: str, ids: list[int], work: Callable[[int], Awaitable[None]]) -> int:
+        """How many went well. One that cannot be done, as in a time zone that is gone, must not hold up the rest."""
+        done = 0
+        for number in ids:
+            try:
+                await work(number)
+                done += 1
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                log.exception("%s %s could not be gone on with", what, number)
+        return done
 
     async def _fire(self, moment: datetime) -> bool:
-        """False when nothing is due."""
+        """False when nothing is due that can be started."""
         async with transaction(self._database) as unit:
             due = await ScheduleRepository(unit.session).due(moment, _AT_ONCE)
-            for schedule_id in due:
-                await self._schedules.fire(unit, schedule_id, moment)
-        return bool(due)
+        return bool(await self._each("Schedule", due, partial(self._begin, moment)))
 
-    async def _advance(self, run_id: int) -> bool:
+    async def _begin(self, moment: datetime, schedule_id: int) -> None:
         async with transaction(self._database) as unit:
-            return await self._schedules.advance(unit, run_id)
+            await self._schedules.fire(unit, schedule_id, moment)
+
+    async def _advance(self, run_id: int) -> None:
+        more = True
+        while more:
+            async with transaction(self._database) as unit:
+                more = await self._schedules.advance(unit, run_id)
+
+    async def _settle(self, moment: datetime, run_id: int) -> None:
+        async with transaction(self._database) as unit:
+            await self._schedules.settle(unit, run_id, moment)

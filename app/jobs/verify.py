@@ -34,7 +34,7 @@ class VerifyJob(Job):
         verdicts = []
         for copy, place in zip(copies, places, strict=True):
             context.track(place.id, place.name, "running")
-            async with self._destinations.opened(place) as store:
+            async with self._destinations.opened(place, copy.as_of) as store:
                 verdict = await judge(backup, copy, store, partial(context.metered, copy.destination_id))
             context.track(place.id, place.name, verdict.state)
             verdicts.append(verdict)

@@ -95,8 +95,9 @@ class BackupWriter:
     ) -> Result:
         """Publish the manifest wherever every good component is. Returns what was committed, and where.
 
-        Only whoever owns the operation may: `confirm` is called right before, and raises. Parts that an earlier
-        attempt has stored stay where they are; a manifest of an earlier one, whose record was lost, is removed first.
+        Only whoever owns the operation may: `confirm` is called right before and after, and raises. Parts that an
+        earlier attempt has stored stay where they are; a manifest of an earlier one, whose record was lost, is
+        removed first.
         """
         good = [result for result in results if result["status"] == "completed"]
         for number in run.store.live:
@@ -144,7 +145,7 @@ class BackupWriter:
         await confirm()
         for folder in run.folder.earlier:
             await run.store.withdraw(folder)
-        infos = await run.store.commit(run.folder, manifest)
+        infos = await run.store.commit(run.folder, manifest, confirm)
         size = stored.object.size + sum(int(result["object"]["size"]) for result in good)
         size += next(iter(infos.values())).size
         return {

@@ -8,12 +8,24 @@ from typing import Any, Literal
 
 from pydantic import Field, computed_field, field_validator
 
-from app.schemas.common import Id, Model, human_size
+from app.idn import to_unicode
+from app.schemas.common import Id, Model
+from app.sizes import human_size
 
 BackupType = Literal["full", "files", "database", "email"]
 Status = Literal["pending", "running", "completed", "partial", "failed", "cancelled", "deleting"]
 LABELS = {"full": "Full Backup", "files": "Files Only", "database": "Database Only", "email": "Email Only"}
 MAX_METADATA = 1 << 20
+MAX_DEPTH = 100  # readers of JSON give up at twice as many
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and objects are nested in what is already a JSON value."""
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
 
 
 class CopyIn(Model):
@@ -39,8 +51,14 @@ class BackupIn(Model):
     @field_validator("panel_metadata")
     @classmethod
     def not_too_large(cls, value: Any) -> Any:
-        if value is not None and len(json.dumps(value)) > MAX_METADATA:
+        try:
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise ValueError("must be JSON: without NaN, infinities and halves of characters") from error
+        if value is not None and len(text) > MAX_METADATA:
             raise ValueError("must be at most 1 MiB of JSON")
+        if _depth(value) > MAX_DEPTH:
+            raise ValueError(f"must be nested at most {MAX_DEPTH} deep")
         return value
 
 
@@ -77,7 +95,8 @@ class ComponentOut(Model):
 
 class CopyOut(Model):
     """`state`: `stored`, `failed`, `damaged` (for `error_message`) or `deleting`. `verification`: what proved it:
-    `read_back`, the server's `checksum`, the size it tells (`sent`), or only that a scan has `listed` it."""
+    `read_back`, the server's `checksum`, the size it tells (`sent`), or only that a scan has `listed` it. `as_of`: it
+    is read as the destination was at that time, since a scan of the past has found it."""
 
     destination_id: Id
     required: bool
@@ -85,6 +104,7 @@ class CopyOut(Model):
     manifest_key: str
     verification: str
     error_message: str | None
+    as_of: datetime | None
 
 
 class BackupOut(Model):
@@ -110,12 +130,16 @@ class BackupOut(Model):
     copies: list[CopyOut]
 
     @computed_field
+    def domain_name_unicode(self) -> str:
+        return to_unicode(self.domain_name)
+
+    @computed_field
     def type_label(self) -> str:
         return LABELS[self.type]
 
     @computed_field
     def file_size_human(self) -> str:
-        return human_size(self.file_size)
+        return human_size(self.file_size) if self.file_size else "Unknown"
 
     @computed_field
     def duration_seconds(self) -> float | None:
@@ -132,17 +156,19 @@ class Stats(Model):
 
     @computed_field
     def total_size_human(self) -> str:
-        return human_size(self.total_size_bytes)
+        return human_size(self.total_size_bytes) if self.total_size_bytes else "Unknown"
 
 
 class RestoreIn(Model):
-    """`components`: numbers of the backup's components; null = all. `identity`: an age identity, for archives
-    that only a customer's key opens; it is used for this operation and removed at its end. `destination_id`: which
-    copy to use; null = the first that can be read.
+    """`clear_existing`: what only the live site has goes (it is kept beside the site for a day); false: it stays.
+    What the backup left out on purpose stays in any case. `components`: numbers of the backup's components;
+    null = all. `dry_run`: say what would be done, and of files what would stay, go, and is newer than the backup.
+    `identity`: an age identity, for archives that only a customer's key opens; it is used for this operation and
+    removed at its end. `destination_id`: which copy to use; null = the first that can be read.
     `allow_without_safety_copy`: replace a MySQL database in place (no admin account configured) even when what is
     live cannot be copied first."""
 
-    clear_existing: bool = True
+    clear_existing: bool = False
     components: list[Id] | None = Field(None, min_length=1)
     target_domain_id: Id | None = None
     destination_id: Id | None = None
@@ -155,11 +181,11 @@ class RestoreIn(Model):
 class BulkRestoreIn(Model):
     """Each backup into its own domain: domains in parallel, the backups of one domain in the order given. All are
     checked before the first is started. `continue_on_error` false: nothing more is started once one has failed.
-    `dry_run`: only the checks."""
+    `dry_run`: only the checks. The rest as for a restore."""
 
     backup_ids: list[Id] = Field(min_length=1, max_length=1000)
     continue_on_error: bool = True
-    clear_existing: bool = True
+    clear_existing: bool = False
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
     dry_run: bool = False

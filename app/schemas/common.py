@@ -35,15 +35,3 @@ class Problem(BaseModel):
     retryable: bool = False
     request_id: str | None = None
     errors: dict[str, list[str]] | None = None
-
-
-def human_size(size: int | None) -> str:
-    """1024-based, two decimals; "Unknown" when there is none."""
-    if not size:
-        return "Unknown"
-    value, unit = float(size), "B"
-    for unit in ("B", "KB", "MB", "GB", "TB", "PB"):
-        if value < 1024 or unit == "PB":
-            break
-        value /= 1024
-    return f"{value:.2f} {unit}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AwareDatetime, Discriminator, Field, Tag, field_validator
 
 from app.schemas.common import Id, Model
 from app.storage.config import FtpConfiguration, LocalConfiguration, S3Configuration, SftpConfiguration
@@ -34,10 +34,13 @@ class PrepareIn(Model):
 
 
 class SweepIn(Model):
-    """`dry_run`: only say what would be removed. What is younger than `grace_hours` is left alone."""
+    """`dry_run`: only say what would be removed. What is younger than `grace_hours` is left alone. `hidden`: remove
+    for good also whole backups that are there as old versions only, except those that are listed here; whoever may
+    need them after an attack scans the past first."""
 
     dry_run: bool = False
     grace_hours: int = Field(24, ge=1, le=24 * 365)
+    hidden: bool = False
 
 
 class DestinationBase(Model):
@@ -125,7 +128,7 @@ class DestinationOut(Model):
 
 
 class Check(Model):
-    """One step of a connection test. `message`: what went wrong and what to do."""
+    """One step of a connection test. `message`: what went wrong and what to do; of `connections`, how many."""
 
     name: str
     passed: bool
@@ -138,10 +141,30 @@ class ConnectionTest(Model):
     message: str
 
 
+class ScanIn(Model):
+    """`at`: list what was there at that time, where the destination keeps old versions (S3); null: what is there."""
+
+    at: AwareDatetime | None = None
+
+    @field_validator("at")
+    @classmethod
+    def past(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value > datetime.now(UTC):
+            raise ValueError("must not be in the future")
+        return value
+
+
 class Usage(Model):
-    """What lies at a destination below our prefix, and the space left; sizes in bytes, null where it cannot tell."""
+    """What lies at a destination below our prefix, and the space left; sizes in bytes, null where it cannot tell.
+
+    `old_versions`: what was deleted or replaced and still takes `old_version_bytes` beside `bytes`; null: we may not
+    see them. `hidden_backups`: whose manifest is there as an old version only: deleted, and a scan of the past would
+    find them."""
 
     objects: int
     bytes: int
     backups: int
+    old_versions: int | None
+    old_version_bytes: int | None
+    hidden_backups: int | None
     free_bytes: int | None

@@ -8,18 +8,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, SecretStr, field_validator, model_validator
 
+from app.idn import address_to_ascii, to_ascii
 from app.schemas.common import Id, Model
 from app.settings import SERVER_NAME
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_DOMAIN = re.compile(rf"(?:{_LABEL}\.)+[a-z]{{2,63}}")
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.)+(?:[a-z]{{2,63}}|xn--[a-z0-9-]{{0,58}}[a-z0-9])")
 _IDENTIFIER_LIMIT = 64
 
 
 def _domain_name(value: str) -> str:
-    value = value.lower()
+    """In its one form, whichever was given: see app.idn."""
+    value = to_ascii(value)
     if len(value) > 253 or not _DOMAIN.fullmatch(value):
-        raise ValueError("must be a domain name of at least two labels, such as shop.example.com")
+        raise ValueError("must be a domain name of at least two labels, such as shop.example.com or пример.рф")
     return value
 
 
@@ -161,6 +163,9 @@ class Mailbox(Model):
 
 
 class DomainIn(Model):
+    """`shared`: its folders and databases may be those of another domain (operators only; left out: as it was).
+    Without it that is refused (409, `domain_overlap`), and so are folders around or inside another domain's."""
+
     domain_name: DomainName
     user_id: Id | None = None
     deployment: DeploymentConfig = AutoDeployment()
@@ -170,12 +175,22 @@ class DomainIn(Model):
     exclusions: list[Annotated[str, Field(min_length=1, max_length=1024)]] = Field([], max_length=500)
     databases: list[DatabaseIn] = Field([], max_length=500)
     mailboxes: list[Mailbox] = Field([], max_length=10_000)
+    shared: bool | None = None
 
     @field_validator("exclusions")
     @classmethod
     def one_line(cls, value: list[str]) -> list[str]:
         if any("\0" in pattern for pattern in value):
             raise ValueError("must not hold a zero byte")
+        return value
+
+    @field_validator("mailboxes")
+    @classmethod
+    def one_form(cls, value: list[Mailbox]) -> list[Mailbox]:
+        for mailbox in value:
+            mailbox.email_address = address_to_ascii(mailbox.email_address)
+            if len(mailbox.email_address) > 320:
+                raise ValueError(f"{mailbox.email_address[:100]}… is longer than 320 characters")
         return value
 
     @model_validator(mode="after")
@@ -187,9 +202,13 @@ class DomainIn(Model):
 
 
 class DomainOut(Model):
+    """`domain_name`: as it is looked up, `xn--…` where it is internationalised; `domain_name_unicode`: as people read
+    it."""
+
     id: int
     uid: str
     domain_name: str
+    domain_name_unicode: str
     user_id: int | None
     deployment: dict[str, Any]
     document_root: str | None
@@ -198,6 +217,7 @@ class DomainOut(Model):
     exclusions: list[str]
     databases: list[DatabaseOut]
     mailboxes: list[Mailbox]
+    shared: bool
     created_at: datetime
     updated_at: datetime
 

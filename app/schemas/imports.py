@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field
 
+from app.idn import to_ascii
 from app.schemas.common import Id, Model
 from app.schemas.domains import DomainName, PlainName
 
@@ -42,10 +43,21 @@ class UploadSource(Model):
 Source = Annotated[FileSource | DestinationSource | UploadSource, Discriminator("type")]
 
 
+def _foreign(value: str) -> str:
+    """As archives have it; a name that is none here may be one there."""
+    try:
+        return value if value.isascii() else to_ascii(value)
+    except ValueError:
+        return value
+
+
+ForeignName = Annotated[str, Field(max_length=253), AfterValidator(_foreign)]
+
+
 class DomainMapping(Model):
     """`source`: a domain in the archive; `target`: the domain here that it becomes."""
 
-    source: str = Field(max_length=253)
+    source: ForeignName
     target: DomainName
 
 
@@ -91,12 +103,12 @@ class ImportIn(Model):
     domain_name: DomainName | None = None
     user_id: Id | None = None
     components: list[Literal["files", "database", "mail"]] | None = Field(None, min_length=1)
-    only: list[Annotated[str, Field(max_length=253)]] | None = Field(None, min_length=1, max_length=10_000)
+    only: list[ForeignName] | None = Field(None, min_length=1, max_length=10_000)
     domains: list[DomainMapping] = Field([], max_length=10_000)
     databases: list[DatabaseMapping] = Field([], max_length=10_000)
     create: NewDomains | None = None
     continue_on_error: bool = True
-    clear_existing: bool = True
+    clear_existing: bool = False
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
     dry_run: bool = False

@@ -194,8 +194,8 @@ class BackupService:
         return backup
 
     async def delete(self, unit: Unit, principal: Principal, backup_id: int) -> None:
-        """Delete a backup at its destinations, then its row (see Removal). Raises Conflict while it is in use, and
-        what kept a copy from being deleted."""
+        """Delete a backup at its destinations, then its row (see Removal). Raises Conflict while it is in use,
+        ObjectLocked while a destination keeps it, and what kept a copy from being deleted."""
         principal.require("backups:delete")
         backup = await self.get(unit, principal, backup_id)
         repository = BackupRepository(unit.session)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from app.components.base import Component, Report
-from app.components.files import FilesComponent, FilesTarget
+from app.components.extraction import FilesTarget
+from app.components.files import FilesComponent
 from app.components.mail import MailComponent, MailTarget
 from app.components.mysql import MysqlComponent
 from app.components.mysql_client import Account, MysqlTarget
@@ -18,6 +19,7 @@ from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
 from app.db.models import Domain, DomainDatabase
 from app.deployments.base import Deployment, User
 from app.deployments.detector import Detection
+from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.site import DatabaseAccount, DomainPlace, Role, Site
 from app.deployments.standalone import StandaloneDeployment
@@ -25,6 +27,7 @@ from app.errors import ComponentError, InvalidRequest, TargetMissing, WrongServe
 from app.security.keys import CredentialCipher
 from app.settings import SitesSettings
 
+T = TypeVar("T")
 Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 _WANTED = {
     "full": {"files", "database", "mail"},
@@ -140,6 +143,8 @@ class DomainSite:
             if path is None:
                 continue
             deployment = await self._site.at(role)
+            if role == "files" and await real_folder(deployment, path) != path:
+                continue
             with suppress(TargetMissing):
                 await deployment.tree.status(path)
                 continue
@@ -166,6 +171,17 @@ class DomainSite:
             return await self._mysql(domain, kind, name)
         raise ComponentError(f"{kind} {name}: backing up {kind} is not supported")
 
+    async def rebuilt(self, kind: str, name: str, journal: Mapping[str, Any]) -> Component:
+        """To settle or tidy what a restore has begun: at the place that it journalled, whatever a link leads to and
+        whoever owns it by now. Raises as `build`."""
+        plan = journal.get("plan")
+        if plan and kind == "files":
+            deployment = await self._site.at("files")
+            return FilesComponent(deployment, FilesTarget(plan["target"], User(0, 0)))
+        if plan and kind == "mail":
+            return MailComponent(await self._site.at("mail"), MailTarget(plan["target"], [], User(0, 0)))
+        return await self.build(kind, name)
+
     async def _database(self, engine: str, name: str) -> tuple[Deployment, DomainDatabase, DatabaseAccount]:
         """A database with a host is reached from here when its site runs in containers."""
         database = _database(self._domain, engine, name)
@@ -189,16 +205,20 @@ class DomainSite:
     async def _files(self, deployment: Deployment, domain: Domain) -> FilesComponent:
         if domain.document_root is None:
             raise InvalidRequest(f"{domain.domain_name} has no document root", field="document_root")
-        owner = await self._owner(deployment, domain, domain.document_root)
+        folder = await real_folder(deployment, domain.document_root)
+        owner = await self._owner(deployment, domain, folder)
+        owners = await _known(deployment.resolve_user, self._sites.restore_owners)
+        groups = await _known(deployment.resolve_group, self._sites.restore_groups)
         return FilesComponent(
             deployment,
             FilesTarget(
-                document_root=domain.document_root,
+                document_root=folder,
+                link=None if folder == domain.document_root else domain.document_root,
                 owner=owner,
                 reader=owner if self._sites.read_as == "system_user" else None,
                 exclusions=domain.exclusions,
-                allowed_uids=frozenset(self._sites.restore_owners),
-                allowed_gids=frozenset(self._sites.restore_groups),
+                allowed_uids=frozenset(user.uid for user in owners),
+                allowed_gids=frozenset(groups),
             ),
         )
 
@@ -265,6 +285,15 @@ def _database(domain: Domain, engine: str, name: str) -> DomainDatabase:
         if (database.engine, database.name) == (engine, name):
             return database
     raise InvalidRequest(f"{domain.domain_name} has no {engine} database {name}; add it to restore into it")
+
+
+async def _known(resolve: Callable[[str], Awaitable[T]], names: list[str]) -> list[T]:
+    """What the names of the settings mean where the site runs; not those that nobody has there."""
+    found = []
+    for name in names:
+        with suppress(InvalidRequest):
+            found.append(await resolve(name))
+    return found
 
 
 def facts_of(report: Report) -> dict[str, Any]:

@@ -7,12 +7,12 @@ import ipaddress
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from app.addresses import AddressGuard
 from app.archives.compression import Compressor
-from app.archives.layout import MANIFEST
 from app.archives.mirror import MirroredStore
 from app.archives.store import BackupStore
 from app.db.models import Destination
@@ -30,18 +30,21 @@ from app.schemas.destinations import Check, ConnectionTest, DestinationIn, Prepa
 from app.security.encryption import parse_recipient
 from app.security.keys import KeyRing
 from app.security.tokens import Principal
+from app.services.locks import lock_days
 from app.services.marking import Marking
 from app.services.unit import Unit
+from app.services.usage import counted
 from app.settings import StorageSettings
 from app.storage.base import Options, StorageDriver
 from app.storage.budget import Budget
 from app.storage.config import CONFIGURATIONS, Configuration
+from app.storage.connections import Connections
 from app.storage.limits import LimitedDriver, Limits
 from app.storage.prepared import PreparedDriver
 from app.storage.registry import build_driver
 
 log = logging.getLogger(__name__)
-STEPS = ("write", "read", "compare", "list", "delete")
+STEPS = ("write", "read", "compare", "list", "delete", "connections")
 Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 
 
@@ -60,42 +63,61 @@ class DestinationService:
         self._budget = Budget(settings.buffer_bytes)
         self._pin = pin
         self._limits: dict[int, Limits] = {}
+        self._connections: dict[int, Connections] = {}
 
     @asynccontextmanager
-    async def opened(self, destination: Destination) -> AsyncGenerator[BackupStore, None]:
-        """The store at a destination, which must be prepared (see PreparedDriver); its connections are closed at the
-        end."""
-        async with self._guarded(destination) as driver:
-            yield BackupStore(driver, self._compressor, self._keys.signer)
+    async def opened(
+        self, destination: Destination, at: datetime | None = None, lock_days: int | None = None
+    ) -> AsyncGenerator[BackupStore, None]:
+        """The store at a destination, which must be prepared (see PreparedDriver), or as it was `at` a time; its
+        connections are closed at the end. What is put is locked for `lock_days`. Raises NoPast."""
+        async with self._guarded(destination, lock_days) as driver:
+            yield BackupStore(driver, self._compressor, self._keys.signer).at(at)
 
     @asynccontextmanager
-    async def _guarded(self, destination: Destination) -> AsyncGenerator[PreparedDriver, None]:
-        async with self.reading(destination) as driver:
+    async def _guarded(
+        self, destination: Destination, lock_days: int | None = None
+    ) -> AsyncGenerator[PreparedDriver, None]:
+        async with self.reading(destination, lock_days) as driver:
             yield self._marking.guarded(destination, driver)
 
     @asynccontextmanager
-    async def reading(self, destination: Destination) -> AsyncGenerator[StorageDriver, None]:
+    async def reading(
+        self, destination: Destination, lock_days: int | None = None
+    ) -> AsyncGenerator[StorageDriver, None]:
         """The destination's driver, for what is no backup of ours; its connections are closed at the end."""
-        driver = self._driver(destination)
+        driver = self._driver(destination, lock_days)
         try:
             yield driver
         finally:
             await asyncio.shield(driver.close())
 
     @asynccontextmanager
-    async def mirrored(self, destinations: Sequence[Destination]) -> AsyncGenerator[MirroredStore, None]:
-        """The stores at several destinations, to be written at once; the first is the primary."""
+    async def mirrored(
+        self, destinations: Sequence[Destination], kept_days: int | None = None
+    ) -> AsyncGenerator[MirroredStore, None]:
+        """The stores at several destinations, to be written at once; the first is the primary. `kept_days`: of the
+        retention that governs what is written, when it is not a destination's own."""
         async with AsyncExitStack() as stack:
-            yield MirroredStore(
-                {found.id: await stack.enter_async_context(self.opened(found)) for found in destinations}
-            )
+            stores = {}
+            for found in destinations:
+                opened = self.opened(found, lock_days=lock_days(found, kept_days))
+                stores[found.id] = await stack.enter_async_context(opened)
+            yield MirroredStore(stores)
 
-    def _driver(self, destination: Destination) -> StorageDriver:
+    def _driver(self, destination: Destination, locked: int | None = None) -> StorageDriver:
         secrets = self._keys.cipher.open(destination.credentials)
         options = Options(
-            self._guard(destination.user_id), self._resume_seconds, partial(self._pin, destination.id), self._budget
+            self._guard(destination.user_id),
+            self._resume_seconds,
+            partial(self._pin, destination.id),
+            self._budget,
+            self._connections.setdefault(destination.id, Connections()),
         )
-        driver = build_driver(destination.type, {**destination.configuration, **secrets}, options)
+        configuration = {**destination.configuration, **secrets}
+        if "object_lock_days" in configuration:
+            configuration["object_lock_days"] = locked
+        driver = build_driver(destination.type, configuration, options)
         limits = self._limits_of(destination)
         return driver if limits.wanted == (None, None) else LimitedDriver(driver, limits)
 
@@ -236,13 +258,17 @@ class DestinationService:
         Reports a failure instead of raising it."""
         destination = await self.own(unit, principal, destination_id)
         await unit.release()
+        # Shortly locked, where backups are: a bucket without Object Lock is to be noticed now.
+        locked = None if lock_days(destination) is None else 1
         passed: list[str] = []
         try:
-            async with self._guarded(destination) as driver:
+            async with self._guarded(destination, locked) as driver:
                 await driver.confirm()
                 passed.append("prepared")
                 async for step in driver.checks():
                     passed.append(step)
+                history = await driver.keeps_history()  # known since the deletion
+                possible = await driver.connections()
         except LiberuError as error:
             name = "prepared" if isinstance(error, DestinationNotPrepared) else STEPS[max(len(passed) - 1, 0)]
             failed = Check(name=name, passed=False, message=error.message)
@@ -250,19 +276,24 @@ class DestinationService:
         works = "The destination works"
         if destination.configuration.get("ssl") == "none":
             works += ", but password and data can be read on the way: use FTPS or SFTP where the server has them"
-        return ConnectionTest(connected=True, checks=_passed(passed), message=works)
+        if history is None:
+            works += (
+                ", but whether it keeps old versions cannot be seen: allow s3:GetBucketVersioning and "
+                "s3:ListBucketVersions, or what is deleted may go on taking space"
+            )
+        checks = _passed(passed)
+        if possible is not None:
+            checks.append(Check(name="connections", passed=True, message=_told(*possible)))
+        return ConnectionTest(connected=True, checks=checks, message=works)
 
     async def usage(self, unit: Unit, principal: Principal, destination_id: int) -> Usage:
         """Count what lies at a destination. Raises StorageError."""
         destination = await self.own(unit, principal, destination_id)
         await unit.release()
-        objects = size = backups = 0
         async with self._guarded(destination) as driver:
-            async for info in driver.list(f"{self._keys.installation}/"):
-                objects, size = objects + 1, size + info.size
-                backups += info.key.endswith(f"/{MANIFEST}")
+            found = await counted(driver, self._keys.installation)
             await driver.confirm()  # it may have gone away meanwhile
-            return Usage(objects=objects, bytes=size, backups=backups, free_bytes=await driver.free_bytes())
+            return found
 
     async def own(self, unit: Unit, principal: Principal, destination_id: int) -> Destination:
         """One that the caller may change: operators any, others their own. Raises NotFound, Forbidden."""
@@ -335,6 +366,13 @@ class DestinationService:
 
 def _place(destination: Destination) -> tuple[Any, ...]:
     return CONFIGURATIONS[destination.type].model_validate(destination.configuration).place()
+
+
+def _told(possible: int, wanted: int) -> str:
+    """Of connections at once."""
+    if possible >= wanted:
+        return f"{possible} at once, as many as are ever used"
+    return f"The server allows {possible} at once, {wanted} would be used: the rest waits its turn"
 
 
 def _passed(names: list[str]) -> list[Check]:

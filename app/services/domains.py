@@ -14,6 +14,7 @@ from app.errors import Conflict, InvalidRequest, NotFound
 from app.schemas.domains import DEPLOYMENT_SECRETS, DatabaseIn, DomainIn
 from app.security.keys import CredentialCipher
 from app.security.tokens import Principal
+from app.services.places import VERSION, PlaceService
 from app.services.unit import Unit
 from app.settings import SitesSettings
 
@@ -22,6 +23,7 @@ class DomainService:
     def __init__(self, cipher: CredentialCipher, sites: SitesSettings) -> None:
         self._cipher = cipher
         self._sites = sites
+        self._places = PlaceService()
 
     async def get(self, unit: Unit, principal: Principal, domain_id: int) -> Domain:
         """Raises NotFound, for another user's domain too."""
@@ -34,25 +36,41 @@ class DomainService:
     async def page(self, unit: Unit, principal: Principal, request: PageRequest, search: str | None) -> Page[Domain]:
         return await DomainRepository(unit.session).page(request, principal.user_id, search)
 
-    async def create(self, unit: Unit, principal: Principal, body: DomainIn) -> Domain:
-        """Raises Conflict when the name is taken, InvalidRequest, Forbidden."""
+    async def create(
+        self, unit: Unit, principal: Principal, body: DomainIn, *, reader: Principal | None = None
+    ) -> Domain:
+        """Raises Conflict when the name is taken, DomainOverlap, InvalidRequest, Forbidden. `reader`: who will read
+        the error, if somebody else than `principal`."""
         principal.require("domains:manage")
         repository = DomainRepository(unit.session)
+        await self._places.lock(unit)
         if await repository.by_name(body.domain_name) is not None:
             raise Conflict(f"The domain {body.domain_name} exists already", field="domain_name")
-        domain = Domain(domain_name=body.domain_name, databases=[], mailboxes=[])
+        domain = Domain(domain_name=body.domain_name, databases=[], mailboxes=[], places_version=VERSION)
+        self._allow(domain, body, principal)
+        claimed = await self._places.claim(unit, reader or principal, None, body, shared=bool(body.shared))
         self._apply(domain, body, principal)
         repository.add(domain)
         await repository.flush()
+        await self._places.occupy(unit, domain, claimed or set())
         return domain
+
+    async def check_new(self, unit: Unit, body: DomainIn, reader: Principal) -> None:
+        """Whether it would take another domain's place: makes nothing. Raises DomainOverlap, for `reader` to read."""
+        await self._places.claim(unit, reader, None, body, shared=bool(body.shared))
 
     async def update(self, unit: Unit, principal: Principal, domain_id: int, body: DomainIn) -> Domain:
         principal.require("domains:manage")
         domain = await self.get(unit, principal, domain_id)
         if body.domain_name != domain.domain_name:
             raise InvalidRequest("A domain's name cannot change: its backups belong to it", field="domain_name")
+        self._allow(domain, body, principal)
+        shared = domain.shared if body.shared is None else body.shared
+        claimed = await self._places.claim(unit, principal, domain, body, shared=shared)
         self._apply(domain, body, principal)
         await unit.session.flush()
+        if claimed is not None:
+            await self._places.occupy(unit, domain, claimed)
         return domain
 
     async def upsert(self, unit: Unit, principal: Principal, body: DomainIn) -> Domain:
@@ -72,17 +90,21 @@ class DomainService:
         await repository.delete(domain)
         await repository.flush()
 
-    def _apply(self, domain: Domain, body: DomainIn, principal: Principal) -> None:
+    def _allow(self, domain: Domain, body: DomainIn, principal: Principal) -> None:
+        """Raises Forbidden, InvalidRequest. Changes nothing."""
         if not principal.operator:
             self._only_operators(domain, body, principal)
         if body.deployment.type in ("auto", "standalone"):  # elsewhere our machine's roots mean nothing
             for field in ("document_root", "mail_path"):
                 self._below_roots(getattr(body, field), field)
         self._allowed_user(body.system_user)
+
+    def _apply(self, domain: Domain, body: DomainIn, principal: Principal) -> None:
         domain.user_id = body.user_id if principal.operator else principal.user_id
         self._apply_deployment(domain, body)
         domain.document_root, domain.mail_path = body.document_root, body.mail_path
         domain.system_user, domain.exclusions = body.system_user, body.exclusions
+        domain.shared = bool(domain.shared if body.shared is None else body.shared)
         self._apply_databases(domain, body.databases)
         domain.mailboxes = [DomainMailbox(email_address=m.email_address, quota=m.quota) for m in body.mailboxes]
 
@@ -94,6 +116,7 @@ class DomainService:
             "system_user": body.system_user != domain.system_user,
             "deployment": _set(_plain(body)) != _set(domain.deployment or {"type": "auto"}),
             "databases": bool(body.databases),
+            "shared": body.shared is not None and body.shared != bool(domain.shared),
         }
         for field, differs in changed.items():
             if differs:

@@ -51,13 +51,12 @@ class DownloadService:
         await unit.release()
         stack = AsyncExitStack()
         try:
-            store = await stack.enter_async_context(self._destinations.opened(destination))
+            store = await stack.enter_async_context(self._destinations.opened(destination, copy.as_of))
             manifest = await store.read_manifest(copy.manifest_key)
             if manifest.backup_uid != backup.uid:
                 raise ManifestInvalid(f"{copy.manifest_key} belongs to another backup")
             details = await store.read_details(manifest, [self._keys.identity])
-            part = next(part for part in details.components if part.number == number)
-            entry = next(entry for entry in manifest.components if entry.number == number)
+            entry, part = manifest.component(number), details.component(number)
             identities = [self._keys.identity] if entry.encryption else None
             plain = store.open_component(entry.objects[0], part.plain_size, part.plain_sha256, identities)
             first = await anext(plain, b"")

@@ -28,6 +28,7 @@ from app.services.destinations import DestinationService
 from app.services.operations import Idempotency, OperationService
 from app.services.unit import Unit
 from app.settings import ImportSettings
+from app.sizes import human_size
 
 _UPLOADS, _KEPT_SECONDS = "uploads", 24 * 3600
 
@@ -202,7 +203,7 @@ class ImportService:
                     digest.update(chunk)
                     if digest.size > self._settings.upload_bytes:
                         raise InvalidRequest(
-                            f"Uploads of more than {self._settings.upload_bytes} bytes are refused: use the "
+                            f"Uploads of more than {human_size(self._settings.upload_bytes)} are refused: use the "
                             "import folder or a destination"
                         )
                     room.need(len(chunk))

@@ -6,8 +6,9 @@ import asyncio
 import json
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from datetime import datetime
 from functools import partial
 
 from app.archives.compression import Compressor
@@ -19,7 +20,7 @@ from app.db.models import Destination
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.session import Database
-from app.errors import ArchiveError, ConsentRequired, DestinationNotPrepared, ObjectNotFound, StorageError
+from app.errors import ArchiveError, ConsentRequired, DestinationNotPrepared, NoPast, ObjectNotFound, StorageError
 from app.security.keys import KeyRing
 from app.storage.base import StorageDriver
 from app.storage.prepared import PreparedDriver
@@ -64,9 +65,12 @@ class Marking:
         await driver.make_place()
         await self._mark(destination, driver)
 
-    async def _check(self, destination: Destination, driver: StorageDriver) -> None:
+    async def _check(
+        self, destination: Destination, driver: StorageDriver, past: StorageDriver | None = None
+    ) -> None:
         """Raises DestinationNotPrepared, StorageError. A first use prepares, where that cannot be wrong; where
-        nothing can be written, the same is asked again at the next one."""
+        nothing can be written, the same is asked again at the next one. `past`: the place as it was, where a marker
+        is as good: whoever deleted the backups may have deleted it too."""
         if await self._marked(destination, driver):
             if destination.prepared_at is None:
                 await self._record(destination)
@@ -79,6 +83,8 @@ class Marking:
                 known = row is None or row.uid != destination.uid or row.prepared_at is not None
             keys = await self._recorded(destination)
             if known or (keys and not await self._holds(driver, keys)):
+                if past is not None and await self._marked(destination, past):
+                    return
                 raise DestinationNotPrepared(await _described(destination, driver))
             try:
                 await self._mark(destination, driver)
@@ -129,17 +135,17 @@ class Marking:
             await DestinationRepository(session).note_prepared(destination.id, moment)
         destination.prepared_at = destination.prepared_at or moment
 
-    async def _recorded(self, destination: Destination) -> list[str]:
+    async def _recorded(self, destination: Destination) -> dict[str, datetime | None]:
         async with self._database.transaction() as session:
             return await BackupRepository(session).newest_manifest_keys(destination.id, _LOOKED_FOR)
 
-    async def _holds(self, driver: StorageDriver, keys: Sequence[str]) -> bool:
-        """Whether an authentic one of these manifests is there."""
+    async def _holds(self, driver: StorageDriver, keys: Mapping[str, datetime | None]) -> bool:
+        """Whether an authentic one of these manifests is there, as of when it is read."""
         store = BackupStore(driver, self._compressor, self._keys.signer)
-        for key in keys:
+        for key, as_of in keys.items():
             try:
-                await store.read_manifest(key)
-            except (ObjectNotFound, ArchiveError):
+                await store.at(as_of).read_manifest(key)
+            except (ObjectNotFound, NoPast, ArchiveError):
                 continue
             return True
         return False

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from app.db.base import now
 from app.db.repositories.metrics import MetricsRepository
+from app.services.room import Room
 from app.services.unit import Unit
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,10 +28,13 @@ class _Collected(Collector):
 class MetricsService:
     """Asked of the database for each scrape, so that every process tells the same of all; `process_*` are its own."""
 
+    def __init__(self, room: Room) -> None:
+        self._room = room
+
     async def text(self, unit: Unit) -> bytes:
         found = MetricsRepository(unit.session)
         moment = now()
-        oldest = await found.oldest_waiting()
+        oldest, free = await found.oldest_waiting(), await self._room.free()
         families: list[Metric] = [
             _family("operations", "Operations that wait or run", ("type", "status"), await found.active()),
             _family("operations_ended_day", "Operations that ended within a day", ("type", "status"),
@@ -44,6 +48,8 @@ class MetricsService:
             _family("notifications", "Notifications that wait, or were given up", ("status",),
                     await found.notifications()),
             _family("destination_free_bytes", "As last looked at", ("destination_id",), await found.free_bytes()),
+            _family("data_free_bytes", "Left in the data folder, where the databases are", (),
+                    [] if free is None else [((), float(free))]),
             _family("workers", "Processes that run operations (PostgreSQL)", ("server",), await found.workers()),
         ]  # fmt: skip
         registry = CollectorRegistry()

@@ -14,6 +14,7 @@ from app.db.models import BackupSchedule, Destination, NotificationChannel, Noti
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.repositories.notifications import NotificationRepository
+from app.sizes import human_size
 
 _WORK = {
     "backup": "Backup of {domain}",
@@ -122,7 +123,7 @@ class Notices:
     async def space_low(self, session: AsyncSession, destination: Destination, free: int) -> None:
         channels = await self._channels(session, SPACE_LOW, destination.user_id)
         title = f"Little space is left at {destination.name}"
-        text = f"{title}: {free / (1 << 30):.1f} GiB. Backups fail when it is used up: delete some, or add space."
+        text = f"{title}: {human_size(free)}. Backups fail when it is used up: delete some, or add space."
         data = {"destination_id": destination.id, "user_id": destination.user_id, "free_bytes": free}
         self._record(session, channels, SPACE_LOW, title, text, data)
 

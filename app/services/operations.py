@@ -37,6 +37,7 @@ _CANCEL: dict[str, Ability] = {
     "cleanup": "backups:delete",
     "scan": "destinations:manage",
     "sweep": "backups:delete",
+    "tidy": "backups:restore",
 }
 
 

@@ -10,6 +10,7 @@ from app.schemas.quotas import QuotaIn, QuotaOut, QuotaUse
 from app.security.tokens import Principal
 from app.services.unit import Unit
 from app.settings import QuotaSettings
+from app.sizes import human_size
 
 
 class QuotaService:
@@ -67,8 +68,9 @@ class QuotaService:
             used = await repository.stored_bytes(domain.user_id)
             if used >= limits.stored_bytes or used + expected > limits.stored_bytes:
                 raise QuotaExceeded(
-                    f"User {domain.user_id} may store {limits.stored_bytes} bytes of backups and uses {used}; about "
-                    f"{expected} more are needed. Delete backups, or raise the quota"
+                    f"User {domain.user_id} may store {human_size(limits.stored_bytes)} of backups and uses "
+                    f"{human_size(used)}; about {human_size(expected)} more are needed. Delete backups, or raise the "
+                    "quota"
                 )
         if limits.on_demand_backups is not None and not automatic:
             count = await repository.on_demand(domain.user_id)

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,14 +17,23 @@ from app.db.models import Backup, Destination
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.session import Database
-from app.errors import Conflict, LiberuError
+from app.errors import Conflict, LiberuError, ObjectLocked
 from app.services.destinations import DestinationService
+from app.services.locks import ending
 from app.services.unit import Unit
+from app.storage.base import Remains
 
 log = logging.getLogger(__name__)
 _Transaction = AbstractAsyncContextManager[AsyncSession]
 _BATCH = 500
 _LEFTOVER_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A copy is gone for all that restores; `remains`: old versions that the destination keeps nevertheless."""
+
+    remains: Remains | None
 
 
 class Removal:
@@ -36,14 +47,14 @@ class Removal:
 
     async def everywhere(self, unit: Unit, backup_id: int) -> None:
         """Every copy, then the backup; the request's `unit`, whose transaction has been released, is told for the
-        audit trail. Where no copy's destination is there, nothing is begun; a copy that cannot be deleted keeps none
-        of the others. Raises Conflict when it is locked or in use, and what happened to the first copy that is still
-        there."""
+        audit trail. Where no copy's destination is there, or one of them keeps its copy for a time, nothing is begun;
+        a copy that cannot be deleted keeps none of the others. Raises Conflict when it is locked or in use,
+        ObjectLocked, and what happened to the first copy that is still there."""
         async with AsyncExitStack() as stack:
             backup, places = await self._loaded(backup_id)
             if backup is None:
                 return
-            stores, away = await self._there(stack, places)
+            stores, away = await self._there(stack, backup, places)
             meant = {copy.destination_id for copy in backup.copies if copy.state != "failed"}
             if meant and meant <= away.keys():
                 raise away[min(meant)]
@@ -73,19 +84,25 @@ class Removal:
                 "and it is tried again"
             ) from first
 
-    async def at(self, store: BackupStore, destination_id: int, backup_id: int) -> bool:
-        """The copy at one destination, and the backup with the last one. False when it stays: it is locked, in use,
-        or gone by now."""
+    async def at(self, store: BackupStore, destination_id: int, backup_id: int) -> Removed | None:
+        """The copy at one destination, and the backup with the last one. None when it stays: it is locked, in use,
+        or gone by now. Raises ObjectLocked: nothing was changed, or what the destination has let go is gone."""
+        async with self._database.transaction() as session:
+            backup = await BackupRepository(session).get(backup_id)
+        if backup is None:
+            return None
+        until = await _held(store, backup, destination_id)
+        if until is not None:
+            raise ObjectLocked(f"The destination keeps backup {backup_id} {ending(until)}")
         async with self._database.transaction() as session:
             backup = await BackupRepository(session).start_removal(backup_id, destination_id)
         if backup is None:
-            return False
+            return None
         try:
-            await self._delete(store, backup, destination_id, self._database.transaction())
+            return Removed(await self._delete(store, backup, destination_id, self._database.transaction()))
         except LiberuError as error:
             await self._note(backup_id, destination_id, error)
             raise
-        return True
 
     async def resume(self) -> None:
         """Go on with what was begun; what cannot be done now is left for the next time."""
@@ -111,27 +128,41 @@ class Removal:
             return backup, await DestinationRepository(session).named(numbers)
 
     async def _there(
-        self, stack: AsyncExitStack, places: list[Destination]
+        self, stack: AsyncExitStack, backup: Backup, places: list[Destination]
     ) -> tuple[dict[int, BackupStore], dict[int, LiberuError]]:
-        """The stores of the destinations that are there, and why the others are not."""
+        """The stores of the destinations that are there, and why the others are not. Raises ObjectLocked when one of
+        them lets nobody delete its copy yet."""
         stores, away = dict[int, BackupStore](), dict[int, LiberuError]()
         for place in places:
             try:
                 store = await stack.enter_async_context(self._destinations.opened(place))
-                await store.confirm()
-                stores[place.id] = store
+                for _, seen in _seen(store, backup, place.id):
+                    await seen.confirm()
+                until = await _held(store, backup, place.id)
             except LiberuError as error:
                 away[place.id] = error
+                continue
+            if until is not None:
+                raise ObjectLocked(
+                    f"Backup {backup.id} cannot be deleted: {place.name} keeps it {ending(until)} (Object Lock); "
+                    "nothing was changed"
+                )
+            stores[place.id] = store
         return stores, away
 
     @staticmethod
-    async def _delete(store: BackupStore, backup: Backup, destination_id: int, end: _Transaction) -> None:
-        for copy in backup.copies:
-            if copy.destination_id == destination_id and copy.manifest_key:
-                await store.delete(copy.manifest_key)
-        await store.confirm()  # what is not found where the disk is gone was not deleted
+    async def _delete(store: BackupStore, backup: Backup, destination_id: int, end: _Transaction) -> Remains | None:
+        """What the destination keeps and nobody holds. Raises ObjectLocked for what is held: the row stays."""
+        found: list[Remains | None] = []
+        for key, seen in _seen(store, backup, destination_id):
+            found.append(await seen.delete(key))
+            await seen.confirm()  # what is not found where the disk is gone was not deleted
+        remains = Remains.of_all(found)
+        if remains is not None and remains.locked:
+            raise ObjectLocked(f"Backup {backup.id}: {remains}; its deletion ends after that")
         async with end as session:
             await BackupRepository(session).forget_copy(backup.id, destination_id)
+        return remains
 
     @asynccontextmanager
     async def _told(self, unit: Unit) -> AsyncGenerator[AsyncSession, None]:
@@ -150,3 +181,18 @@ class Removal:
     async def _note(self, backup_id: int, destination_id: int, error: LiberuError) -> None:
         async with self._database.transaction() as session:
             await BackupRepository(session).note_removal(backup_id, destination_id, error.message)
+
+
+def _seen(store: BackupStore, backup: Backup, destination_id: int) -> list[tuple[str, BackupStore]]:
+    """The manifests of what is kept there, each with the store as of when its copy is read. Raises NoPast."""
+    return [
+        (copy.manifest_key, store.at(copy.as_of))
+        for copy in backup.copies
+        if copy.destination_id == destination_id and copy.manifest_key
+    ]
+
+
+async def _held(store: BackupStore, backup: Backup, destination_id: int) -> datetime | None:
+    """Until when the destination lets nobody delete the copy there."""
+    until = [await seen.locked_until(key) for key, seen in _seen(store, backup, destination_id)]
+    return max((one for one in until if one is not None), default=None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.db.models import Destination, Operation
-from app.schemas.destinations import CleanupIn, SweepIn
+from app.db.models import Destination, Domain, Operation
+from app.schemas.destinations import CleanupIn, ScanIn, SweepIn
 from app.security.tokens import Principal
 from app.services.destinations import DestinationService
 from app.services.operations import Idempotency, OperationService
@@ -40,13 +40,28 @@ class UpkeepService:
         request = SweepIn(grace_hours=grace_hours).model_dump()
         await self._operations.record(unit, _operation("sweep", destination, request, AUTOMATIC))
 
+    async def record_tidy(self, unit: Unit, domain: Domain) -> None:
+        """See to what restores of a domain have left, by the service itself."""
+        operation = Operation(
+            type="tidy",
+            user_id=domain.user_id,
+            domain_id=domain.id,
+            domain_uid=domain.uid,
+            server=domain.server,
+            destinations=[],
+            priority=AUTOMATIC,
+            request={},
+        )
+        await self._operations.record(unit, operation)
+
     async def scan(
-        self, unit: Unit, principal: Principal, destination_id: int, idempotency: Idempotency
+        self, unit: Unit, principal: Principal, destination_id: int, body: ScanIn, idempotency: Idempotency
     ) -> Operation:
-        """List again what the catalogue has lost; operators only, since it may be anybody's."""
+        """List again what the catalogue has lost, or what was there at a time; operators only, since it may be
+        anybody's."""
         principal.require_operator("A scan")
         destination = await self._destinations.own(unit, principal, destination_id)
-        return await self._start(unit, principal, "scan", destination, {}, idempotency)
+        return await self._start(unit, principal, "scan", destination, body.model_dump(mode="json"), idempotency)
 
     async def _start(
         self,

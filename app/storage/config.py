@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -131,8 +131,12 @@ class S3Configuration(Configuration):
     """A bucket of AWS (no `endpoint`) or of another store that speaks its protocol.
 
     `prefix`: put before every key. `equal_parts`: the store wants every part of an upload but the last to be of one
-    size, as Cloudflare's R2 does: parts are then large from the beginning. `object_lock_days`: how long the store
-    keeps anybody from deleting an object; `certificate`: PEM of what signed the endpoint's certificate.
+    size, as Cloudflare's R2 does: parts are then large from the beginning. `certificate`: PEM of what signed the
+    endpoint's certificate.
+
+    `object_lock_days`: how long the store keeps anybody from deleting a new object: so many days, or as long as its
+    `retention`'s days say; extended while the backup is kept. `object_lock_mode`: nobody at all can shorten
+    COMPLIANCE; GOVERNANCE those can whom the bucket's owner allows it.
     """
 
     key: str = Field(min_length=1, max_length=255)
@@ -147,7 +151,8 @@ class S3Configuration(Configuration):
     kms_key_id: str | None = Field(None, max_length=2048)
     tags: dict[str, str] = Field({}, max_length=10)
     equal_parts: bool = False
-    object_lock_days: int | None = Field(None, ge=1, le=36500)
+    object_lock_days: Annotated[int, Field(ge=1, le=36500)] | Literal["retention"] | None = None
+    object_lock_mode: Literal["COMPLIANCE", "GOVERNANCE"] = "COMPLIANCE"
     certificate: str | None = Field(None, max_length=100_000)
     timeout: float = Field(30, ge=1, le=600)
 

@@ -8,29 +8,47 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from aioftp.errors import StatusCodeError
 
 from app.errors import (
+    DestinationBusy,
+    DestinationInvalid,
     DestinationUnreachable,
     ObjectNotFound,
     SizeMismatch,
     StorageError,
+    StoragePermissionDenied,
 )
-from app.storage.base import ObjectInfo, Options, StorageDriver, is_key, validate_key, validate_prefix
+from app.storage.base import (
+    ObjectInfo,
+    Options,
+    StorageDriver,
+    claimed_size,
+    is_key,
+    is_name,
+    validate_key,
+    validate_prefix,
+)
 from app.storage.config import FtpConfiguration
-from app.storage.ftp_session import FtpSession, mapped
+from app.storage.ftp_session import Data, FtpSession, mapped
+from app.storage.pages import MAX_IN_FOLDER, Progress
 from app.storage.patience import Patience
+from app.storage.settled import settled
+from app.storage.spill import Stack
 from app.storage.window import regrouped
 
 PIECE = 1 << 20
 #: FTP confirms nothing before its end: what may still be on its way when a line breaks is kept, and sent again.
 WINDOW = 16 << 20
 _SESSIONS = 4
+_TRIES = 10
+_PAGE = 1 << 16
+_MAX_LINE = 1 << 14
 _TEMPORARY = ".put-"
 T = TypeVar("T")
-_Names = list[tuple[str, dict[str, Any]]]
 
 
 class FtpDriver(StorageDriver):
@@ -44,6 +62,7 @@ class FtpDriver(StorageDriver):
         self._options = options
         self._root = configuration.root.rstrip("/")
         self._idle: list[FtpSession] = []
+        self._connections = options.connections
         self._limit = asyncio.Semaphore(_SESSIONS)
         self._reached = False
 
@@ -54,17 +73,21 @@ class FtpDriver(StorageDriver):
     async def _session(self, what: str) -> AsyncGenerator[FtpSession, None]:
         """A session of our own for one operation; one that ended badly is not used again. Raises StorageError."""
         async with self._limit:
-            session = self._idle.pop() if self._idle else await self._opened(what)
+            session = self._taken()
+            if session is None:
+                session = await self._connections.open(
+                    partial(self._opened, what), self._options.resume_seconds, self._taken
+                )
             try:
                 with mapped(what):
                     yield session
             except BaseException as error:
                 if _refusal(error.__cause__):  # it leaves a session in order; anything else does not
-                    self._idle.append(session)
+                    self._put_aside(session)
                 else:
-                    session.close()
+                    self._close(session)
                 raise
-            self._idle.append(session)
+            self._put_aside(session)
 
     async def _opened(self, what: str) -> FtpSession:
         session = FtpSession(self._configuration, self._options.guard)
@@ -77,12 +100,37 @@ class FtpDriver(StorageDriver):
         self._reached = True
         return session
 
-    async def _call(self, what: str, work: Callable[[FtpSession], Awaitable[T]]) -> T:
-        """Run `work`, which can be repeated; a server that was never reached is not tried again."""
+    def _taken(self) -> FtpSession | None:
+        """An idle session, which nobody can take from us any more."""
+        if not self._idle:
+            return None
+        session = self._idle.pop()
+        self._connections.idle.pop(session, None)
+        return session
+
+    def _put_aside(self, session: FtpSession) -> None:
+        """For the next operation; another driver of this destination may have it closed, for want of a connection."""
+        self._idle.append(session)
+        self._connections.set_aside(session, lambda: self._give_up(session))
+
+    def _give_up(self, session: FtpSession) -> None:
+        self._idle.remove(session)
+        session.close()
+
+    def _close(self, session: FtpSession) -> None:
+        session.close()
+        self._connections.closed(session)
+
+    async def _call(self, what: str, work: Callable[[FtpSession], Awaitable[T]], *, timed: bool = True) -> T:
+        """Run `work`, which can be repeated; a server that was never reached is not tried again. `timed`: False for
+        work whose every wait has a timeout of its own."""
         patience = Patience(self._options.resume_seconds)
         while True:
             try:
-                async with self._session(what) as session, asyncio.timeout(self._configuration.timeout):
+                async with (
+                    self._session(what) as session,
+                    asyncio.timeout(self._configuration.timeout if timed else None),
+                ):
                     return await work(session)
             except DestinationUnreachable as error:
                 if not self._reached:
@@ -92,19 +140,21 @@ class FtpDriver(StorageDriver):
 
     def _forget_idle(self) -> None:
         """What broke one session has probably broken the others."""
-        while self._idle:
-            self._idle.pop().close()
+        while (session := self._taken()) is not None:
+            self._close(session)
 
     async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:
         path, what = self._path(key), f"Writing {key}"
         temporary = f"{path.rpartition('/')[0]}/{_TEMPORARY}{secrets.token_hex(8)}"
         try:
-            await self._call(what, lambda session: self._make_folder(session, path.rpartition("/")[0]))
             async with aclosing(regrouped(stream, PIECE)) as pieces:
                 written = await self._upload(what, temporary, pieces)
             if size is not None and written != size:
                 raise SizeMismatch(f"{what}: the source gave {written} bytes instead of {size}")
-            await self._call(what, lambda session: self._publish(session, temporary, path, written, what))
+            await settled(
+                self._call(what, lambda session: self._publish(session, temporary, path, written, what)),
+                lambda _: self._withdraw(path, written),
+            )
         except BaseException as error:
             await asyncio.shield(self._discard(temporary))
             if isinstance(error, _SourceFailed):
@@ -112,11 +162,31 @@ class FtpDriver(StorageDriver):
             raise
         return ObjectInfo(key, written, datetime.now(UTC))
 
+    async def _withdraw(self, path: str, written: int) -> None:
+        """Take back what was published, unless it has been replaced since."""
+
+        async def remove(session: FtpSession) -> None:
+            if await session.size(path) == written:
+                await session.command(f"DELE {path}", "2xx")
+
+        await self._call("Cleaning up", remove)
+
+    async def _make_folders(self, what: str, folder: str) -> None:
+        async def make(session: FtpSession) -> None:
+            for left in reversed(range(_TRIES)):  # a deletion may remove one that we have just found or made
+                try:
+                    await self._make_folder(session, folder)
+                    return
+                except StatusCodeError:
+                    if not left:
+                        raise
+
+        await self._call(what, make)
+
     async def _make_folder(self, session: FtpSession, folder: str) -> None:
         if folder in ("", self._root):
             return
-        with suppress(StatusCodeError):
-            await session.command(f"CWD {folder}", "2xx")
+        if await self._is_folder(session, folder):
             return
         await self._make_folder(session, folder.rpartition("/")[0])
         try:
@@ -126,6 +196,8 @@ class FtpDriver(StorageDriver):
 
     async def _upload(self, what: str, temporary: str, pieces: AsyncGenerator[bytes, None]) -> int:
         """Send everything, over as many connections as it takes; return the number of bytes."""
+        folder, tries = temporary.rpartition("/")[0], _TRIES
+        await self._make_folders(what, folder)
         window = _Window()
         patience = Patience(self._options.resume_seconds)
         there = 0
@@ -139,10 +211,20 @@ class FtpDriver(StorageDriver):
                 async with self._session(what) as session, session.data(command) as data:
                     for again in window.after(there):
                         await data.write(again)
-                    while (piece := await window.read(pieces)) is not None:
+                    while True:
+                        self._connections.starved[session] = partial(_abort, session, data)
+                        piece = await window.read(pieces)
+                        self._connections.starved.pop(session, None)
+                        if piece is None:
+                            break
                         await data.write(piece)
                         patience.progressed()
                 return window.sent
+            except (ObjectNotFound, StoragePermissionDenied):
+                tries -= 1
+                if window.sent or not tries:
+                    raise
+                await self._make_folders(what, folder)  # a deletion has removed it
             except DestinationUnreachable as error:
                 if not self._reached:
                     raise
@@ -174,7 +256,8 @@ class FtpDriver(StorageDriver):
         try:
             await session.command(f"RNTO {path}", "2xx")
         except StatusCodeError:
-            await session.command(f"DELE {path}", "2xx")
+            with suppress(StatusCodeError):  # gone meanwhile
+                await session.command(f"DELE {path}", "2xx")
             await session.command(f"RNFR {temporary}", "350")
             await session.command(f"RNTO {path}", "2xx")
 
@@ -193,8 +276,12 @@ class FtpDriver(StorageDriver):
                 async with self._session(what) as session, session.data(f"RETR {path}", offset) as data:
                     while chunk := await data.read(PIECE):
                         offset += len(chunk)
+                        if offset > size:
+                            raise SizeMismatch(f"{what}: the server sends more than the {size} bytes it told of")
                         patience.progressed()
+                        self._connections.reading[session] = partial(_abort, session, data)
                         yield chunk
+                        self._connections.reading.pop(session, None)
                 if offset < size:
                     raise DestinationUnreachable(f"{what}: the server ended at {offset} of {size} bytes")
             except DestinationUnreachable as error:
@@ -215,41 +302,74 @@ class FtpDriver(StorageDriver):
         return await self._call(f"Looking up {key}", ask)
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
-        pending = [validate_prefix(prefix)]
-        while pending:
-            current = pending.pop()
-            for name, facts in await self._scan(current):
-                if not is_key(name):
-                    continue
-                if facts["type"] == "dir":
-                    pending.append(f"{current}{name}/")
-                elif facts["type"] == "file":
-                    yield ObjectInfo(f"{current}{name}", int(facts["size"]), _time(facts))
+        with Stack() as pending:
+            pending.push(validate_prefix(prefix))
+            while pending:
+                current = pending.pop()
+                with await self._scan(current) as found:
+                    while found:
+                        kind, size, modified, name = found.pop().split(" ", 3)
+                        key = f"{current}{name}"
+                        if not is_key(key):
+                            continue
+                        if kind == "dir":
+                            pending.push(f"{key}/")
+                        elif kind == "file":
+                            yield ObjectInfo(key, claimed_size(key, size), _time(modified))
 
-    async def _scan(self, prefix: str) -> _Names:
-        """Names and facts in a folder, hidden ones too; entered first, since a name could look like an option."""
+    async def _scan(self, prefix: str, *, hidden: bool = False) -> Stack:
+        """`type size time name` of what is in a folder and could be part of a key, or a temporary file of ours; all
+        of it, before the first is used: a line that breaks in between begins again. The folder is entered first,
+        since a name could look like an option."""
+        what = f"Listing {prefix or '/'}"
 
-        async def scan(session: FtpSession) -> _Names:
-            folder = f"{self._root}/{prefix}".rstrip("/") or "/"
+        async def scan(session: FtpSession) -> Stack:
+            found = Stack()
             try:
-                await session.command(f"CWD {folder}", "2xx")
-            except StatusCodeError:
-                return []
-            try:
-                lines = await _listed(session, "MLSD")
-                parse: Callable[[bytes], Any] = session.parse_mlsx_line
-            except StatusCodeError:
-                lines = await _listed(session, "LIST -a")
-                parse = session.parse_list_line
-            found: _Names = []
-            for line in lines:
-                with suppress(ValueError, IndexError):  # a line that describes no file, as "total 8"
-                    path, facts = parse(line)
-                    if path.name not in ("", ".", "..") and facts["type"] not in ("cdir", "pdir"):
-                        found.append((str(path), dict(facts)))
+                folder = f"{self._root}/{prefix}".rstrip("/") or "/"
+                async with asyncio.timeout(self._configuration.timeout):
+                    if not await self._is_folder(session, folder):
+                        return found
+                try:
+                    await self._read_listing(session, "MLSD", session.parse_mlsx_line, what, found, hidden)
+                except StatusCodeError:
+                    try:
+                        await self._read_listing(session, "LIST -a", session.parse_list_line, what, found, hidden)
+                    except StatusCodeError:
+                        if await self._is_folder(session, folder):
+                            raise
+                        # A deletion has removed it since it was entered.
+            except BaseException:
+                found.close()
+                raise
             return found
 
-        return await self._call(f"Listing {prefix or '/'}", scan)
+        return await self._call(what, scan, timed=False)
+
+    @staticmethod
+    async def _is_folder(session: FtpSession, path: str) -> bool:
+        """Enters it when it is one."""
+        try:
+            await session.command(f"CWD {path}", "2xx")
+        except StatusCodeError:
+            return False
+        return True
+
+    @staticmethod
+    async def _read_listing(
+        session: FtpSession, command: str, parse: Callable[[bytes], Any], what: str, found: Stack, hidden: bool
+    ) -> None:
+        progress = Progress(what, MAX_IN_FOLDER)
+        async with session.data(command) as data:
+            async for line in _lines(data, what):
+                progress.seen(1)
+                with suppress(ValueError, IndexError, KeyError):  # a line that describes no file, as "total 8"
+                    path, facts = parse(line)
+                    name, kind = str(path), str(facts["type"])
+                    if is_name(name) or (hidden and name.startswith(_TEMPORARY) and is_name(name[1:])):
+                        size, modified = (str(facts.get(fact) or "-") for fact in ("size", "modify"))
+                        if not any(" " in word or "\n" in word for word in (kind, size, modified)):
+                            found.push(f"{kind} {size} {modified} {name}")
 
     async def delete(self, key: str) -> None:
         path = self._path(key)
@@ -274,24 +394,43 @@ class FtpDriver(StorageDriver):
         await self._call(f"Deleting {key}", remove)
 
     async def remove_leftovers(self, prefix: str, older_than: datetime) -> int:
-        count, pending = 0, [prefix]
-        while pending:
-            current = pending.pop()
-            for name, facts in await self._scan(current):
-                if facts["type"] == "dir" and is_key(name):
-                    pending.append(f"{current}{name}/")
-                elif name.startswith(_TEMPORARY) and (_time(facts) or datetime.max.replace(tzinfo=UTC)) < older_than:
-                    await self._remove(f"{self._root}/{current}{name}")
-                    count += 1
+        count = 0
+        with Stack() as pending:
+            pending.push(prefix)
+            while pending:
+                current = pending.pop()
+                with await self._scan(current, hidden=True) as found:
+                    while found:
+                        kind, _, modified, name = found.pop().split(" ", 3)
+                        when = _time(modified)
+                        if kind == "dir" and is_key(f"{current}{name}"):
+                            pending.push(f"{current}{name}/")
+                        elif kind != "dir" and name.startswith(_TEMPORARY) and when and when < older_than:
+                            await self._remove(f"{self._root}/{current}{name}")
+                            count += 1
         return count
 
     async def _remove(self, path: str) -> None:
         with suppress(ObjectNotFound):
             await self._call("Removing leftovers", lambda session: session.command(f"DELE {path}", "2xx"))
 
+    async def connections(self) -> tuple[int, int] | None:
+        self._forget_idle()
+        opened: list[FtpSession] = []
+        try:
+            with suppress(DestinationBusy):
+                while len(opened) < _SESSIONS:
+                    opened.append(await self._connections.try_to_open(partial(self._opened, "Connecting once more")))
+            return len(opened), _SESSIONS
+        finally:
+            for session in opened:
+                await session.end()
+                self._connections.closed(session)
+
     async def close(self) -> None:
-        while self._idle:
-            await self._idle.pop().end()
+        while (session := self._taken()) is not None:
+            await session.end()
+            self._connections.closed(session)
 
 
 class _SourceFailed(Exception):
@@ -340,19 +479,29 @@ class _Window:
         return found
 
 
+def _abort(session: FtpSession, data: Data) -> None:
+    data.abort()
+    session.close()
+
+
 def _refusal(cause: BaseException | None) -> bool:
     return isinstance(cause, StatusCodeError) and str(cause.received_codes[-1])[0] == "5"
 
 
-async def _listed(session: FtpSession, command: str) -> list[bytes]:
-    content = b""
-    async with session.data(command) as data:
-        while chunk := await data.read(PIECE):
-            content += chunk
-    return content.splitlines()
+async def _lines(data: Data, what: str) -> AsyncGenerator[bytes, None]:
+    """The lines of a listing. Raises DestinationInvalid for one that does not end."""
+    rest = b""
+    while chunk := await data.read(_PAGE):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > _MAX_LINE:
+            raise DestinationInvalid(f"{what}: the server sends a line that does not end")
+    if rest:
+        yield rest
 
 
-def _time(facts: dict[str, Any]) -> datetime | None:
-    with suppress(KeyError, ValueError):
-        return datetime.strptime(str(facts["modify"])[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+def _time(text: str) -> datetime | None:
+    with suppress(ValueError):
+        return datetime.strptime(text[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     return None

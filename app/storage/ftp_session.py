@@ -6,6 +6,7 @@ Sources: RFC 959 (FTP), 2228 and 4217 (FTP over TLS), 2428 (EPSV, EPRT), 2640 (U
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterator
@@ -19,6 +20,8 @@ from aioftp.errors import AIOFTPException, StatusCodeError
 from app.addresses import AddressGuard
 from app.errors import (
     CertificateInvalid,
+    DestinationBusy,
+    DestinationInvalid,
     DestinationRefused,
     DestinationUnreachable,
     NoSpace,
@@ -26,10 +29,24 @@ from app.errors import (
     StorageError,
     StoragePermissionDenied,
 )
+from app.storage.base import claimed_size
 from app.storage.config import FtpConfiguration
 
 _BUFFER = 1 << 20
 _CLOSE_SECONDS = 5
+#: What ProFTPD, vsftpd, Pure-FTPd, FileZilla, IIS and Serv-U say when there are too many of us, with 421 or 530; and
+#: what they say with the same words when it is about the password.
+_CROWDED = re.compile(
+    r"too many|max(imum|\.)? |\bmaximum\b|already (connected|logged)|more than \d+ connections|connection count|"
+    r"connection limit|try (again )?later"
+)
+_MISTRUST = re.compile(r"attempt|failure|failed|password|incorrect|banned")
+_MAX_REPLY = 1000  # lines
+_MAX_LINE = 1 << 16
+
+
+class InvalidReply(Exception):
+    """An answer that no FTP server gives."""
 
 
 @contextmanager
@@ -44,6 +61,10 @@ def mapped(what: str) -> Iterator[None]:
             f"{what}: the server's certificate cannot be trusted ({error.verify_message}); give the certificate that "
             "signed it (certificate)"
         ) from error
+    except (InvalidReply, ValueError, IndexError) as error:
+        raise DestinationInvalid(
+            f"{what}: the server does not answer as an FTP server does ({error!s:.200})"
+        ) from error
     except (AIOFTPException, OSError, TimeoutError, EOFError) as error:
         reason = str(error) or type(error).__name__
         raise DestinationUnreachable(f"{what}: the server cannot be reached or the line broke ({reason})") from error
@@ -53,6 +74,11 @@ def _explained(what: str, error: StatusCodeError) -> StorageError:
     code = str(error.received_codes[-1])
     said = " ".join(line.strip(" -") for line in error.info)[:300]
     text = said.lower()
+    if code in ("421", "530") and _CROWDED.search(text) and not _MISTRUST.search(text):
+        return DestinationBusy(
+            f"{what}: the server allows no more connections of this user or address ({said}); end other programs "
+            "that use it, or have the limit raised"
+        )
     if code == "530":
         return DestinationRefused(f"{what}: authentication failed; check username and password ({said})")
     if code in ("452", "552") or "no space" in text or "quota" in text or (code == "451" and "writ" in text):
@@ -102,10 +128,10 @@ class FtpSession(aioftp.Client):
     async def _open_connection(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The control connection; data connections are opened by `data`."""
         secured: dict[str, Any] = {"ssl": self.ssl, "server_hostname": self._configuration.host} if self.ssl else {}
-        return await asyncio.open_connection(host, port, limit=_BUFFER, **secured)
+        return await asyncio.open_connection(host, port, limit=_MAX_LINE, **secured)
 
     @asynccontextmanager
-    async def data(self, command: str, offset: int = 0) -> AsyncGenerator[_Data, None]:
+    async def data(self, command: str, offset: int = 0) -> AsyncGenerator[Data, None]:
         """The data connection of a transfer that begins with `command`; at the end the server has confirmed it.
 
         Left early, the session is of no use any more.
@@ -119,7 +145,7 @@ class FtpSession(aioftp.Client):
                 raise
         else:
             reader, writer = await self._accept_data(command, offset)
-        data = _Data(reader, writer, self._configuration.timeout)
+        data = Data(reader, writer, self._configuration.timeout)
         try:
             if self._context is not None:
                 await self._secure(data)
@@ -130,7 +156,8 @@ class FtpSession(aioftp.Client):
             if isinstance(error, OSError | TimeoutError):
                 await self._verdict()
             raise
-        await self.command(None, "2xx", "1xx")
+        async with asyncio.timeout(10 * self._configuration.timeout):  # also when it says for ever that it goes on
+            await self.command(None, "2xx", "1xx")
 
     async def _verdict(self) -> None:
         """A server that is full closes the data connection first and says why afterwards. Raises StatusCodeError."""
@@ -174,7 +201,7 @@ class FtpSession(aioftp.Client):
                         return await asyncio.open_connection(sock=connection, limit=_BUFFER)
                     connection.close()
 
-    async def _secure(self, data: _Data) -> None:
+    async def _secure(self, data: Data) -> None:
         control = self.stream.writer.transport.get_extra_info("ssl_object")
         context: Any = self._context
         if control is not None and control.session is not None:
@@ -186,7 +213,22 @@ class FtpSession(aioftp.Client):
     async def size(self, path: str) -> int:
         """Raises StatusCodeError when there is no file at `path`."""
         _, info = await self.command(f"SIZE {path}", "213")
-        return int(info[0].strip())
+        return claimed_size(path, info[0].strip())
+
+    async def parse_response(self) -> tuple[Any, list[str]]:
+        """As the library's, of a server that comes to an end with it."""
+        lines: list[str] = []
+        code, rest = await self.parse_line()
+        current = code
+        lines.append(rest)
+        while rest.startswith("-") or not current.isdigit():
+            if len(lines) > _MAX_REPLY:
+                raise InvalidReply("a reply without an end")
+            current, rest = await self.parse_line()
+            lines.append(rest if current.isdigit() else current + rest)
+            if current.isdigit() and current != code:
+                raise StatusCodeError(code, current, lines)
+        return code, lines
 
     def close(self) -> None:
         """At once, whatever is under way."""
@@ -202,7 +244,7 @@ class FtpSession(aioftp.Client):
         await asyncio.sleep(0)  # the loop closes the socket in its next turn
 
 
-class _Data:
+class Data:
     """A data connection with a timeout for each read and write."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout: float) -> None:
@@ -227,6 +269,9 @@ class _Data:
         """asyncio swallows what is written to a connection that ends: without an error, as much as one likes."""
         if self.reader.at_eof() or self.writer.transport.is_closing() or _good_bye(self.writer.transport):
             raise ConnectionResetError("the server closed the data connection")
+
+    def abort(self) -> None:
+        _drop(self.writer)
 
     async def close(self) -> None:
         async with asyncio.timeout(self._timeout):

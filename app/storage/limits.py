@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 
-from app.storage.base import ObjectInfo, StorageDriver
+from app.storage.base import ObjectInfo, OldVersions, Remains, StorageDriver
 
 #: An unused limit is saved up for this long, in seconds.
 _BURST = 0.25
@@ -71,8 +71,28 @@ class LimitedDriver(StorageDriver):
             async for info in found:
                 yield info
 
-    async def delete(self, key: str) -> None:
-        await self._driver.delete(key)
+    async def delete(self, key: str) -> Remains | None:
+        return await self._driver.delete(key)
+
+    def at(self, moment: datetime) -> StorageDriver:
+        return LimitedDriver(self._driver.at(moment), self._limits)
+
+    async def history(self, prefix: str = "") -> AsyncGenerator[OldVersions, None]:
+        async with aclosing(self._driver.history(prefix)) as found:
+            async for old in found:
+                yield old
+
+    async def keeps_history(self) -> bool | None:
+        return await self._driver.keeps_history()
+
+    async def locked_until(self, key: str) -> datetime | None:
+        return await self._driver.locked_until(key)
+
+    async def lock(self, key: str, until: datetime) -> None:
+        await self._driver.lock(key, until)
+
+    async def connections(self) -> tuple[int, int] | None:
+        return await self._driver.connections()
 
     async def confirm(self) -> None:
         await self._driver.confirm()

@@ -8,9 +8,10 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,15 +25,18 @@ from app.errors import (
     StorageError,
     StoragePermissionDenied,
 )
-from app.storage.base import ObjectInfo, StorageDriver, validate_key, validate_prefix
+from app.storage.base import ObjectInfo, StorageDriver, claimed_time, is_key, validate_key, validate_prefix
+from app.storage.publication import Publication, sync_folder
+from app.storage.settled import settled
+from app.storage.spill import Stack
 
 CHUNK = 1 << 20
 _TEMPORARY = ".put-"
+_TRIES = 1000
+_PAGE = 1000
 _SYNC_FILE_RANGE_WRITE = 2
 _AWAY = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT)
 _libc = ctypes.CDLL(None)
-_Folders = list[tuple[Path, str]]
-_Objects = list[ObjectInfo]
 
 
 @contextmanager
@@ -96,7 +100,7 @@ class LocalDriver(StorageDriver):
         missing = [folder for folder in (self._root, *self._root.parents) if not folder.exists()]
         for folder in reversed(missing):
             folder.mkdir(mode=0o700, exist_ok=True)
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
         self._same_root()
 
     def _path(self, key: str) -> Path:
@@ -105,35 +109,45 @@ class LocalDriver(StorageDriver):
     async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:
         path = self._path(key)
         temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
-        file: BinaryIO | None = None
-        published = False
+        with _mapped(f"Writing {key}"):
+            made = await settled(
+                asyncio.to_thread(self._create, temporary, path), lambda made: asyncio.to_thread(made[1].discard)
+            )
+        file, publication = made
         try:
-            with _mapped(f"Writing {key}"):
-                file = await asyncio.to_thread(self._create, temporary)
             written = 0
             async for chunk in stream:
                 with _mapped(f"Writing {key}"):
-                    await asyncio.to_thread(_write, file, chunk, written)
+                    await settled(asyncio.to_thread(_write, file, chunk, written), _nothing)
                 written += len(chunk)
             if size is not None and written != size:
                 raise SizeMismatch(f"Writing {key}: the source gave {written} bytes instead of {size}")
             with _mapped(f"Writing {key}"):
-                stored = await asyncio.to_thread(self._publish, file, temporary, path)
-            published = True
-        finally:
+                stored = await settled(
+                    asyncio.to_thread(publication.publish, written),
+                    lambda _: asyncio.to_thread(publication.withdraw),
+                )
+        except BaseException:
             # Shielded: a cancellation must not leave the temporary file behind.
-            if not published:
-                await asyncio.shield(asyncio.to_thread(self._discard, file, temporary))
-        if stored != written:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-            raise SizeMismatch(f"Writing {key}: {stored} bytes are on disk, {written} were written")
+            await asyncio.shield(asyncio.to_thread(publication.discard))
+            raise
+        if publication.replaced:  # no waiting here: what could be cancelled from now on would show what was put
+            asyncio.get_running_loop().run_in_executor(None, publication.discard)
         return ObjectInfo(key, stored, datetime.now(UTC))
 
-    def _create(self, temporary: Path) -> BinaryIO:
+    def _create(self, temporary: Path, path: Path) -> tuple[BinaryIO, Publication]:
         self._same_root()
-        self._make_folder(temporary.parent)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        return os.fdopen(descriptor, "wb", buffering=0)
+        for left in reversed(range(_TRIES)):  # a deletion may remove a folder that we have just found or made
+            try:
+                self._make_folder(temporary.parent)
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            except FileNotFoundError:
+                if not left:
+                    raise
+            else:
+                file = os.fdopen(descriptor, "wb", buffering=0)
+                return file, Publication(file, temporary, path, self._same_root)
+        raise AssertionError("the last try returns or raises")
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():
@@ -143,23 +157,7 @@ class LocalDriver(StorageDriver):
             return
         self._make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(folder.parent)
-
-    def _publish(self, file: BinaryIO, temporary: Path, path: Path) -> int:
-        os.fsync(file.fileno())
-        stored = os.fstat(file.fileno()).st_size
-        file.close()
-        self._same_root()
-        temporary.replace(path)
-        _sync_folder(path.parent)
-        return stored
-
-    @staticmethod
-    def _discard(file: BinaryIO | None, temporary: Path) -> None:
-        if file is not None:
-            file.close()
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        sync_folder(folder.parent)
 
     async def get(self, key: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
         path = self._path(key)
@@ -186,37 +184,30 @@ class LocalDriver(StorageDriver):
         path = self._path(key)
         with _mapped(f"Looking up {key}"):
             status = await asyncio.to_thread(path.lstat)
-        return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+        return ObjectInfo(key, status.st_size, claimed_time(status.st_mtime))
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
-        folder = self._root.joinpath(*validate_prefix(prefix).split("/"))
-        pending = [(folder, prefix)]
-        with _mapped(f"Listing {prefix or '/'}"):
+        what = f"Listing {prefix or '/'}"
+        with _mapped(what):
             await asyncio.to_thread(self._same_root)
-        while pending:
-            current, key_prefix = pending.pop()
-            with _mapped(f"Listing {prefix or '/'}"):
-                folders, objects = await asyncio.to_thread(self._scan, current, key_prefix)
-            pending.extend(folders)
-            for found in objects:
-                yield found
-
-    @staticmethod
-    def _scan(folder: Path, prefix: str) -> tuple[_Folders, _Objects]:
-        folders: _Folders = []
-        objects: _Objects = []
-        with suppress(FileNotFoundError), os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append((Path(entry.path), f"{prefix}{entry.name}/"))
-                elif entry.is_file(follow_symlinks=False):
-                    with suppress(FileNotFoundError):
-                        status = entry.stat(follow_symlinks=False)
-                        when = datetime.fromtimestamp(status.st_mtime, UTC)
-                        objects.append(ObjectInfo(f"{prefix}{entry.name}", status.st_size, when))
-        return folders, objects
+        with Stack() as pending:
+            pending.push(validate_prefix(prefix))
+            while pending:
+                current = pending.pop()
+                entries = _entries(self._root / current, current)
+                try:
+                    while True:
+                        with _mapped(what):
+                            page = await settled(asyncio.to_thread(_page, entries), _nothing)
+                        if not page:
+                            break
+                        for found in page:
+                            if isinstance(found, str):
+                                pending.push(found)
+                            else:
+                                yield found
+                finally:
+                    entries.close()
 
     async def delete(self, key: str) -> None:
         path = self._path(key)
@@ -227,7 +218,8 @@ class LocalDriver(StorageDriver):
 
     def _unlink(self, path: Path) -> None:
         path.unlink()
-        _sync_folder(path.parent)
+        with suppress(FileNotFoundError):  # another deletion has removed the empty folder
+            sync_folder(path.parent)
         for folder in path.parents:
             if folder == self._root or not folder.is_relative_to(self._root):
                 break
@@ -251,13 +243,44 @@ class LocalDriver(StorageDriver):
             for folder, _, names in os.walk(self._root / prefix):
                 for name in names:
                     path = Path(folder, name)
-                    if name.startswith(_TEMPORARY) and path.lstat().st_mtime < older_than.timestamp():
-                        path.unlink(missing_ok=True)
-                        count += 1
+                    if not name.startswith(_TEMPORARY):
+                        continue
+                    with suppress(FileNotFoundError):  # its put has ended meanwhile
+                        if path.lstat().st_mtime < older_than.timestamp():
+                            path.unlink()
+                            count += 1
             return count
 
         with _mapped("Removing leftovers"):
             return await asyncio.to_thread(remove)
+
+
+async def _nothing(done: object) -> None:
+    return None
+
+
+def _entries(folder: Path, prefix: str) -> Generator[ObjectInfo | str, None, None]:
+    """Objects in a folder, and prefixes of the folders in it. What could be no key is not ours, whatever it is
+    called."""
+    try:
+        listing = os.scandir(folder)
+    except FileNotFoundError:
+        return
+    with listing as entries:
+        for entry in entries:
+            key = f"{prefix}{entry.name}"
+            if not is_key(key):
+                continue
+            with suppress(FileNotFoundError):
+                if entry.is_dir(follow_symlinks=False):
+                    yield f"{key}/"
+                elif entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
+                    yield ObjectInfo(key, status.st_size, claimed_time(status.st_mtime))
+
+
+def _page(entries: Generator[ObjectInfo | str, None, None]) -> list[ObjectInfo | str]:
+    return list(islice(entries, _PAGE))
 
 
 def _write(file: BinaryIO, chunk: bytes, offset: int) -> None:
@@ -271,11 +294,3 @@ def _write(file: BinaryIO, chunk: bytes, offset: int) -> None:
     if hasattr(_libc, "sync_file_range"):
         start, length = ctypes.c_int64(offset), ctypes.c_int64(len(chunk))
         _libc.sync_file_range(file.fileno(), start, length, ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 
 from app.errors import ObjectNotFound, SizeMismatch
-from app.storage.base import ObjectInfo, StorageDriver, validate_key, validate_prefix
+from app.storage.base import ObjectInfo, StorageDriver, is_key, validate_key, validate_prefix
 
 CHUNK = 1 << 20
 
@@ -37,7 +37,8 @@ class MemoryDriver(StorageDriver):
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
         validate_prefix(prefix)
         for key in [key for key in self._objects if key.startswith(prefix)]:
-            yield await self.stat(key)
+            if is_key(key):
+                yield await self.stat(key)
 
     async def delete(self, key: str) -> None:
         self._objects.pop(validate_key(key), None)

@@ -25,12 +25,15 @@ from app.errors import (
     LiberuError,
     NoSpace,
     ObjectNotFound,
+    SizeMismatch,
     StorageError,
     StoragePermissionDenied,
 )
 from app.storage.base import Options
 from app.storage.config import S3Configuration
 from app.storage.patience import Patience
+from app.storage.s3_session import BoundedSession
+from app.storage.s3_turns import Turns
 
 T = TypeVar("T")
 _CONNECTIONS = 32
@@ -45,14 +48,25 @@ _REFUSED = {
     "AuthorizationHeaderMalformed",
 }
 _FULL = {"QuotaExceeded", "InsufficientStorage", "EntityTooLarge", "507", "StorageFull", "XMinioStorageFull"}
-_BUSY = {
+_BUSY = {"ServiceUnavailable", "InternalError", "RequestTimeout"}
+#: "Please reduce your request rate": fewer requests at once help, other credentials or another address do not.
+_TOO_MANY = {
     "SlowDown",
-    "ServiceUnavailable",
-    "InternalError",
-    "RequestTimeout",
+    "Throttling",
     "ThrottlingException",
     "TooManyRequests",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "429",
 }
+
+
+class _TooMany(DestinationUnreachable):
+    """The store wants fewer requests. `certain`: a 503 without a body may mean something else."""
+
+    def __init__(self, message: str, *, certain: bool) -> None:
+        super().__init__(message)
+        self.certain = certain
 
 
 @contextmanager
@@ -88,7 +102,10 @@ def _explained(what: str, error: ClientError) -> StorageError:
         return DestinationRefused(f"{what}: this machine's clock differs from the store's; set it right")
     if code in _FULL or status == 507:
         return NoSpace(f"{what}: no space or quota left ({code}); free some or choose another destination")
-    if code in _BUSY or status >= 500 or status == 429:
+    if code in _TOO_MANY or status == 429 or code == "503":
+        certain = code != "503"
+        return _TooMany(f"{what}: the store wants fewer requests at once ({code or status})", certain=certain)
+    if code in _BUSY or (status >= 500 and status != 501):
         return DestinationUnreachable(f"{what}: the store is busy or failing ({code or status})")
     if code in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled") or status == 403:
         return StoragePermissionDenied(
@@ -135,24 +152,35 @@ class S3Client:
         self._lock = asyncio.Lock()
         self._client: Any = None
         self._reached = False
+        self.turns = Turns(_CONNECTIONS)
         self.round_trip = 0.0
 
     async def call(self, what: str, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Run `work(client)`, which can be repeated: while the store is away again and again for `resume_seconds`.
+        """Run `work(client)`, which can be repeated: while the store is away again and again for `resume_seconds`;
+        with fewer requests at once when it says that there are too many.
 
         A store that was never reached is not tried again. Raises StorageError.
         """
         patience = Patience(self._options.resume_seconds)
         while True:
-            started = time.monotonic()
+            limit = self.turns.limit
             try:
-                with mapped(what):
-                    result = await work(await self._connected())
+                async with self.turns.one() as limit:
+                    started = time.monotonic()
+                    with mapped(what):
+                        result = await work(await self._connected())
+            except _TooMany as error:
+                self.turns.too_many(limit)
+                self._reached = self._reached or error.certain
+                if not self._reached:
+                    raise
+                await patience.again(error)
             except DestinationUnreachable as error:
                 if not self._reached:
                     raise
                 await patience.again(error)
             else:
+                self.turns.went_well()
                 if not self._reached:
                     self.round_trip = time.monotonic() - started
                 self._reached = True
@@ -169,6 +197,8 @@ class S3Client:
                     with mapped(what):
                         while chunk := await body.content.readany():
                             start += len(chunk)
+                            if start > end:
+                                raise SizeMismatch(f"{what}: the store sends more than was asked for")
                             patience.progressed()
                             yield chunk
                 if start != end:
@@ -190,6 +220,7 @@ class S3Client:
         await asyncio.to_thread(loader.load_service_model, "s3", "service-2")
         config = AioConfig(
             connector_args={"resolver": _Resolver(self._options)},
+            http_session_cls=BoundedSession,
             max_pool_connections=_CONNECTIONS,
             connect_timeout=settings.timeout,
             read_timeout=settings.timeout,

@@ -12,7 +12,7 @@ import secrets
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,9 +20,22 @@ import asyncssh
 from asyncssh import SFTPAttrs, SFTPClient, SFTPClientFile
 
 from app.errors import NoSpace, ObjectNotFound, SizeMismatch
-from app.storage.base import ObjectInfo, Options, StorageDriver, is_key, validate_key, validate_prefix
+from app.storage.base import (
+    ObjectInfo,
+    Options,
+    StorageDriver,
+    claimed_size,
+    claimed_time,
+    is_key,
+    is_name,
+    validate_key,
+    validate_prefix,
+)
 from app.storage.config import SftpConfiguration
+from app.storage.pages import MAX_IN_FOLDER, Progress
+from app.storage.settled import settled
 from app.storage.sftp_connections import SftpConnections
+from app.storage.spill import Stack
 from app.storage.window import Window, in_order, regrouped
 
 PIECE = 1 << 20
@@ -31,9 +44,8 @@ _IN_FLIGHT_EACH = 3  # for each of several connections
 _UPLOADS = 32  # at once: servers bound their open files
 _TEMPORARY = ".put-"
 _UNSUPPORTED = asyncssh.SFTPOpUnsupported
-_TRIES = 3
+_TRIES = 20
 T = TypeVar("T")
-_Entries = list[tuple[str, SFTPAttrs]]
 
 
 class SftpDriver(StorageDriver):
@@ -66,8 +78,9 @@ class SftpDriver(StorageDriver):
                 if size is not None and written != size:
                     raise SizeMismatch(f"{what}: the source gave {written} bytes instead of {size}")
                 await file.call(0, _flush)
-            return await self._connections.call(
-                what, lambda client: self._publish(client, temporary, path, written, what)
+            return await settled(
+                self._connections.call(what, lambda client: self._publish(client, temporary, path, written, what)),
+                lambda stored: self._withdraw(path, stored),
             )
         except BaseException:
             await asyncio.shield(self._discard(temporary))
@@ -75,12 +88,12 @@ class SftpDriver(StorageDriver):
 
     async def _create(self, client: SFTPClient, temporary: bytes) -> None:
         attributes = SFTPAttrs(permissions=0o600)
-        for left in reversed(range(_TRIES)):  # a deletion may remove a folder that we have just found
-            await self._make_folder(client, temporary.rpartition(b"/")[0])
+        for left in reversed(range(_TRIES)):  # a deletion may remove a folder that we have just found or made
             try:
+                await self._make_folder(client, temporary.rpartition(b"/")[0])
                 flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_TRUNC
                 file = await client.open(temporary, flags, attributes, encoding=None)
-            except asyncssh.SFTPNoSuchFile:
+            except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPFailure):
                 if not left:
                     raise
             else:
@@ -129,6 +142,16 @@ class SftpDriver(StorageDriver):
                 await client.rename(temporary, path)
         return stored
 
+    async def _withdraw(self, path: bytes, stored: SFTPAttrs) -> None:
+        """Take back what was published, unless it has been replaced since."""
+
+        async def remove(client: SFTPClient) -> None:
+            found = await client.stat(path)
+            if (found.size, found.mtime) == (stored.size, stored.mtime):
+                await client.remove(path)
+
+        await self._connections.call("Cleaning up", remove)
+
     async def _discard(self, temporary: bytes) -> None:
         """Best effort: what stays is a temporary name, for the sweep."""
         with suppress(Exception):
@@ -145,7 +168,8 @@ class SftpDriver(StorageDriver):
             async def read(start: int, length: int) -> bytes:
                 return await file.read(start // PIECE % width, start, length)
 
-            async with aclosing(in_order(read, offset, status.size or 0, PIECE, limit, budget)) as pieces:
+            size = claimed_size(key, status.size or 0)
+            async with aclosing(in_order(read, offset, size, PIECE, limit, budget)) as pieces:
                 async for piece in pieces:
                     yield piece
 
@@ -157,31 +181,46 @@ class SftpDriver(StorageDriver):
         return _info(key, status)
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
-        pending = [validate_prefix(prefix)]
-        while pending:
-            current = pending.pop()
-            for name, status in await self._scan(current):
-                key = f"{current}{name}"
-                mode = status.permissions or 0
-                if stat.S_ISDIR(mode):
-                    pending.append(f"{key}/")
-                elif stat.S_ISREG(mode):
-                    yield _info(key, status)
+        with Stack() as pending:
+            pending.push(validate_prefix(prefix))
+            while pending:
+                current = pending.pop()
+                with await self._scan(current) as found:
+                    while found:
+                        name, mode, size, mtime = _parsed(found.pop())
+                        key, when = f"{current}{name}", None if mtime < 0 else claimed_time(mtime)
+                        if not is_key(key):
+                            continue
+                        if stat.S_ISDIR(mode):
+                            pending.push(f"{key}/")
+                        elif stat.S_ISREG(mode):
+                            yield ObjectInfo(key, claimed_size(key, size), when)
 
-    async def _scan(self, prefix: str, *, hidden: bool = False) -> _Entries:
-        """Names and attributes in a folder; what could be no key is not ours."""
-        folder = self._root + b"/" + prefix.encode()
+    async def _scan(self, prefix: str, *, hidden: bool = False) -> Stack:
+        """Names and attributes in a folder, see `_parsed`; what could be no part of a key is not ours. All of them,
+        before the first is used: a line that breaks in between begins again."""
+        folder, what = self._root + b"/" + prefix.encode(), f"Listing {prefix or '/'}"
 
-        async def scan(client: SFTPClient) -> _Entries:
-            found: _Entries = []
-            with suppress(asyncssh.SFTPNoSuchFile):
-                async for entry in client.scandir(folder):
-                    name = os.fsdecode(entry.filename)
-                    if is_key(name) or (hidden and name.startswith(_TEMPORARY)):
-                        found.append((name, entry.attrs))
+        async def read(client: SFTPClient, progress: Progress) -> Stack:
+            found = Stack()
+            try:
+                with suppress(asyncssh.SFTPNoSuchFile):
+                    async for entry in client.scandir(folder):
+                        progress.seen(1)
+                        name = os.fsdecode(entry.filename)
+                        if is_name(name) or (hidden and name.startswith(_TEMPORARY) and is_name(name[1:])):
+                            mode, size, mtime = entry.attrs.permissions, entry.attrs.size, entry.attrs.mtime
+                            found.push(f"{mode or 0} {size or 0} {-1 if mtime is None else mtime} {name}")
+            except BaseException:
+                found.close()
+                raise
             return found
 
-        return await self._connections.call(f"Listing {prefix or '/'}", scan)
+        async def scan(client: SFTPClient) -> Stack:
+            progress = Progress(what, MAX_IN_FOLDER)
+            return await progress.moving(read(client, progress), self._connections.timeout)
+
+        return await self._connections.call(what, scan, timed=False)
 
     async def delete(self, key: str) -> None:
         path = self._path(key)
@@ -201,6 +240,9 @@ class SftpDriver(StorageDriver):
         with suppress(ObjectNotFound):
             await self._connections.call("Removing leftovers", lambda client: client.remove(path))
 
+    async def connections(self) -> tuple[int, int] | None:
+        return await self._connections.possible()
+
     async def free_bytes(self) -> int | None:
         async def ask(client: SFTPClient) -> int | None:
             try:
@@ -212,16 +254,19 @@ class SftpDriver(StorageDriver):
         return await self._connections.call("Asking for free space", ask)
 
     async def remove_leftovers(self, prefix: str, older_than: datetime) -> int:
-        count, pending = 0, [prefix]
-        while pending:
-            current = pending.pop()
-            for name, status in await self._scan(current, hidden=True):
-                path = self._root + f"/{current}{name}".encode()
-                if stat.S_ISDIR(status.permissions or 0):
-                    pending.append(f"{current}{name}/")
-                elif name.startswith(_TEMPORARY) and (status.mtime or 0) < older_than.timestamp():
-                    await self._remove(path)
-                    count += 1
+        count = 0
+        with Stack() as pending:
+            pending.push(prefix)
+            while pending:
+                current = pending.pop()
+                with await self._scan(current, hidden=True) as found:
+                    while found:
+                        name, mode, _, mtime = _parsed(found.pop())
+                        if stat.S_ISDIR(mode) and is_key(f"{current}{name}"):
+                            pending.push(f"{current}{name}/")
+                        elif name.startswith(_TEMPORARY) and _is_old(mode, mtime, older_than):
+                            await self._remove(self._root + f"/{current}{name}".encode())
+                            count += 1
         return count
 
     async def close(self) -> None:
@@ -320,5 +365,14 @@ async def _flush(client: SFTPClient, file: SFTPClientFile) -> None:
 
 
 def _info(key: str, status: SFTPAttrs) -> ObjectInfo:
-    modified = None if status.mtime is None else datetime.fromtimestamp(status.mtime, UTC)
-    return ObjectInfo(key, status.size or 0, modified)
+    return ObjectInfo(key, claimed_size(key, status.size or 0), claimed_time(status.mtime))
+
+
+def _is_old(mode: int, mtime: int, older_than: datetime) -> bool:
+    return not stat.S_ISDIR(mode) and mtime < older_than.timestamp()
+
+
+def _parsed(line: str) -> tuple[str, int, int, int]:
+    """Name, mode, size and time of an entry that `_scan` has kept; -1 for a time that was not told."""
+    mode, size, mtime, name = line.split(" ", 3)
+    return name, int(mode), int(size), int(mtime)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncssh
 from asyncssh import SFTPClient, SFTPError
 
 from app.errors import (
+    DestinationBusy,
     DestinationRefused,
     DestinationUnreachable,
     HostKeyMismatch,
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from asyncssh import SSHClientConnection
 
 T = TypeVar("T")
-
+#: How long a server is asked again that hangs up on our first connection.
+_CROWDED_SECONDS = 30
 #: A line this long (seconds for a round trip) is filled by several connections: OpenSSH's window is 2 MiB each.
 _LONG_LINE = 0.02
 _WIDTH_OF_LONG_LINE = 6
@@ -68,6 +71,23 @@ def mapped(what: str) -> Iterator[None]:
         raise DestinationUnreachable(f"{what}: the server cannot be reached ({reason})") from error
 
 
+@contextmanager
+def crowded(host: str) -> Iterator[None]:
+    """A server that has too many connections or sessions hangs up, before its banner (sshd's MaxStartups) or after
+    the login, or opens no channel (MaxSessions). Raises DestinationBusy."""
+    try:
+        yield
+    except (asyncssh.ConnectionLost, asyncssh.ChannelOpenError, ConnectionResetError, BrokenPipeError) as error:
+        raise DestinationBusy(
+            f"{host} hung up on a new connection: it may allow no more of this user or address ({error}); end other "
+            "programs that use it, or have the limit raised"
+        ) from error
+    except asyncssh.DisconnectError as error:
+        if error.code != asyncssh.DISC_TOO_MANY_CONNECTIONS:
+            raise
+        raise DestinationBusy(f"{host} allows no more connections now ({error.reason}); try later") from error
+
+
 class SftpConnections:
     """Numbered connections; each is made when it is first used."""
 
@@ -75,20 +95,26 @@ class SftpConnections:
         self._configuration = configuration
         self._options = options
         self.budget = options.budget
+        self.timeout = configuration.timeout
         self._host_key = configuration.host_key
         self._open: dict[int, tuple[SSHClientConnection, SFTPClient]] = {}
         self._locks: dict[int, asyncio.Lock] = {}
         self._round_trip: float | None = None
+        self._connections = options.connections
+        self._in_use: dict[SFTPClient, int] = {}
 
     async def width(self) -> int:
         """How many connections fill the line."""
         await self.call("Connecting", _nothing)
         return _WIDTH_OF_LONG_LINE if (self._round_trip or 0) > _LONG_LINE else 1
 
-    async def call(self, what: str, work: Callable[[SFTPClient], Awaitable[T]], number: int = 0) -> T:
+    async def call(
+        self, what: str, work: Callable[[SFTPClient], Awaitable[T]], number: int = 0, *, timed: bool = True
+    ) -> T:
         """Run `work`, which can be repeated: on a broken line again and again for `resume_seconds`.
 
-        A server that was never reached is not tried again. Raises StorageError.
+        A server that was never reached is not tried again. `timed`: False for work whose every wait has a timeout of
+        its own. Raises StorageError.
         """
         patience = Patience(self._options.resume_seconds)
         while True:
@@ -96,19 +122,46 @@ class SftpConnections:
             try:
                 with mapped(what):
                     client = await self._client(number)
-                    async with asyncio.timeout(self._configuration.timeout):
-                        return await work(client)
+                    try:
+                        async with asyncio.timeout(self.timeout if timed else None):
+                            return await work(client)
+                    finally:
+                        self._used(client)
             except DestinationUnreachable as error:
-                self._drop(number, client)
+                self._drop(client)
                 if self._round_trip is None:
                     raise
                 await patience.again(error)
 
     async def _client(self, number: int) -> SFTPClient:
+        """A connection that nobody can have closed before it is `_used`; number 0 where the server allows no more."""
         async with self._locks.setdefault(number, asyncio.Lock()):
             if number not in self._open:
-                self._open[number] = await self._connect()
-            return self._open[number][1]
+                wait = min(self._options.resume_seconds, _CROWDED_SECONDS)
+                try:
+                    allowed = number == 0 or number < (self._connections.limit or number + 1)
+                    if number == 0:
+                        self._open[0] = await self._connections.open(self._connect, wait)
+                    elif allowed:
+                        self._open[number] = await self._connections.try_to_open(self._connect_again)
+                except DestinationBusy:
+                    if number == 0:
+                        raise
+            if number in self._open:
+                made = self._open[number]
+                self._connections.idle.pop(made, None)
+                self._in_use[made[1]] = self._in_use.get(made[1], 0) + 1
+                return made[1]
+        return await self._client(0)
+
+    def _used(self, client: SFTPClient) -> None:
+        self._in_use[client] -= 1
+        if self._in_use[client]:
+            return
+        del self._in_use[client]
+        for made in self._open.values():
+            if made[1] is client:
+                self._connections.set_aside(made, partial(self._drop, client))
 
     async def _connect(self) -> tuple[SSHClientConnection, SFTPClient]:
         settings = self._configuration
@@ -118,9 +171,11 @@ class SftpConnections:
             self._host_key,
         )  # fmt: skip
         async with asyncio.timeout(settings.timeout):
-            connection, presented = await connect(account)
+            with crowded(settings.host):
+                connection, presented = await connect(account)
             try:
-                client = await connection.start_sftp_client(path_errors="strict")
+                with crowded(settings.host):
+                    client = await connection.start_sftp_client(path_errors="strict")
                 started = time.monotonic()
                 await client.stat(".")
                 self._round_trip = time.monotonic() - started
@@ -132,19 +187,45 @@ class SftpConnections:
             await self._options.pin({"host_key": presented})
         return connection, client
 
-    def _drop(self, number: int, client: SFTPClient | None) -> None:
+    async def _connect_again(self) -> tuple[SSHClientConnection, SFTPClient]:
+        """As before: an account that is refused now has as many connections as it may (PAM's maxlogins)."""
+        try:
+            return await self._connect()
+        except asyncssh.PermissionDenied as error:
+            raise DestinationBusy(f"{self._configuration.host} refuses another login of the same user") from error
+
+    def _drop(self, client: SFTPClient | None) -> None:
         """Forget a broken connection, unless another call has replaced it already."""
-        if number in self._open and self._open[number][1] is client:
-            self._open.pop(number)[0].abort()
+        for number, made in list(self._open.items()):
+            if made[1] is client:
+                del self._open[number]
+                made[0].abort()
+                self._connections.closed(made)
+
+    async def possible(self) -> tuple[int, int]:
+        """How many connections the server allows, and how many are ever used."""
+        await self.call("Connecting", _nothing)
+        further: list[tuple[SSHClientConnection, SFTPClient]] = []
+        try:
+            with suppress(DestinationBusy), mapped("Connecting once more"):
+                while len(self._open) + len(further) < _WIDTH_OF_LONG_LINE:
+                    further.append(await self._connections.try_to_open(self._connect_again))
+            return len(self._open) + len(further), _WIDTH_OF_LONG_LINE
+        finally:
+            await self._end(further)
 
     async def close(self) -> None:
-        connections = [connection for connection, _ in self._open.values()]
+        made = list(self._open.values())
         self._open.clear()
-        for connection in connections:
-            connection.close()
+        await self._end(made)
+
+    async def _end(self, those: Sequence[tuple[SSHClientConnection, SFTPClient]]) -> None:
+        for made in those:
+            made[0].close()
             with suppress(asyncssh.Error, OSError, TimeoutError):
                 async with asyncio.timeout(5):
-                    await connection.wait_closed()
+                    await made[0].wait_closed()
+            self._connections.closed(made)
 
 
 async def _nothing(client: SFTPClient) -> None:

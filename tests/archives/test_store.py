@@ -143,11 +143,25 @@ async def test_sweep_takes_leftovers_only(store: BackupStore, driver: MemoryDriv
     await driver.put("other-installation/x", from_bytes(b"not ours"))
     before = {info.key async for info in driver.list()}
     later = datetime.now(UTC) + timedelta(hours=1)
-    assert await store.sweep("inst", datetime.now(UTC) - timedelta(hours=1), lambda key: False) == []
-    assert await store.sweep("inst", later, lambda key: "u3" in key) == []
-    assert [info.key for info in await store.sweep("inst", later, lambda key: False, dry_run=True)] == [leftover]
-    assert [info.key for info in await store.sweep("inst", later, lambda key: False)] == [leftover]
+    assert (await store.sweep("inst", datetime.now(UTC) - timedelta(hours=1), lambda key: False)).count == 0
+    assert (await store.sweep("inst", later, lambda key: "u3" in key)).removed == []
+    for dry_run in (True, False):
+        swept = await store.sweep("inst", later, lambda key: False, dry_run=dry_run)
+        assert [info.key for info in swept.removed] == [leftover]
+        assert [problem["key"] for problem in swept.refused] == [key_of("u2")], "left alone, and named"
     assert {info.key async for info in driver.list()} == before - {leftover}
+
+
+async def test_sweep_spares_a_backup_whose_manifest_somebody_has_deleted(
+    store: BackupStore, driver: MemoryDriver
+) -> None:
+    await commit(store, "u1")
+    await driver.delete(key_of("u1"))
+    before = {info.key async for info in driver.list()}
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert (await store.sweep("inst", later, lambda key: False, known=[key_of("u1")])).removed == []
+    assert {info.key async for info in driver.list()} == before
+    assert (await store.sweep("inst", later, lambda key: False)).count == len(before), "nobody counts on it"
 
 
 def test_keys_are_slugs_however_hostile_the_name() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from app.archives.streams import from_bytes
 from app.components.base import Report
-from app.components.files import FilesComponent, FilesTarget
+from app.components.extraction import FilesTarget
+from app.components.files import FilesComponent
 from app.deployments.base import STAGING_PREFIX, User
 from app.deployments.standalone import StandaloneDeployment
 from app.errors import ArchiveDamaged, CommandFailed, ConsentRequired, MemberMismatch, OwnershipLost, TargetMissing
@@ -153,7 +154,7 @@ def busybox_tools() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         tools = Path(folder)
         tools.chmod(0o755)
-        for tool in ("tar", "rm", "sh"):
+        for tool in ("tar", "rm", "sh", "cat"):
             (tools / tool).symlink_to(busybox)
         yield tools
 
@@ -281,46 +282,3 @@ async def test_no_room_needs_consent_and_then_restores_in_place(mounted: Path) -
     report = await restored(component(mounted), archive, Context(in_place=True))
     assert codes(report) == ["in_place"]
     assert (mounted / "page").read_text() == "old"
-
-
-async def test_a_restart_finishes_a_swap_of_entries_that_had_begun(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("app.deployments.local_tree._swap_mode", lambda path: "entries")
-    archive = await collect(await component(root).dump())
-    before = snapshot(root)
-    shutil.rmtree(root / "d03")
-    (root / "extra").write_text("extra")
-
-    class Killed(BaseException):
-        pass
-
-    renames = 0
-    rename = os.rename
-
-    def dying(*args: object, **options: object) -> None:
-        nonlocal renames
-        renames += 1
-        if renames == 30:
-            raise Killed
-        rename(*args, **options)  # type: ignore[arg-type]
-
-    context = Context()
-    target = component(root)
-    with monkeypatch.context() as patched:
-        patched.setattr("app.deployments.local_tree.os.rename", dying)
-        patched.setattr(FilesComponent, "_end", lambda self, plan: _nothing())
-        with pytest.raises(Killed):
-            await target.restore(from_bytes(archive), context.context, len(archive))
-    assert leftovers(root) != []
-    report = await target.restore(from_bytes(archive), context.context, len(archive))
-    assert report.facts == {"resumed": True}
-    await target.tidy(context.context.journal)
-    after = snapshot(root)
-    before.pop(b"."), after.pop(b".")
-    assert differences(before, after) == []
-    assert leftovers(root) == []
-
-
-async def _nothing() -> None:
-    return None

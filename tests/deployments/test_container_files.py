@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.archives.streams import from_bytes
-from app.components.files import FilesComponent, FilesTarget
+from app.components.extraction import FilesTarget
+from app.components.files import FilesComponent
 from app.components.mail import MailComponent, MailTarget
 from app.deployments.base import User
 from app.deployments.docker import Engine
@@ -22,6 +23,7 @@ from app.deployments.folder_archive import above_its_top, below_its_top
 from app.errors import (
     ArchiveDamaged,
     ConsentRequired,
+    InvalidRequest,
     MemberMismatch,
     SwapImpossible,
     TargetAmbiguous,
@@ -76,6 +78,9 @@ async def test_a_stopped_container_is_dumped_and_restored(
     before = await listing(engine, "stopped.example.com")
     assert len(before) == 13
     assert await deployment.resolve_user("www-data") == OWNER
+    assert await deployment.resolve_group("www-data") == 33
+    with pytest.raises(InvalidRequest, match="no group"):
+        await deployment.resolve_group("nobody-has-this")
     component = FilesComponent(deployment, FilesTarget("/srv/www", OWNER))
     dump = await component.dump()
     content = await collect(dump)

@@ -14,7 +14,7 @@ import pytest
 
 from app.archives.streams import ByteStream, from_bytes
 from app.deployments.base import Outcome, User
-from app.errors import CommandFailed, TargetMissing, ToolMissing
+from app.errors import CommandFailed, InvalidRequest, TargetMissing, ToolMissing
 from tests.deployments.conftest import Place
 
 MIB = 1 << 20
@@ -76,11 +76,38 @@ async def test_a_secret_shows_in_no_process_list(place: Place) -> None:
     assert b"/proc/" in result.stdout
     assert canary.encode() not in result.stdout
     async with place.deployment.secret_file(canary) as path:
-        assert (await place.deployment.run(["cat", path])).stdout == canary.encode()
-        mode = await place.sh('stat -c %a "$1"', path)
+        assert (await place.deployment.run(["cat", path])).stdout.decode() == f"{canary}\n"
+        mode = await place.sh('stat -L -c %a "$1"', path)
         assert mode.strip() == "600"
     with pytest.raises(CommandFailed):
         await place.deployment.run(["cat", path])
+
+
+async def test_a_secret_file_is_on_no_disk(place: Place) -> None:
+    """Whatever is killed while its command runs, there is nothing to leave behind."""
+    content = '\n[client]\npassword="a\\\\b $HOME `id` é"\n\n'
+    async with place.deployment.secret_file(content) as path:
+        nameless = '[ -p "$1" ] || [ "$(stat -L -c %h "$1")" = 0 ]; echo $?; cat "$1"; cat'
+        argv = ["sh", "-c", nameless, "sh", path]
+        result = await place.deployment.run(argv, input=b"and the input")
+    assert result.stdout.decode() == f"0\n{content}and the input"
+
+
+async def test_what_earlier_versions_left_there_is_removed(place: Place) -> None:
+    if place.kind == "standalone":
+        pytest.skip("see test_secret_files.py")
+    folders = await place.sh(
+        "made() { mktemp -d /tmp/liberu.XXXXXX; }; old=$(made) young=$(made) other=$(made);"
+        'for f in "$old" "$young" "$other"; do echo pw >"$f/secret"; done; chmod 755 "$other";'
+        'touch -d "2020-01-01 00:00:00" "$old/secret" "$other/secret"; echo "$old $young $other"'
+    )
+    try:
+        place.deployment.__dict__["_root"] = None
+        await place.deployment.prepare()
+        left = await place.sh(f"for f in {folders.strip()}; do ls $f/secret; done 2>/dev/null; true")
+        assert [f"{folder}/secret" for folder in folders.split()[1:]] == left.split()
+    finally:
+        await place.sh(f"rm -rf {folders.strip()}")
 
 
 async def test_input_goes_there_and_back(place: Place) -> None:
@@ -210,8 +237,16 @@ async def test_other_users(place: Place) -> None:
     made = await place.deployment.run(["sh", "-c", "echo x >file; stat -c %u:%a file"], user=user, cwd=hidden)
     assert made.stdout.strip() == b"33:600", "entered before the user was changed"
     assert await place.deployment.resolve_user("www-data") == user
-    async with place.deployment.secret_file("theirs", user) as path:
-        assert (await place.deployment.run(["cat", path], user=user)).stdout == b"theirs"
+    async with place.deployment.secret_file("theirs") as path:
+        assert (await place.deployment.run(["cat", path], user=user)).stdout == b"theirs\n"
+
+
+async def test_groups_by_name_and_by_number(place: Place) -> None:
+    assert await place.deployment.resolve_group("www-data") == 33
+    assert await place.deployment.resolve_group("4711") == 4711
+    for unknown in ("no-such-group", "www", "33:", "www-data:x"):
+        with pytest.raises(InvalidRequest, match="no group"):
+            await place.deployment.resolve_group(unknown)
 
 
 @pytest.mark.timeout(300)

@@ -14,7 +14,8 @@ import pytest
 
 from app.archives.compression import Compressor
 from app.archives.store import BackupStore
-from app.components.files import FilesComponent, FilesTarget
+from app.components.extraction import FilesTarget
+from app.components.files import FilesComponent
 from app.deployments.base import Deployment, User
 from app.deployments.docker import DockerDeployment, Engine
 from app.deployments.kubernetes import Cluster, KubernetesDeployment

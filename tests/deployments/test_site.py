@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from app.archives.streams import ByteStream, from_bytes
-from app.components.base import Component, Report
-from app.components.files import FilesComponent, FilesTarget
+from app.components.base import Component
+from app.components.extraction import FilesTarget
+from app.components.files import FilesComponent
 from app.components.mail import MailComponent, MailTarget
-from app.deployments import remote_scripts
-from app.deployments.base import SwapPlan, User
+from app.deployments.base import User
 from app.errors import SwapImpossible, TargetMissing
 from tests.components.helpers import Context, collect
 from tests.deployments.conftest import PLACES, Place
@@ -127,32 +127,6 @@ async def test_a_restore_that_fails_changes_nothing(place: Place, site: str) -> 
         await restore(component, content, context)
     assert await facts(place, site) == before
     assert await staging(place) == ""
-
-
-@pytest.mark.parametrize("moved", [0, 1, 3, 99])
-async def test_a_swap_that_was_interrupted_is_finished(place: Place, site: str, moved: int) -> None:
-    """As after a kill between two moves: the old entries are moved out by hand, and the restart goes on."""
-    if place.kind == "standalone":
-        pytest.skip("it exchanges the whole folder; tests/components has its crashes")
-    component = files(place, site)
-    before = await facts(place, site)
-    content = await collect(await component.dump())
-    await place.sh('echo other >"$1/new"', site)
-    tree = place.deployment.tree
-    plan = SwapPlan(site, "op9", "entries", True)
-    path = await tree.prepare(plan, User(33, 33) if place.deployment.privileged else User(0, 0))
-    await component.extract(from_bytes(content), path, Report())
-    assert not await tree.finish(plan), "not begun: nothing to finish"
-    script = f"{remote_scripts.COMMON}\n{remote_scripts.JOURNAL}"
-    await place.deployment.run(["sh", "-c", script, "sh", plan.staging_name], cwd=site)
-    assert not await tree.finish(plan), "only planned"
-    script = """cd "$1" && mkdir "$2/old" && for name in large deep .htaccess index.html new empty; do
-        [ "$3" -gt 0 ] || break; set -- "$1" "$2" $(($3 - 1)); mv "$name" "$2/old/"; done"""
-    await place.sh(script, site, plan.staging_name, str(moved))
-    assert await tree.finish(plan)
-    assert await tree.finish(plan), "again is no harm"
-    await tree.discard(plan)
-    assert await facts(place, site) == before
 
 
 async def test_a_planted_staging_folder_is_refused(place: Place, site: str) -> None:

@@ -23,7 +23,8 @@ import pytest
 import zstandard
 
 from app.archives.streams import Sink, produce
-from app.components.files import FilesComponent, FilesTarget
+from app.components.extraction import FilesTarget
+from app.components.files import FilesComponent
 from app.deployments.base import User
 from app.deployments.standalone import StandaloneDeployment
 from app.errors import (

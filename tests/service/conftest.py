@@ -40,7 +40,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def service(folder: Path) -> Iterator[Service]:
-    made = Service(folder)
+    made = Service(folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="0")
     made.start()
     yield made
     made.stop()

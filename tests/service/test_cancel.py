@@ -87,9 +87,23 @@ def test_what_waits_is_cancelled_at_once(service: Service, domain: dict[str, Any
     older = service.backup(domain)
     body = {"domain_id": domain["id"], "type": "files", "destination_id": slow(service)["id"]}
     running = service.call("POST", "/api/backups", 202, json=body)
-    waits = service.call("POST", f"/api/backups/{older['id']}/restore", 202, json={})
+    waits = service.call("POST", f"/api/backups/{older['id']}/restore", 202, json={"clear_existing": True})
     assert service.call("POST", f"/api/operations/{waits['id']}/cancel")["status"] == "cancelled"
     service.call("POST", f"/api/operations/{waits['id']}/cancel", 409)
     service.call("POST", f"/api/operations/{running['id']}/cancel")
     assert service.wait(running)["status"] == "cancelled"
     assert service.call("GET", f"/api/operations/{waits['id']}")["started_at"] is None
+
+
+def test_a_backup_that_waits_is_cancelled_with_its_operation(
+    service: Service, domain: dict[str, Any], site: Path
+) -> None:
+    (site / "big.bin").write_bytes(os.urandom(16 << 20))
+    body = {"domain_id": domain["id"], "destination_id": slow(service)["id"]}
+    running = service.call("POST", "/api/backups", 202, json=body | {"type": "files"})
+    waits = service.call("POST", "/api/backups", 202, json=body | {"type": "full"})
+    assert service.call("POST", f"/api/operations/{waits['id']}/cancel")["status"] == "cancelled"
+    ended = service.call("GET", f"/api/backups/{waits['backup_id']}")
+    assert (ended["status"], ended["completed_at"] is None) == ("cancelled", False)
+    service.call("POST", f"/api/operations/{running['id']}/cancel")
+    assert service.wait(running)["status"] == "cancelled"

@@ -59,7 +59,9 @@ def test_both_have_it_and_each_restores_alone(
     shutil.rmtree(local)
     local.mkdir()
     shutil.rmtree(site / "d01")
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert ended["status"] == "completed", ended
     assert differences(before, snapshot(site)) == []
     body = {"destination_id": backup["destination_id"], "dry_run": True}
@@ -107,7 +109,12 @@ def test_retention_removes_one_copy_and_leaves_the_other(
     assert (found["status"], [copy["destination_id"] for copy in found["copies"]]) == ("completed", [1])
     far = Path(remote["configuration"]["root"])
     assert len(list(far.rglob("manifest.json"))) == 1
-    assert service.wait(service.call("POST", f"/api/backups/{old}/restore", 202, json={}))["status"] == "completed"
+    assert (
+        service.wait(service.call("POST", f"/api/backups/{old}/restore", 202, json={"clear_existing": True}))[
+            "status"
+        ]
+        == "completed"
+    )
     clean(service, 1)
     service.call("GET", f"/api/backups/{old}", 404)
 
@@ -127,3 +134,66 @@ def test_what_cannot_be_is_refused(
         problem = service.call("POST", "/api/backups", 422 if where else 404, json=body)
         assert list(problem.get("errors", {})) == ([where] if where else []), problem
     assert service.call("GET", "/api/backups")["total"] == 0
+
+
+def flip(root: Path, what: str) -> None:
+    """One byte in the middle of a component: its size and both its ends stay."""
+    [path] = root.rglob(what)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def second(service: Service) -> dict[str, Any]:
+    return make(service, "the second", "local", {"path": str(service.folder / "data/second")})
+
+
+def restored(service: Service, backup: dict[str, Any]) -> dict[str, Any]:
+    asked = service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    ended: dict[str, Any] = service.wait(asked)
+    return ended
+
+
+@pytest.mark.parametrize("fault", ["a byte", "an object"])
+def test_a_part_that_is_damaged_in_one_copy_is_restored_from_the_other(
+    service: Service, domain: dict[str, Any], site: Path, second: dict[str, Any], fault: str
+) -> None:
+    before = snapshot(site)
+    backup = service.backup(domain, copies=[{"destination_id": second["id"]}])
+    first = service.folder / "data/backups"
+    if fault == "a byte":
+        flip(first, "01-files*")
+    else:
+        [path] = first.rglob("01-files*")
+        path.unlink()
+    shutil.rmtree(site / "d01")
+    ended = restored(service, backup)
+    assert ended["status"] == "completed", ended
+    assert differences(before, snapshot(site)) == []
+    [part] = ended["result"]["components"]
+    assert (part["destination_id"], part["destination"]) == (second["id"], "the second")
+    [warning] = [warning for warning in part["warnings"] if warning["code"] == "copy_not_used"]
+    named = service.call("GET", f"/api/backup-destinations/{backup['destination_id']}")["name"]
+    assert warning["subject"] == named
+    states = {
+        copy["destination_id"]: copy["state"]
+        for copy in service.call("GET", f"/api/backups/{backup['id']}")["copies"]
+    }
+    assert states == {backup["destination_id"]: "damaged", second["id"]: "stored"}
+    [part] = restored(service, backup)["result"]["components"]
+    assert (part["destination_id"], part["warnings"]) == (second["id"], []), "the damaged one is not read first again"
+
+
+def test_damaged_in_every_copy_nothing_is_changed(
+    service: Service, domain: dict[str, Any], site: Path, second: dict[str, Any]
+) -> None:
+    backup = service.backup(domain, copies=[{"destination_id": second["id"]}])
+    flip(service.folder / "data/backups", "01-files*")
+    flip(service.folder / "data/second", "01-files*")
+    (site / "made-since.txt").write_text("stays")
+    before = snapshot(site)
+    ended = restored(service, backup)
+    assert (ended["status"], ended["error_code"]) == ("failed", "archive_damaged"), ended
+    assert "the second" in ended["error_message"]
+    assert differences(before, snapshot(site)) == []

@@ -56,7 +56,9 @@ def test_a_backup_goes_on_after_kill_9(service: Service, domain: dict[str, Any],
     assert ended["status"] == "completed", ended
     assert ended["attempt"] == 2
     for backup_id in (started["backup_id"], older["id"]):
-        restored = service.wait(service.call("POST", f"/api/backups/{backup_id}/restore", 202, json={}))
+        restored = service.wait(
+            service.call("POST", f"/api/backups/{backup_id}/restore", 202, json={"clear_existing": True})
+        )
         assert restored["status"] == "completed", restored
         if backup_id == started["backup_id"]:
             assert differences(before, snapshot(site)) == []
@@ -76,7 +78,7 @@ def test_a_restore_goes_on_after_kill_9(service: Service, domain: dict[str, Any]
     backup = service.backup(domain)
     (site / "defaced").write_text("evil")
     damaged = snapshot(site)
-    started = service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={})
+    started = service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
     kill_with(service, hold(service, "--extract"))
     assert not differences(damaged, snapshot(site)) or not differences(before, snapshot(site))
     service.start()

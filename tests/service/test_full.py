@@ -41,7 +41,9 @@ def test_files_and_a_database(service: Service, site: Path, server: PostgresqlSe
     assert [(c["kind"], c["name"]) for c in backup["components"]] == [("files", "files"), ("postgresql", "shop")]
     (site / "large.bin").unlink()
     server.run("UPDATE t SET x = 'damaged'; CREATE TABLE newer (id int REFERENCES t)", "shop", "shop", "canary-pw")
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert ended["status"] == "completed", ended
     assert differences(before, snapshot(site)) == []
     assert server.run("SELECT x FROM t", "shop") == "one"

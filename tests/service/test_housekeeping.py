@@ -45,7 +45,7 @@ def test_old_operations_go_and_young_ones_stay(service: Service, domain: dict[st
         service.until(lambda: client.get(path).status_code, lambda status: status == 404)
     assert query(service, "engine.db", known, young["operation"]["uid"]) == [(1,)]
     service.call("GET", f"/api/operations/{young['operation']['id']}")
-    restored = service.call("POST", f"/api/backups/{old['id']}/restore", 202, json={})
+    restored = service.call("POST", f"/api/backups/{old['id']}/restore", 202, json={"clear_existing": True})
     assert service.wait(restored)["status"] == "completed", "a backup outlives the record of its making"
 
 
@@ -103,3 +103,32 @@ def test_staging_of_what_has_ended_goes(service: Service) -> None:
     (upload.parent / "new").write_bytes(b"x")
     service.until(lambda: dead.exists() or upload.exists(), lambda there: not there)
     assert (upload.parent / "new").exists()
+
+
+def test_a_backup_whose_operation_never_began_ends(service: Service, domain: dict[str, Any]) -> None:
+    """As those that were cancelled before a cancellation ended them too."""
+    backup, other = service.backup(domain), service.backup(domain)
+    query(service, "liberu.db", "UPDATE backups SET status = 'pending' WHERE id = ?", backup["id"])
+    where = f"/api/backups/{backup['id']}"
+    service.until(lambda: service.call("GET", where)["status"], lambda status: status == "cancelled")
+    assert service.call("GET", f"/api/backups/{other['id']}")["status"] == "completed"
+
+
+def test_a_sweep_removes_what_a_backup_that_was_cancelled_had_published(
+    service: Service, domain: dict[str, Any]
+) -> None:
+    """As when its destination could not be reached then; a backup that was found damaged later stays."""
+    service.until(lambda: service.call("GET", "/api/operations", params={"type": "sweep"})["total"], bool)
+    cancelled, damaged = service.backup(domain), service.backup(domain)
+    query(service, "liberu.db", "UPDATE backups SET status = 'cancelled', file_path = NULL WHERE id = ?",
+          cancelled["id"])  # fmt: skip
+    query(service, "liberu.db", "DELETE FROM backup_copies WHERE backup_id = ?", cancelled["id"])
+    query(service, "liberu.db", "UPDATE backups SET status = 'failed' WHERE id = ?", damaged["id"])
+    folders = [(service.folder / "data/backups" / found["file_path"]).parent for found in (cancelled, damaged)]
+    for path in (path for folder in folders for path in folder.iterdir()):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    kept = sorted(folders[1].iterdir())
+    path = f"/api/backup-destinations/{cancelled['destination_id']}/sweep"
+    assert service.wait(service.call("POST", path, 202, json={}))["result"]["removed_count"] == 3
+    assert not folders[0].exists() or list(folders[0].iterdir()) == []
+    assert sorted(folders[1].iterdir()) == kept

@@ -61,7 +61,9 @@ def test_an_encrypted_backup_restores_and_standard_tools_read_it(
     backup = service.backup(domain, destination_id=destination["id"])
     assert backup["status"] == "completed"
     (site / "large.bin").unlink()
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert ended["status"] == "completed", ended
     assert differences(before, snapshot(site)) == []
     archive = next((service.folder / "enc").rglob("01-files.tar.zst.age"))
@@ -86,7 +88,9 @@ def test_a_damaged_object_changes_nothing(service: Service, domain: dict[str, An
     flipped[len(whole) // 2] ^= 1
     for damaged in (bytes(flipped), whole[:-5], b""):
         archive.write_bytes(damaged)
-        ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+        ended = service.wait(
+            service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+        )
         assert ended["status"] == "failed", ended
         assert ended["error_message"]
         assert differences(before, snapshot(site)) == []
@@ -97,12 +101,16 @@ def test_an_edited_or_moved_manifest_is_refused(service: Service, domain: dict[s
     first, second = service.backup(domain), service.backup(domain)
     manifests = [service.folder / "data/backups" / backup["file_path"] for backup in (first, second)]
     manifests[0].write_bytes(manifests[1].read_bytes())
-    ended = service.wait(service.call("POST", f"/api/backups/{first['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{first['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert (ended["status"], ended["error_code"]) == ("failed", "manifest_invalid")
     document = json.loads(manifests[1].read_bytes())
     document["manifest"]["owner"] = 8
     manifests[1].write_text(json.dumps(document))
-    ended = service.wait(service.call("POST", f"/api/backups/{second['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{second['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert (ended["status"], ended["error_code"]) == ("failed", "manifest_invalid")
 
 
@@ -184,7 +192,9 @@ def test_an_unsupported_component_makes_it_partial_never_completed(service: Serv
     assert "mysql shop" in backup["error_message"]
     assert [c["status"] for c in backup["components"]] == ["completed", "failed"]
     assert (
-        service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))["status"]
+        service.wait(
+            service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+        )["status"]
         == "completed"
     )
     everything = b"".join(p.read_bytes() for p in (service.folder / "data").rglob("*") if p.is_file())
@@ -243,7 +253,7 @@ def test_no_space_before_a_backup_starts(folder: Path, site: Path) -> None:
         body = {"domain_name": "full.example.com", "document_root": str(site)}
         backup = service.backup(service.call("POST", "/api/domains", 201, json=body))
         assert (backup["status"], backup["operation"]["error_code"]) == ("failed", "no_space")
-        assert "bytes are free" in backup["error_message"]
+        assert "1024.00 PB are needed" in backup["error_message"]
         assert archives(service) == []
     finally:
         service.stop()

@@ -76,7 +76,9 @@ def test_email_alone_is_backed_up_and_restored(service: Service, folder: Path) -
     backup = service.backup(service.call("POST", "/api/domains", 201, json=body), "email")
     assert (backup["status"], [part["kind"] for part in backup["components"]]) == ("completed", ["mail"])
     mail.damage()
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert ended["status"] == "completed", ended
     after = mail.messages()
     assert {name: after.get(name) for name in before} == before

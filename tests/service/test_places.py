@@ -178,7 +178,9 @@ def test_where_a_domain_runs_is_found_out_and_told(
     found = detected(NAME, str(folder / "nowhere"))
     assert (found["type"], found["uses"]["files"]) == ("docker", {"container": f"{NAME}_web"})
     docker.engine.container("both.example.com", "gnu:1", "sleep", "1000")
-    found = detected("both.example.com", str(plain))
+    both = folder / "both"
+    both.mkdir()
+    found = detected("both.example.com", str(both))
     assert found["type"] is None
     assert "several places" in found["reason"]
     domain = service.call("GET", "/api/domains?search=both")["data"][0]
@@ -229,7 +231,9 @@ def test_pods(folder: Path) -> None:
             shutil.rmtree(inside / "d01")
             shop.damage(), mail.damage()
             mariadb.run("DELETE FROM posts WHERE id > 10; CREATE TABLE hacked (a int)", "blog")
-            ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+            ended = service.wait(
+                service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+            )
             assert ended["status"] == "completed", ended
             service.until(lambda: list(inside.glob(".liberu-restore-*")), lambda found: not found)
             same(before[0], inside)

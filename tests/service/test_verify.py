@@ -40,7 +40,9 @@ def test_a_damaged_copy_is_found_and_the_other_is_used(
     found = service.call("GET", f"/api/backups/{backup['id']}")
     assert found["status"] == "completed"
     assert [copy["state"] for copy in found["copies"]] == ["damaged", "stored"]
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    )
     assert ended["status"] == "completed", "from the whole copy"
     damage(folder / "second", "01-files*")
     assert verify(service, backup)["result"]["lost_components"] == [1]

@@ -21,6 +21,7 @@ from app.storage.base import Options, StorageDriver
 from app.storage.limits import LimitedDriver, Limits
 from app.storage.memory import MemoryDriver
 from app.storage.registry import build_driver
+from app.storage.s3 import S3Driver
 from demo.ceph import S3Server
 from demo.ftp_servers import proftpd_server, vsftpd_server
 from demo.service import ROOT
@@ -272,6 +273,120 @@ async def test_unicode_and_odd_keys(driver: StorageDriver) -> None:
 async def test_check_passes_and_leaves_nothing(driver: StorageDriver) -> None:
     await driver.check()
     assert await keys(driver) == []
+
+
+@pytest.mark.parametrize("name", [*PLACES, "memory"])
+async def test_what_could_be_no_key_is_neither_listed_nor_touched(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Whatever others put there: a sweep deletes what is listed, and no name may end it."""
+    found: list[str]
+    if name == "memory":
+        memory = MemoryDriver()
+        await memory.put("a/good", stream(b"1"))
+        for strange in STRANGE:
+            memory._objects[strange.decode("utf-8", "surrogateescape")] = memory._objects["a/good"]
+        assert await keys(memory) == ["a/good"]
+        return
+    kind, configuration = place(name, request, tmp_path)
+    driver = build_driver(kind, configuration, Options())
+    try:
+        await driver.put("a/good", stream(b"1"))
+        if kind == "s3":
+            before = await strange_objects(driver)
+        else:
+            server = None if name == "local" else request.getfixturevalue(name.replace("-", "_"))
+            root = Path(configuration["path"]) if server is None else server.data / Path(configuration["root"]).name
+            before = strange_files(root)
+        found = await keys(driver)
+        # A line of a listing ends at a line break: what comes before it looks like a name, and names nothing.
+        assert set(found) - {"a/odd", "a/folder"} == {"a/good"}, found
+        assert kind == "ftp" or found == ["a/good"]
+        later = datetime.now(UTC) + timedelta(hours=1)
+        await driver.remove_leftovers("", later)
+        for key in found:
+            await driver.delete(key)
+        assert (await strange_objects(driver) if kind == "s3" else strange_files(root)) == before
+    finally:
+        await driver.close()
+
+
+STRANGE = [
+    b"a/odd\nname",
+    b"a/bell\x07",
+    b"a/delete\x7f",
+    b"a/undecodable\xff",
+    b"a/back\\slash",
+    b"a/folder\nodd/inside",
+    b"/".join([b"a", *[b"d" * 200] * 6]),
+]
+
+
+def strange_files(root: Path) -> list[str]:
+    """Make them, as often as one likes; what lies there but for the good one."""
+    for key in STRANGE:
+        path = Path(os.fsdecode(os.fsencode(root) + b"/" + key))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for path in (root, *root.rglob("*")):
+        path.chmod(0o777)
+    (root / "a/.put-folder").mkdir(exist_ok=True)
+    return sorted(str(path) for path in root.rglob("*") if path.name != "good")
+
+
+async def strange_objects(driver: StorageDriver) -> list[str]:
+    assert isinstance(driver, S3Driver)
+    bucket, prefix = driver._configuration.bucket, driver._configuration.prefix
+    names = [*(key.decode() for key in STRANGE[:3] + STRANGE[4:6]), "/", "//x", "a/../b", "a/./b", "a/", "d/" * 450]
+
+    async def make(client: Any) -> list[str]:
+        for name in names:
+            await client.put_object(Bucket=bucket, Key=prefix + name, Body=b"1")
+        listed = await client.list_objects_v2(Bucket=bucket, Prefix=prefix)
+        return sorted(item["Key"] for item in listed["Contents"] if not item["Key"].endswith("/good"))
+
+    return await driver._s3.call("Making strange objects", make)
+
+
+async def test_cancelled_at_any_moment_a_put_shows_nothing(driver: StorageDriver) -> None:
+    started = asyncio.get_running_loop().time()
+    await driver.put("k", stream(b"x"))
+    took = asyncio.get_running_loop().time() - started
+    await driver.delete("k")
+    for number in range(30):
+        task = asyncio.create_task(driver.put("k", stream(b"x")))
+        await asyncio.wait({task}, timeout=took * number / 20)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            assert await keys(driver) == [], f"cancelled after {number}/20 of a put"
+        else:
+            await driver.delete("k")
+
+
+async def test_puts_and_deletions_in_one_folder_never_fail(driver: StorageDriver) -> None:
+    """A deletion removes folders that it leaves empty, a put makes them."""
+
+    async def one(number: int) -> None:
+        for turn in range(4):
+            key = f"a/b{number % 2}/c/{number}-{turn}"
+            await driver.put(key, stream(b"x"), 1)
+            await driver.delete(key)
+
+    async def look() -> None:
+        for _ in range(5):
+            await keys(driver)
+            await driver.remove_leftovers("", datetime.now(UTC) - timedelta(hours=1))
+
+    await asyncio.gather(*(one(number) for number in range(40)), look())
+    assert await keys(driver) == []
+
+
+async def test_one_key_put_and_deleted_at_once(driver: StorageDriver) -> None:
+    puts = [driver.put("a/b/k", stream(b"x" * 1000)) for _ in range(20)]
+    await asyncio.gather(*puts, *(driver.delete("a/b/k") for _ in range(20)))
+    assert await keys(driver) in ([], ["a/b/k"])
 
 
 @pytest.mark.parametrize("name", PLACES)

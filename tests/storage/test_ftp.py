@@ -34,7 +34,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system"
 
 @pytest.fixture(scope="module", params=["proftpd", "proftpd-tls", "vsftpd-tls"])
 def server(request: pytest.FixtureRequest) -> Iterator[StorageServer]:
-    make = {"proftpd": proftpd_server, "vsftpd": vsftpd_server}[request.param.partition("-")[0]]
+    make: Any = {"proftpd": proftpd_server, "vsftpd": vsftpd_server}[request.param.partition("-")[0]]
     with make("explicit" if request.param.endswith("tls") else "none") as started:
         yield started
 

@@ -40,6 +40,7 @@ class Place:
 
     def __init__(self, server: S3Server) -> None:
         self.configuration = server.fresh()
+        self.server = server
         self._made: list[StorageDriver] = []
 
     def driver(self, resume_seconds: float = 20, **changes: Any) -> S3Driver:
@@ -126,7 +127,7 @@ async def test_attributes_reach_the_store(place: Place) -> None:
     plain = place.driver()
     assert await keys(plain) == ["deep/a/b"]
     assert await keys(driver) == ["a/b"]
-    tags = await driver._s3.call("tags", lambda client: client.get_object_tagging(**driver._target("a/b")))
+    tags = await driver._s3.call("tags", lambda client: client.get_object_tagging(**driver.target("a/b")))
     assert tags["TagSet"] == [{"Key": "purpose", "Value": "backup & restore"}]
 
 
@@ -135,13 +136,13 @@ async def test_a_lock_and_a_storage_class_reach_the_store(place: Place, server: 
     driver = place.driver(object_lock_days=3, storage_class="STANDARD", bucket=bucket)
     for key, content in (("small", b"1"), ("large", os.urandom(20 * MIB))):
         await driver.put(key, stream(content))
-        found = await driver._s3.call("head", lambda client: client.head_object(**driver._target(key)))  # noqa: B023
+        found = await driver._s3.call("head", lambda client: client.head_object(**driver.target(key)))  # noqa: B023
         left = found["ObjectLockRetainUntilDate"] - datetime.now(UTC)
         assert (found["ObjectLockMode"], left.days) == ("COMPLIANCE", 2)
         assert await read(driver, key) == content
         with pytest.raises(StoragePermissionDenied):  # the very version; a plain deletion only hides it
             version = found["VersionId"]
-            target = {**driver._target(key), "VersionId": version}
+            target = {**driver.target(key), "VersionId": version}
             await driver._s3.call("delete", lambda client: client.delete_object(**target))  # noqa: B023
 
 

@@ -27,6 +27,8 @@ async def ready(services: Services, response: Response) -> dict[str, str]:
     except Exception:  # whatever is wrong, we are not ready
         response.status_code = 503
         return {"status": "database unreachable"}
+    if await services.room.low():
+        return {"status": "ok", "disk": "the data folder has little room left: backups and imports wait"}
     return {"status": "ok"}
 
 

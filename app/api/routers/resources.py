@@ -17,6 +17,7 @@ from app.schemas.destinations import (
     DestinationIn,
     DestinationOut,
     PrepareIn,
+    ScanIn,
     SweepIn,
     Usage,
 )
@@ -179,10 +180,17 @@ async def sweep_destination(
 
 @router.post("/backup-destinations/{destination_id}/scan", status_code=202, tags=["destinations"])
 async def scan_destination(
-    destination_id: Id, unit: Transaction, caller: Caller, services: Services, idempotency: IdempotencyKey
+    destination_id: Id,
+    unit: Transaction,
+    caller: Caller,
+    services: Services,
+    idempotency: IdempotencyKey,
+    body: ScanIn | None = None,
 ) -> OperationOut:
-    """List again, from the manifests there, what the catalogue has lost."""
-    return OperationOut.model_validate(await services.upkeep.scan(unit, caller, destination_id, idempotency))
+    """List again, from the manifests there, what the catalogue has lost. With `at`: what was there at that time,
+    where the destination keeps old versions; what it finds is read as of then from now on."""
+    wanted = body or ScanIn()
+    return OperationOut.model_validate(await services.upkeep.scan(unit, caller, destination_id, wanted, idempotency))
 
 
 @router.post("/tokens", status_code=201, tags=["security"])

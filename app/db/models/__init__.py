@@ -2,11 +2,12 @@
 
 from app.db.models.backup import Backup, BackupComponent, BackupCopy
 from app.db.models.destination import Destination
-from app.db.models.domain import Domain, DomainDatabase, DomainMailbox
+from app.db.models.domain import Domain, DomainDatabase, DomainMailbox, OccupiedPlace
 from app.db.models.executor import ExecutorLease, Installation
 from app.db.models.notification import NotificationChannel, NotificationDelivery
 from app.db.models.operation import IdempotencyKey, Operation
 from app.db.models.quota import TenantQuota
+from app.db.models.remains import RestoreRemains
 from app.db.models.schedule import BackupSchedule, ScheduleRun
 from app.db.models.security import ApiToken, AuditEvent, AuditHead, SseTicket
 
@@ -27,7 +28,9 @@ __all__ = [
     "Installation",
     "NotificationChannel",
     "NotificationDelivery",
+    "OccupiedPlace",
     "Operation",
+    "RestoreRemains",
     "ScheduleRun",
     "SseTicket",
     "TenantQuota",

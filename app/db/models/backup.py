@@ -82,7 +82,8 @@ class BackupComponent(Base):
 
 class BackupCopy(Base):
     """`state`: stored, failed, damaged (for `error_message`) or deleting. `required`: the backup is not completed
-    without it. `verification`: how far it is known to be whole, see StorageDriver."""
+    without it. `verification`: how far it is known to be whole, see StorageDriver. `as_of`: it is read as the
+    destination was at that time, from the versions that it keeps; null: as it is now."""
 
     __tablename__ = "backup_copies"
     __table_args__ = (Index(None, "backup_id"), Index(None, "destination_id"), NEVER_REUSED)
@@ -94,4 +95,5 @@ class BackupCopy(Base):
     state: Mapped[str] = mapped_column(String(16))
     manifest_key: Mapped[str] = mapped_column(Text)
     verification: Mapped[str] = mapped_column(String(16))
+    as_of: Mapped[datetime | None]
     error_message: Mapped[str | None] = mapped_column(Text)

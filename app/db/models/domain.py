@@ -9,10 +9,17 @@ from sqlalchemy import ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db.base import NEVER_REUSED, Base, new_uid, now
+from app.idn import to_unicode
+
+
+def _unicode(context: Any) -> str:
+    return to_unicode(context.get_current_parameters()["domain_name"])
 
 
 class Domain(Base):
-    """`deployment_credentials`: what of `deployment` is secret, sealed under the master key."""
+    """`domain_name` never changes; `domain_name_unicode` is the same for people. `deployment_credentials`: what of
+    `deployment` is secret, sealed under the master key. `shared`: it may have a folder or a database of another
+    domain. `places_version`: by which rules its OccupiedPlace rows were computed; 0: never."""
 
     __tablename__ = "domains"
     __table_args__ = (Index(None, "user_id"), NEVER_REUSED)
@@ -20,6 +27,7 @@ class Domain(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     uid: Mapped[str] = mapped_column(String(36), unique=True, default=new_uid)
     domain_name: Mapped[str] = mapped_column(String(253), unique=True)
+    domain_name_unicode: Mapped[str] = mapped_column(String(253), default=_unicode)
     user_id: Mapped[int | None]
     deployment: Mapped[dict[str, Any]]
     deployment_credentials: Mapped[str | None] = mapped_column(Text)
@@ -27,6 +35,8 @@ class Domain(Base):
     mail_path: Mapped[str | None] = mapped_column(Text)
     system_user: Mapped[str | None] = mapped_column(String(64))
     exclusions: Mapped[list[str]]
+    shared: Mapped[bool] = mapped_column(default=False)
+    places_version: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 
@@ -70,3 +80,16 @@ class DomainMailbox(Base):
     domain_id: Mapped[int] = mapped_column(ForeignKey("domains.id", ondelete="CASCADE"))
     email_address: Mapped[str] = mapped_column(String(320))
     quota: Mapped[int | None]
+
+
+class OccupiedPlace(Base):
+    """A folder or a database that a domain has. `place`: a hash of where, see app.deployments.places; `name`: the
+    path or the database there."""
+
+    __tablename__ = "occupied_places"
+    __table_args__ = (Index(None, "place"), Index(None, "domain_id"), NEVER_REUSED)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    domain_id: Mapped[int] = mapped_column(ForeignKey("domains.id", ondelete="CASCADE"))
+    place: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(Text)

@@ -94,6 +94,29 @@ class BackupRepository(Repository):
             .values(status="running", started_at=func.coalesce(Backup.started_at, at))
         )
 
+    async def end_unbegun(self, at: datetime) -> int:
+        """End backups whose operation has ended, or was forgotten, before it began; how many. Both are recorded at
+        once, so none is between the two."""
+        active = select(Operation.id).where(
+            Operation.type == "backup", Operation.backup_id == Backup.id,
+            Operation.status.in_(("pending", "running")),
+        )  # fmt: skip
+        query = (
+            update(Backup)
+            .where(Backup.status == "pending", ~active.exists())
+            .values(status="cancelled", completed_at=at, error_message="Its operation ended before it began")
+            .execution_options(synchronize_session=False)
+        )
+        return int(getattr(await self._session.execute(query), "rowcount", 0))
+
+    async def given_up(self) -> set[str]:
+        """Uids of backups that ended without being made: whatever lies at a destination in their name, nobody has
+        ever called complete, and nobody will."""
+        query = select(Backup.uid).where(
+            Backup.status.in_(("cancelled", "failed")), Backup.file_path.is_(None), ~Backup.copies.any()
+        )
+        return set((await self._session.scalars(query)).all())
+
     async def by_uid(self, uid: str) -> Backup | None:
         return await self._session.scalar(select(Backup).where(Backup.uid == uid).options(*_WITH_ALL))
 
@@ -123,15 +146,22 @@ class BackupRepository(Repository):
         )
         return list((await self._session.scalars(query.order_by(BackupCopy.id).limit(limit))).all())
 
-    async def newest_manifest_keys(self, destination_id: int, limit: int) -> list[str]:
-        """Of copies that are recorded as being there."""
+    async def newest_manifest_keys(self, destination_id: int, limit: int) -> dict[str, datetime | None]:
+        """Of copies that are recorded as being there, and as of when each is read."""
         query = (
-            select(BackupCopy.manifest_key)
+            select(BackupCopy.manifest_key, BackupCopy.as_of)
             .where(BackupCopy.destination_id == destination_id, BackupCopy.state != "failed")
             .order_by(BackupCopy.id.desc())
             .limit(limit)
         )
-        return list((await self._session.scalars(query)).all())
+        return {row.manifest_key: row.as_of for row in await self._session.execute(query)}
+
+    async def counted_on(self, destination_id: int) -> dict[str, datetime | None]:
+        """The manifests of the copies there that can be restored from, and as of when each is read."""
+        query = select(BackupCopy.manifest_key, BackupCopy.as_of).where(
+            BackupCopy.destination_id == destination_id, BackupCopy.state.in_(("stored", "damaged"))
+        )
+        return {row.manifest_key: row.as_of for row in await self._session.execute(query)}
 
     async def at_destination(self, destination_id: int, run_id: int | None = None) -> list[Backup]:
         """Those that have a copy there, and those that were meant for it and have none anywhere. `run_id`: of the

@@ -43,7 +43,7 @@ class DispatchRepository(Repository):
         """Operations at once of destinations and of tenants that have a limit of their own."""
         places = select(Destination.id, Destination.operations).where(Destination.operations.is_not(None))
         tenants = select(TenantQuota.user_id, TenantQuota.operations).where(TenantQuota.operations.is_not(None))
-        found = [dict((await self._session.execute(query)).tuples().all()) for query in (places, tenants)]
+        found = [dict((await self._session.execute(query)).all()) for query in (places, tenants)]
         return found[0], found[1]  # type: ignore[return-value]
 
     async def active(self) -> list[Any]:
@@ -54,9 +54,15 @@ class DispatchRepository(Repository):
         return list((await self._session.execute(query)).all())
 
     async def waiting(
-        self, servers: list[str | None], domains: set[str], tenants: set[int], destinations: set[int]
+        self,
+        servers: list[str | None],
+        domains: set[str],
+        tenants: set[int],
+        destinations: set[int],
+        types: frozenset[str] = frozenset(),
     ) -> list[Any]:
-        """The first of each domain, tenants in turn; without those of full `tenants`, `destinations`, `domains`."""
+        """The first of each domain, tenants in turn; without those of full `tenants`, `destinations`, `domains`, and
+        of `types` that must wait."""
         own = Operation.server.in_([server for server in servers if server is not None])
         turn = func.row_number().over(
             partition_by=Operation.domain_uid, order_by=(Operation.priority, Operation.id)
@@ -72,6 +78,7 @@ class DispatchRepository(Repository):
                 Operation.queue.is_(None),
                 or_(own, Operation.server.is_(None)) if None in servers else own,
                 Operation.domain_uid.not_in(domains),
+                Operation.type.not_in(types),
                 or_(Operation.user_id.is_(None), Operation.user_id.not_in(tenants)),
                 or_(Operation.destination_id.is_(None), Operation.destination_id.not_in(destinations)),
             )

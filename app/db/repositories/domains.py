@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import selectinload
 
 from app.db.models import Domain, Operation
@@ -34,7 +35,9 @@ class DomainRepository(Repository):
         if user_id is not None:
             query = query.where(Domain.user_id == user_id)
         if search:
-            query = query.where(Domain.domain_name.contains(search, autoescape=True))
+            shown = unicodedata.normalize("NFC", search).lower()
+            found = Domain.domain_name.contains(search.lower(), autoescape=True)
+            query = query.where(or_(found, Domain.domain_name_unicode.contains(shown, autoescape=True)))
         columns = {"domain_name": Domain.domain_name, "id": Domain.id, "created_at": Domain.created_at}
         return await self._page(query, request, columns)
 

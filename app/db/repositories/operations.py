@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import load_only
 
 from app.db.base import now
-from app.db.models import IdempotencyKey, Operation
+from app.db.models import Backup, IdempotencyKey, Operation
 from app.db.repositories.base import Page, PageRequest, Repository
 
 ACTIVE = ("pending", "running")
@@ -94,7 +94,8 @@ class OperationRepository(Repository):
         return await self._session.scalar(query) is not None
 
     async def request_cancel(self, operation_id: int) -> str | None:
-        """Cancel a pending operation at once, ask a running one to stop; its status, None when it has ended."""
+        """Cancel a pending operation at once, with the backup that it was to make; ask a running one to stop. Its
+        status, None when it has ended."""
         cancelled = await self._session.scalar(
             update(Operation)
             .where(Operation.id == operation_id, Operation.status == "pending")
@@ -105,6 +106,12 @@ class OperationRepository(Repository):
             operation = await self.get(operation_id)
             if operation is not None:
                 operation.request = operation.lasting_request
+                if operation.type == "backup":
+                    await self._session.execute(
+                        update(Backup)
+                        .where(Backup.id == operation.backup_id, Backup.status == "pending")
+                        .values(status="cancelled", completed_at=now())
+                    )
                 await self.flush()
             return str(cancelled)
         status: str | None = await self._session.scalar(
@@ -120,6 +127,9 @@ class OperationRepository(Repository):
         old = select(Operation.id).where(Operation.finished_at < before).order_by(Operation.id).limit(limit)
         gone = await self._session.execute(delete(Operation).where(Operation.id.in_(old)))
         return int(getattr(gone, "rowcount", 0))
+
+    async def forget_journal(self, uid: str) -> None:
+        await self._session.execute(update(Operation).where(Operation.uid == uid).values(journal={}))
 
     async def swept(self, destination_id: int, since: datetime) -> bool:
         """Whether leftovers were looked for at a destination since then, or are."""

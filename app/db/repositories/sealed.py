@@ -13,6 +13,8 @@ from app.db.models.operation import IDENTITY
 from app.db.repositories.base import Repository
 from app.db.repositories.operations import ACTIVE
 
+IDENTITY_EXPIRED = "identity_expired"
+NOT_BEGUN = "It did not begin within a day; the key that came with it was forgotten. Ask for it again"
 #: Tables with a sealed column.
 COLUMNS = (
     (Destination, Destination.credentials),
@@ -46,14 +48,18 @@ class SealedRepository(Repository):
         request[IDENTITY] = change(request[IDENTITY])
         await self._session.execute(update(Operation).where(Operation.id == operation.id).values(request=request))
 
-    async def give_up(self, operation: Operation, moment: datetime) -> None:
-        """End an operation that has not begun, and forget the key."""
-        message = "It did not begin within a day; the key that came with it was forgotten. Ask for it again"
-        await self._session.execute(
+    async def give_up(self, operation: Operation, moment: datetime) -> bool:
+        """End an operation that has not begun, and forget the key. False when it has begun or ended meanwhile."""
+        query = (
             update(Operation)
             .where(Operation.id == operation.id, Operation.status == "pending")
             .values(
-                status="failed", request=operation.lasting_request, finished_at=moment, error_code="identity_expired",
-                error_message=message,
+                status="failed",
+                request=operation.lasting_request,
+                finished_at=moment,
+                error_code=IDENTITY_EXPIRED,
+                error_message=NOT_BEGUN,
             )
-        )  # fmt: skip
+            .returning(Operation.id)
+        )
+        return await self._session.scalar(query) is not None

@@ -140,7 +140,7 @@ class _Account:
     def _mail_domains(self, mail: str) -> Iterator[str]:
         for folder in (f"{self._home}etc", mail):
             for name in self._folders(folder):
-                if domain_name(name) is not None and "@" not in name:
+                if name.isascii() and domain_name(name) is not None and "@" not in name:
                     yield name
 
     def _folders(self, folder: str) -> list[str]:

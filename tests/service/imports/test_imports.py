@@ -378,6 +378,36 @@ def test_domains_are_made_where_the_operator_says(importing: Service, account: P
     importing.call("POST", "/api/backups/import-external", 403, tenant, json=refused)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives folders to another user")
+def test_no_domain_is_made_in_another_ones_place(importing: Service, account: Path) -> None:
+    place = Place(importing, [], "unrelated.example.com")
+    root = f"{place.site}/new/addon.example.org"
+    theirs = {"domain_name": "secret.example.com", "user_id": 8, "document_root": root}
+    importing.call("POST", "/api/domains", 201, json=theirs)
+    new = {"document_root": f"{place.site}/new/{{domain}}/public_html", "system_user": f"{SITE_UID}:{SITE_UID}"}
+    source = place.give(pack(account, "gz"))
+    more = {"create": new, "components": ["files"], "only": [MAIN, "addon.example.org"]}
+    body = {"name": "tenant", "abilities": ["*"], "user_id": 7}
+    tenant = importing.call("POST", "/api/tokens", 201, json=body)["token"]
+    for dry_run, good in ((True, "ready"), (False, "completed")):
+        ended = place.run(source, dry_run=dry_run, **more)
+        items = {item["target"]: item for item in ended["result"]["items"]}
+        assert items[MAIN]["status"] == good
+        assert items["addon.example.org"]["code"] == "domain_overlap"
+        seen = importing.call("GET", f"/api/operations/{ended['id']}", token=tenant)
+        assert "another domain" in str(seen)
+        assert "secret" not in str(seen), "a tenant does not learn of another one's domains"
+    assert importing.call("GET", "/api/domains?search=addon")["total"] == 0
+
+
+def test_domains_of_an_archive_are_known_in_both_forms(importing: Service, account: Path) -> None:
+    place = Place(importing, [], "xn--e1afmkfd.xn--p1ai")
+    renamed = [{"source": MAIN, "target": "Пример.рф"}]
+    ended = place.run(place.give(pack(account, "gz")), domains=renamed, only=[MAIN], components=["files"])
+    assert [item["status"] for item in ended["result"]["items"]] == ["completed"], ended
+    assert len(place.files("xn--e1afmkfd.xn--p1ai")) == 21
+
+
 def test_the_service_goes_on_while_an_archive_is_uploaded(importing: Service) -> None:
     """A slow upload holds no transaction: others write meanwhile."""
 

@@ -1,0 +1,73 @@
+"""What both ways of restoring a MySQL database share: their steps, and whose turn it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.archives.streams import ByteStream, Sink, SourceReader, transform
+from app.components.base import RestoreContext
+from app.components.mysql_client import identifier
+from app.components.mysql_dump import Inventory
+from app.components.mysql_script import MysqlScript
+from app.errors import ComponentError, LiberuError, LoadFailed, OperationCancelled, OwnershipLost
+
+
+class Stepwise:
+    """Goes through its steps by name; each is a method `_<name>` and can be cut short anywhere."""
+
+    async def through(self, steps: Sequence[str]) -> None:
+        for name in steps:
+            await self.do(name)
+
+    async def do(self, name: str) -> None:
+        await getattr(self, f"_{name}")()
+
+
+def tables_of(source: ByteStream, script: MysqlScript) -> ByteStream:
+    """What of a dump makes tables; when it has ended, `script` holds the rest."""
+
+    def work(reader: SourceReader, sink: Sink) -> None:
+        for chunk in reader.chunks():
+            for passed in script.feed(chunk):
+                sink.write(passed)
+        script.finish()
+
+    return transform(source, work, "mysql script")
+
+
+def drops(found: Inventory, database: str, *, tables: bool) -> str:
+    prefix = identifier(database) + "."
+    lines = ["SET FOREIGN_KEY_CHECKS = 0;"]
+    lines += [f"DROP TRIGGER IF EXISTS {prefix}{identifier(name)};" for name in found.triggers]
+    lines += [f"DROP EVENT IF EXISTS {prefix}{identifier(name)};" for name in found.events]
+    for routine in found.routines:
+        kind, _, name = routine.partition(" ")
+        if kind == "PACKAGE" and name.startswith("BODY "):
+            continue  # goes with its package
+        lines.append(f"DROP {kind} IF EXISTS {prefix}{identifier(name)};")
+    lines += [f"DROP VIEW IF EXISTS {prefix}{identifier(name)};" for name in found.views]
+    if tables:
+        lines += [f"DROP TABLE IF EXISTS {prefix}{identifier(name)};" for name in found.tables]
+    return "\n".join(lines)
+
+
+async def ours(context: RestoreContext) -> bool:
+    """Whether this attempt may still put things right: cancelled, yes; taken over by another, no."""
+    try:
+        await context.confirm()
+    except OwnershipLost:
+        return False
+    except OperationCancelled:
+        return True
+    return True
+
+
+def explained(error: BaseException, outcome: str) -> BaseException:
+    """An error of a restore with what became of the live database; what tells the caller to stop stays as it is."""
+    if not isinstance(error, LiberuError) or isinstance(error, OwnershipLost | OperationCancelled):
+        return error
+    if isinstance(error, ComponentError):
+        return LoadFailed(f"{error.message}; {outcome}")
+    error.message = f"{error.message}; {outcome}"
+    error.args = (error.message,)
+    return error

@@ -1,0 +1,198 @@
+"""Folders of this machine through descriptors: no link is ever followed, whatever a path means by then."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+from app.deployments.process import open_folder
+from app.deployments.tree import STAGING_PREFIX, SwapPlan, TreeStatus
+from app.errors import NoSpace, StagingLost, SwapImpossible, TargetMissing
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NO_REPLACE, EXCHANGE = 1, 2
+_IMMUTABLE = 0x10 | 0x20  # STATX_ATTR_IMMUTABLE, STATX_ATTR_APPEND: statx(2)
+_AT_SYMLINK_NOFOLLOW = 0x100
+_libc = ctypes.CDLL(None, use_errno=True)
+T = TypeVar("T")
+Parts = tuple[bytes, ...]
+Visit = tuple[Parts, int, list[os.DirEntry[str]]]
+TYPES = {
+    stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l", stat.S_IFIFO: "p",
+    stat.S_IFSOCK: "s", stat.S_IFCHR: "c", stat.S_IFBLK: "b",
+}  # fmt: skip
+
+
+async def in_thread(path: str, work: Callable[[], T]) -> T:
+    """Run to the end even when cancelled meanwhile: nobody may act on a folder that a thread still changes.
+
+    Raises NoSpace, TargetMissing, SwapImpossible for the system's errors.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait({running})
+            raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace(f"No space left on the file system of {path}; free some and try again") from error
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and not isinstance(error, EntryError):
+            raise TargetMissing(
+                f"{path}: {error.strerror}; it must be a folder whose path holds no symbolic link"
+            ) from error
+        where = f"{path}/{error.entry}" if isinstance(error, EntryError) else path
+        raise SwapImpossible(f"{where}: {error.strerror}") from error
+
+
+class EntryError(OSError):
+    """What the system says of one entry of a folder."""
+
+    def __init__(self, error: OSError, entry: bytes) -> None:
+        super().__init__(error.errno, error.strerror)
+        self.entry = entry.decode("utf-8", "backslashreplace")
+
+
+@contextmanager
+def of_entry(name: bytes) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EntryError(error, name) from error
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    descriptor = open_folder(path or "/")
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def opened_at(folder: int, parts: Sequence[bytes | str]) -> Iterator[int]:
+    descriptor = os.dup(folder)
+    try:
+        for part in parts:
+            child = os.open(part, FOLDER, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = child
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def staging(plan: SwapPlan) -> Iterator[int]:
+    """The staging folder, which must be the one that was made: its parent may be its tenant's. Raises StagingLost."""
+    try:
+        descriptor = open_folder(plan.staging_path)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise StagingLost(f"{plan.staging_path} is no folder any more: somebody has replaced it") from error
+        raise
+    try:
+        found = os.fstat(descriptor)
+        if plan.staging not in (None, found.st_ino) or found.st_uid != os.geteuid():
+            raise StagingLost(
+                f"{plan.staging_path} is not the folder that the restore made: somebody has replaced it"
+            )
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def kind(name: bytes | str, folder: int) -> str | None:
+    try:
+        return TYPES[stat.S_IFMT(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)]
+    except FileNotFoundError:
+        return None
+
+
+def walk(
+    root: int, start: Parts = (), *, lenient: bool = False
+) -> Iterator[tuple[Parts, int, list[os.DirEntry[str]]]]:
+    """(path, descriptor, entries) of every folder, parents first; flat in depth and in descriptors.
+
+    `lenient`: folders that vanish meanwhile, or become something else, are passed over.
+    """
+    pending: list[Parts] = [start]
+    while pending:
+        parts = pending.pop()
+        try:
+            with opened_at(root, parts) as folder:
+                with os.scandir(folder) as entries:
+                    found = [entry for entry in entries if parts or not entry.name.startswith(STAGING_PREFIX)]
+                yield parts, folder, found
+                pending.extend(
+                    (*parts, os.fsencode(entry.name)) for entry in found if entry.is_dir(follow_symlinks=False)
+                )
+        except OSError as error:
+            if not lenient or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
+
+
+def rename(source: int, target: int, name: bytes, flags: int = NO_REPLACE, target_name: bytes | None = None) -> None:
+    """renameat2(2). NO_REPLACE: FileExistsError when the name is taken; EXCHANGE: both swap in one step."""
+    other = name if target_name is None else target_name
+    if _libc.renameat2(source, name, target, other, flags) == 0:
+        return
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS) and flags == NO_REPLACE:  # not on this file system
+        if kind(other, target) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        os.rename(name, other, src_dir_fd=source, dst_dir_fd=target)
+        return
+    raise OSError(number, os.strerror(number))
+
+
+def sync_file_system(folder: int) -> None:
+    if _libc.syncfs(folder) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def is_immutable(name: bytes | str, folder: int) -> bool:
+    """Whether the file system lets nobody rename or remove an entry; False where it cannot tell."""
+    answer = ctypes.create_string_buffer(256)
+    if _libc.statx(folder, os.fsencode(name), _AT_SYMLINK_NOFOLLOW, 0, answer) != 0:
+        return False
+    return bool(int.from_bytes(answer.raw[8:16], "little") & _IMMUTABLE)
+
+
+def copy_status(source: int, target: int) -> None:
+    """Owner, permissions, attributes and times of a folder, as far as we may."""
+    status = os.fstat(source)
+    with suppress(PermissionError):
+        os.fchown(target, status.st_uid, status.st_gid)
+    for name in os.listxattr(source):
+        with suppress(OSError):
+            os.setxattr(target, name, os.getxattr(source, name))
+    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def mountinfo() -> str:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        return table.read()
+
+
+def status(path: str) -> TreeStatus:
+    with opened(path) as folder, opened(path.rstrip("/").rpartition("/")[0]) as parent:
+        found, above = os.fstat(folder), os.fstat(parent)
+        space = os.fstatvfs(folder)
+        mounted = found.st_dev != above.st_dev or path in _mount_points()
+        return TreeStatus(found.st_uid, found.st_gid, mounted, space.f_bavail * space.f_frsize)
+
+
+def _mount_points() -> set[str]:
+    """Bind mounts keep the device number, so the mount table is asked as well (proc_pid_mountinfo(5))."""
+    return {line.split(" ")[4].encode().decode("unicode_escape") for line in mountinfo().splitlines()}

@@ -1,0 +1,116 @@
+"""One tree of this machine added to another, file by file, under a component's rules."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from app.deployments.tree import MAX_NOTE, MergeRules
+
+Parts = tuple[bytes, ...]
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def merge(new: int, live: int, rules: MergeRules, copy_status: Callable[[int, int, Parts], None], hidden: str) -> int:
+    """Link what `rules` names from below the folder `new` into `live` (descriptors); return how many files.
+
+    `copy_status(folder, target, (name,))` makes a new folder as the staged one is. `hidden`: how names begin that are
+    ours, at the top of `live`. Blocking.
+    """
+    for parts, folder, entries in _walk(live):
+        for name, _ in entries:
+            if parts or not os.fsdecode(name).startswith(hidden):
+                rules.have((*parts, name))
+        _read_notes(rules, folder, parts, live=True)
+    for parts, _, entries in _walk(new):
+        for name, _ in entries:
+            rules.staged((*parts, name))
+    count = 0
+    for parts, folder, entries in _walk(new):
+        _read_notes(rules, folder, parts, live=False)
+        with _opened(live, parts) as target:
+            before = count
+            for name, is_folder in entries:
+                if not is_folder:
+                    count += _link(rules, folder, target, (*parts, name))
+                    continue
+                with suppress(FileExistsError):
+                    os.mkdir(name, 0o700, dir_fd=target)
+                    copy_status(folder, target, (name,))
+            if count > before:
+                os.fsync(target)
+    for path, line in rules.appended():
+        with _opened(live, path[:-1]) as target:
+            _append(target, path[-1], line)
+    return count
+
+
+@contextmanager
+def _opened(root: int, parts: Parts) -> Iterator[int]:
+    descriptor = os.dup(root)
+    try:
+        for part in parts:
+            child = os.open(part, _FOLDER, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = child
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _walk(root: int) -> Iterator[tuple[Parts, int, Iterator[tuple[bytes, bool]]]]:
+    """(path, descriptor, names and whether they are folders) of every folder, parents first. A million names in one
+    folder are not held; what goes away meanwhile is left out."""
+    pending: list[Parts] = [()]
+
+    def listed(parts: Parts, folder: int) -> Iterator[tuple[bytes, bool]]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name, is_folder = os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)
+                if is_folder:
+                    pending.append((*parts, name))
+                yield name, is_folder
+
+    while pending:
+        parts = pending.pop()
+        with suppress(FileNotFoundError, NotADirectoryError), _opened(root, parts) as folder:
+            yield parts, folder, listed(parts, folder)
+
+
+def _read_notes(rules: MergeRules, folder: int, parts: Parts, *, live: bool) -> None:
+    for name in rules.notes:
+        with suppress(OSError):  # not there, or no file
+            descriptor = os.open(name, os.O_RDONLY | _FILE, dir_fd=folder)
+            with os.fdopen(descriptor, "rb") as file:
+                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    rules.note((*parts, name), file.read(MAX_NOTE), live=live)
+
+
+def _link(rules: MergeRules, folder: int, target: int, path: Parts) -> int:
+    name = rules.name(path)
+    if name is None:
+        return 0
+    size = os.stat(path[-1], dir_fd=folder, follow_symlinks=False).st_size
+    try:
+        os.link(path[-1], name, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+    except FileExistsError:
+        return 0
+    rules.added(path, size)
+    return 1
+
+
+def _append(folder: int, name: bytes, line: bytes) -> None:
+    """In one write, as the file's other writers do. Nothing where a link or another name of a file stands there."""
+    with suppress(OSError):
+        descriptor = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _FILE, 0o600, dir_fd=folder)
+        try:
+            status, owner = os.fstat(descriptor), os.fstat(folder)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                os.write(descriptor, line)
+                if not status.st_size:
+                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,290 @@
+"""The shell scripts of a swap at another end: POSIX sh with GNU or busybox tools, and xargs -0.
+
+They run in the target, which the caller entered without following a link. A tenant can change its live tree at any
+moment: root enters a folder of it with `cd -P` and looks at $PWD before it touches what is in it, moves entries only
+out of or into a folder that it holds, with rename(2), and writes below it as the site's owner only.
+
+Records on stdin end with a NUL and begin with a letter that says what they are. A script that is told to stop by one
+of them ends with 255, so that xargs stops as well.
+"""
+
+#: Of all scripts. `staging NAME [INODE]`: from the target into its staging folder, which must be the one that was
+#: made and ours alone, or it ends with LOST; the target stays at hand as /proc/self/fd/8.
+LOST = 77
+COMMON = r"""
+set -e
+staging() {
+  exec 8<.
+  here=$(pwd -P)
+  cd -- "./$1" || exit 77
+  [ "$(pwd -P)" = "${here%/}/$1" ] && [ "$(stat -c %u .)" = "$(id -u)" ] || { echo "$1 is not ours" >&2; exit 77; }
+  [ -z "$2" ] || [ "$(stat -c %i .)" = "$2" ] || { echo "$1 is not the folder that was made" >&2; exit 77; }
+}
+flush() { sync -f . 2>/dev/null || sync; }
+"""
+
+#: $1: staging's name, $2: UID:GID of whom `new` is given to, or nothing. Prints its inode.
+PREPARE = r"""
+mkdir -m 700 -- "./$1"
+staging "$1"
+mkdir -m 700 new
+[ -z "$2" ] || chown -h -- "$2" new
+stat -c %i .
+"""
+
+#: $1, $2: staging. `merged` begins as hard links of all that was extracted.
+MERGE = r"""
+staging "$1" "$2"
+rm -rf -- merged
+cp -a -l new merged
+"""
+
+#: In the target. Records: folders.
+FOLDERS = r"""
+exec xargs -0 -r sh -c 'exec find "$@" -name ".liberu-restore-*" -prune -o -type d -print0' sh
+"""
+
+#: In `merged`; $1: the target. Records: p, a folder that must be there; d, one with all files in it; f, a file. What
+#: is there already stays, and what vanishes meanwhile is normal.
+LINK = r"""
+exec 9<.
+exec xargs -0 -r sh -c '
+  root=$1 other=/proc/self/fd/9
+  shift
+  there() { [ -e "$1" ] || [ -L "$1" ]; }
+  folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
+  enter() {
+    want=${root%/}${1#.}
+    cd -P -- "$want" 2>/dev/null && [ "$PWD" = "${want:-/}" ]
+  }
+  stop() { echo "$1: $2" >&2; exit 255; }
+  link() { # the folder $1 gets what follows, of the one that we are in
+    to=$1
+    shift
+    ln -- "$@" "$to" 2>/dev/null && return
+    for file do
+      there "$to${file#./}" && continue
+      said=$(ln -- "$file" "$to" 2>&1) || ! there "$file" || there "$to${file#./}" || stop "$path/${file#./}" "$said"
+    done
+  }
+  make() { # as the folder that we are in; made: its time is put right once it is full
+    there "$1" && return
+    folder "${1%/*}" || return 0
+    set -- "$1" $(stat -c "%u:%g %a" .)
+    mkdir -m 700 -- "$1" || stop "$path" "cannot be made"
+    chown -h -- "$2" "$1" 2>/dev/null || :
+    chmod "$3" "$1"
+    made=1
+  }
+  for record do
+    path=${record#?} made=
+    case $record in
+      f*) enter "${path%/*}" && folder "$other/${path%/*}" || continue
+        there "$other/$path" || link "$other/${path%/*}/" "./${path##*/}"
+        continue ;;
+    esac
+    enter "$path" || continue
+    make "$other/$path"
+    case $record in
+      d*) folder "$other/$path" || continue
+        set --
+        for file in ./* ./.[!.]* ./..?*; do
+          case $file in ./.liberu-restore-*) continue ;; esac
+          if folder "$file" || ! there "$file" || there "$other/$path/${file#./}"; then continue; fi
+          set -- "$@" "$file"
+          if [ $# -ge 500 ]; then link "$other/$path/" "$@"; set --; fi
+        done
+        [ $# -eq 0 ] || link "$other/$path/" "$@" ;;
+    esac
+    [ -z "$made" ] || touch -r . -- "$other/$path" 2>/dev/null || :
+  done' sh "$1"
+"""
+
+#: $1, $2: staging, $3: the tree that comes. Prints the target's permissions, what comes, an empty record, what goes.
+MEASURE = r"""
+staging "$1" "$2"
+mkdir -p -m 700 old arrived half
+touch -r /proc/self/fd/8/. times
+flush
+printf '%s\0' "$(stat -c %a /proc/self/fd/8/.)"
+(cd -- "$3" && find . ! -name . -prune ! -name '.liberu-restore-*' -print0)
+printf '\0'
+(cd /proc/self/fd/8 && find . ! -name . -prune ! -name '.liberu-restore-*' -print0)
+"""
+
+_MOVES = r"""
+  target=/proc/self/fd/8
+  there() { [ -e "$1" ] || [ -L "$1" ]; }
+  folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
+  stop() { echo "$name: $1" >&2; exit 255; }
+  move() {
+    said=$(mv -- "$1/$name" "$2/" 2>&1) || stop "$said"
+    ! there "$1/$name" || stop "$said it is still there"
+  }
+  arrive() { # what has come meanwhile where $1/$name goes is kept apart
+    ! there "$target/$name" || said=$(mv -- "$target/$name" "arrived/$name.$$" 2>&1) || stop "$said"
+    move "$1" "$target"
+  }
+  # A folder of an image cannot be renamed: mv copies it and removes what it has copied. What is stopped in between is
+  # whole when both are taken together.
+  copied() {
+    there "half/$name" || return 0
+    if there "$target/$name"; then
+      cp -a "$target/$name" half/ && rm -rf -- "$target/$name" || stop "the copy of it cannot be completed"
+    fi
+    mv -- "half/$name" old/ || stop "the copy of it cannot be kept"
+  }
+  back() {
+    there "half/$name" || return 0
+    if folder "half/$name"; then
+      [ -d "$target/$name" ] || mkdir "$target/$name"
+      cp -a -n "half/$name/." "$target/$name/" || stop "it cannot be completed from its copy"
+    elif ! there "$target/$name"; then
+      cp -a "half/$name" "$target/" || stop "it cannot be put back"
+    fi
+    rm -rf -- "half/$name"
+  }
+  out() {
+    if [ "$layered" = overlayfs ] && folder "$target/$name"; then
+      said=$(mv -- "$target/$name" half/ 2>&1) || stop "$said"
+      copied
+    else
+      move "$target" old
+    fi
+  }
+"""
+
+#: $1, $2: staging, $3: the tree that comes. Records: b, an entry that comes and goes; n, one that comes; o, one that
+#: goes. Each step can be repeated.
+FORWARD = (
+    r"""
+staging "$1" "$2"
+xargs -0 -r sh -c '
+  tree=$1 layered=$2
+  shift 2
+"""
+    + _MOVES
+    + r"""
+  for record do
+    name=${record#?} comes= goes=
+    case $record in [bn]*) ! there "$tree/$name" || comes=1 ;; esac
+    case $record in o*) goes=1 ;; b*) goes=$comes ;; esac
+    copied
+    if [ -n "$goes" ] && there "$target/$name" && ! there "old/$name"; then out; fi
+    [ -z "$comes" ] || arrive "$tree"
+  done' sh "$3" "$(stat -f -c %T /proc/self/fd/8/. 2>/dev/null)"
+chown -h -- "$(stat -c %u:%g "$3")" old 2>/dev/null || :
+chmod "$(stat -c %a "$3")" /proc/self/fd/8/. 2>/dev/null || :
+touch -r "$3" /proc/self/fd/8/. 2>/dev/null || :
+: >swapped-at
+flush
+cd arrived
+find . ! -name . -prune -print0
+"""
+)
+
+#: $1, $2: staging, $3: the tree that came, $4: the target's permissions. Records as above, the last first.
+BACKWARD = (
+    r"""
+staging "$1" "$2"
+xargs -0 -r sh -c '
+  tree=$1
+  shift 2
+"""
+    + _MOVES
+    + r"""
+  for record do
+    name=${record#?}
+    case $record in [bn]*) if ! there "$tree/$name" && there "$target/$name"; then move "$target" "$tree"; fi ;; esac
+    case $record in [bo]*) back; if there "old/$name"; then arrive old; fi ;; esac
+  done' sh "$3" -
+[ -z "$4" ] || chmod "$4" /proc/self/fd/8/. 2>/dev/null || :
+touch -r times /proc/self/fd/8/. 2>/dev/null || :
+flush
+"""
+)
+
+#: $1, $2: staging. Records: where to look. Prints the files of the old tree that the live one lacks, or has as it was
+#: when they were merged.
+CHANGED = r"""
+staging "$1" "$2"
+exec 7<.
+cd old
+xargs -0 -r sh -c 'exec find "$@" ! -type d ! -type b ! -type c -print0' sh 2>/dev/null | xargs -0 -r sh -c '
+  for file do
+    case $file in ./*) ;; *) file=./$file ;; esac
+    live=/proc/self/fd/8/$file
+    if [ -L "$file" ]; then
+      [ ! -L "$live" ] || [ "$(readlink -- "$file")" != "$(readlink -- "$live")" ] || continue
+    fi
+    if [ -L "$live" ] || [ -e "$live" ]; then
+      if [ -d "$live" ] && [ ! -L "$live" ]; then continue; fi
+      if [ ! -L "$file" ] && [ "$file" -ef "$live" ]; then continue; fi
+      if [ "/proc/self/fd/7/new/$file" -ef "$live" ] || [ -L "/proc/self/fd/7/new/$file" ]; then continue; fi
+      if [ "$live" -nt /proc/self/fd/7/swapped-at ]; then continue; fi
+    fi
+    printf "%s\0" "$file"
+  done' sh
+"""
+
+#: In `old`, as the site's owner; $1: the target. Records: files that are carried into it. Prints how many, and says
+#: of the others that they could not be.
+CARRY = r"""
+exec 7<.
+cd -P -- "$1"
+[ "$PWD" = "$1" ]
+exec xargs -0 -r sh -c '
+  count=0
+  path() { # the folders of $1, as they were
+    way=. rest=${1#./}
+    while case $rest in */*) : ;; *) false ;; esac; do
+      way=$way/${rest%%/*} rest=${rest#*/}
+      [ -d "$way" ] || { mkdir -- "$way" && chmod "$(stat -c %a "/proc/self/fd/7/$way")" "$way"; } || return 1
+    done
+  }
+  for file do
+    if [ ! -e "/proc/self/fd/7/$file" ] && [ ! -L "/proc/self/fd/7/$file" ]; then continue; fi
+    to=${file%/*} made=.liberu-restore-carried-$$
+    if path "$file" 2>/dev/null && { ln -- "/proc/self/fd/7/$file" "$to/$made" 2>/dev/null ||
+      cp -p -P -- "/proc/self/fd/7/$file" "$to/$made" 2>/dev/null; } &&
+      { [ ! -L "$file" ] || rm -f -- "$file"; } && mv -f -- "$to/$made" "$file"; then
+      count=$((count + 1))
+    else
+      rm -f -- "$to/$made"
+      echo "$file" >&2
+    fi
+  done
+  echo $count' sh
+"""
+
+#: $1, $2: staging. Prints something when what was live is in it.
+HOLDS_OLD = r"""
+[ -d "./$1" ] || exit 0
+staging "$1" "$2"
+for folder in old half arrived; do
+  [ ! -d "$folder" ] || [ -z "$(ls -A "$folder")" ] || echo "$folder"
+done
+"""
+
+#: In staging. No other file system is entered, where rm can be told so.
+EMPTY = r"""
+one_file_system=
+! rm --help 2>&1 | grep -q -e --one-file-system || one_file_system=--one-file-system
+rm -rf $one_file_system -- new merged old arrived half times keep carried swapped-at
+"""
+
+#: $1, $2: staging. The target's own time stays as it was.
+REMOVE = (
+    r"""
+[ -d "./$1" ] || exit 0
+staging "$1" "$2"
+touch -r /proc/self/fd/8/. keep
+exec 6<keep
+"""
+    + EMPTY
+    + r"""
+cd /proc/self/fd/8/.
+rmdir -- "./$1"
+touch -r /proc/self/fd/6 . 2>/dev/null || :
+"""
+)

@@ -1,0 +1,49 @@
+"""The SDK's HTTP session, with a bound on answers: it reads whatever is no object into memory, to the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+from aiobotocore.httpsession import AIOHTTPSession
+from botocore.exceptions import ConnectionClosedError
+
+from app.errors import DestinationInvalid
+from app.sizes import human_size
+
+#: Bytes. A page of 1,000 keys of 1,024 bytes each, every byte of them escaped, is smaller.
+_MOST = 16 << 20
+_SECONDS = 600
+
+
+class BoundedSession(AIOHTTPSession):  # type: ignore[misc]
+    async def send(self, request: Any) -> Any:
+        """Raises DestinationInvalid for an answer that is too large."""
+        wants_stream, request.stream_output = request.stream_output, True
+        try:
+            answer = await super().send(request)
+        finally:
+            request.stream_output = wants_stream
+        if not wants_stream or answer.status_code >= 300:
+            answer._content = await self._content(request, answer.raw)
+        return answer
+
+    @staticmethod
+    async def _content(request: Any, answer: aiohttp.ClientResponse) -> bytes:
+        content = bytearray()
+        try:
+            async with asyncio.timeout(_SECONDS):
+                async for chunk in answer.content.iter_any():
+                    content += chunk
+                    if len(content) > _MOST:
+                        raise DestinationInvalid(
+                            f"The store answers with more than {human_size(_MOST)} where a short text is expected"
+                        )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            answer.close()
+            raise ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from error
+        except BaseException:
+            answer.close()
+            raise
+        return bytes(content)
