@@ -160,6 +160,7 @@ def forward(plan: SwapPlan) -> list[str]:
         status = os.fstat(new)
         with suppress(PermissionError):
             os.fchmod(target, stat.S_IMODE(status.st_mode))
+            os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
         for folder in (old, new, target):
             os.fsync(folder)
         _stamp(ours, _SWAPPED_AT)

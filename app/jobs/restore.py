@@ -203,7 +203,7 @@ class RestoreJob(Job):
             context.track(part.number, part.name, "completed")
             known = used(copy, run.copies.problems_of(part.number))
             facts = facts_of(report)
-            warnings = [*known.pop("warnings"), *facts["warnings"]]
+            warnings = [*known.pop("warnings"), *facts["warnings"], *_not_whole(part)]
             return {**base, "status": "completed", **known, **facts, "warnings": warnings}
 
         return await context.step(f"restore-{part.number}", work)
@@ -224,6 +224,12 @@ class RestoreJob(Job):
         return self._restoring.context(
             operation, part.number, source, context, context.beat, exclusions=excluded, taken_at=part.started_at
         )
+
+
+def _not_whole(part: ComponentDetails) -> list[Result]:
+    """Files that could not be read whole when the backup was made: what is restored is not all theirs."""
+    message = "could not be read whole when the backup was made; what is restored of it may be zeros"
+    return [{"code": "not_whole", "message": message, "subject": name} for name in part.facts.get("not_whole", ())]
 
 
 def _resumed(done: dict[int, Result]) -> Outcome:

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from app.db.models import Domain, DomainDatabase, DomainMailbox
 from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.domains import DomainRepository
+from app.db.repositories.remains import RemainsRepository
 from app.errors import Conflict, InvalidRequest, NotFound
 from app.schemas.domains import DEPLOYMENT_SECRETS, DatabaseIn, DomainIn
 from app.security.keys import CredentialCipher
@@ -87,6 +88,12 @@ class DomainService:
         repository = DomainRepository(unit.session)
         if await repository.has_active_operation(domain.uid):
             raise Conflict(f"{domain.domain_name} has a running operation; wait for it or cancel it")
+        for left in await RemainsRepository(unit.session).of_domain(domain.id):
+            if left.unsettled:
+                raise Conflict(
+                    f"A restore of {domain.domain_name} stopped half-way, and only its settings tell where what was live "
+                    f"lies; wait until it is settled ({left.error_message or 'it is tried soon'})"
+                )
         await repository.delete(domain)
         await repository.flush()
 

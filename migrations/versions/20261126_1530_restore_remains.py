@@ -30,3 +30,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_restore_remains_domain_id_due_at"), "restore_remains", ["domain_id", "due_at"])
     op.create_index(op.f("ix_restore_remains_due_at"), "restore_remains", ["due_at"])
+
+
+def downgrade() -> None:
+    op.drop_table("restore_remains")

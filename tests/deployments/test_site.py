@@ -150,6 +150,23 @@ async def test_a_planted_staging_folder_is_refused(place: Place, site: str) -> N
     assert "index.html" in await place.sh('ls -A "$1"', site)
 
 
+async def test_set_group_id_and_sticky_bits_survive_for_allowed_groups(place: Place, site: str) -> None:
+    if not place.deployment.privileged or place.kind.endswith(("busybox", "tarless")):
+        pytest.skip("files cannot be given away, or this tar keeps no such bits")
+    script = """cd "$1" && mkdir shared && echo x >shared/run && chown -R 33:4242 shared && chmod 3770 shared &&
+        chmod 6755 shared/run"""
+    await place.sh(script, site)
+    target = FilesTarget(site, User(33, 33), allowed_gids=frozenset({4242}))
+    component = FilesComponent(place.deployment, target)
+    content = await collect(await component.dump())
+    await place.sh('rm -r "$1/shared"', site)
+    context = Context()
+    await restore(component, content, context)
+    await component.tidy(context.journal)
+    kept = await place.sh("cd \"$1\" && stat -c '%a %u:%g' shared shared/run", site)
+    assert kept.splitlines() == ["3770 33:4242", "2755 33:4242"], "a program never runs as another user"
+
+
 _MAIL = r"""
 set -e
 cd -- "$1"
