@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -17,6 +19,7 @@ from app.archives.store import BackupStore
 from app.errors import DestinationNotPrepared, ObjectNotFound
 from app.security.signing import Signer
 from app.storage.base import StorageDriver, validate_key
+from app.storage.limits import LimitedDriver, Limits
 from app.storage.local import LocalDriver
 from app.storage.memory import MemoryDriver
 from app.storage.prepared import PreparedDriver
@@ -31,6 +34,13 @@ async def marked(driver: StorageDriver, past: StorageDriver | None = None) -> No
         if place is not None and MARKER in await keys(place):
             return
     raise DestinationNotPrepared("no marker")
+
+
+async def drained(result: Any) -> Any:
+    """What a method of a driver gives, whatever kind of method it is."""
+    if isinstance(result, AsyncGenerator):
+        return [found async for found in result]
+    return await result if isinstance(result, Awaitable) else result
 
 
 class Disk:
@@ -113,6 +123,8 @@ async def test_without_the_marker_nothing_is_written_deleted_listed_or_called_ab
         lambda: driver.stat("inst/none"),
         lambda: read(driver, "inst/none"),
         lambda: driver.remove_leftovers("inst/", datetime.now(UTC)),
+        lambda: driver.lock("inst/a", datetime.now(UTC)),
+        lambda: drained(driver.history("inst/")),
         driver.free_bytes,
         driver.confirm,
     ):
@@ -128,6 +140,93 @@ async def test_without_the_marker_nothing_is_written_deleted_listed_or_called_ab
     await inner.delete(MARKER)
     with pytest.raises(DestinationNotPrepared):
         await read(driver, "inst/none")
+
+
+class Past(MemoryDriver):
+    """One whose past is another driver."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.past = MemoryDriver()
+
+    def at(self, moment: datetime) -> StorageDriver:
+        return self.past
+
+
+async def test_the_past_is_read_without_a_marker_and_judged_with_one_of_then_or_now() -> None:
+    inner = Past()
+    await inner.past.put("inst/a", stream(b"1"))
+    driver = PreparedDriver(inner, marked, is_marker).at(datetime.now(UTC))
+    assert await keys(driver) == ["inst/a"]
+    assert await read(driver, "inst/a") == b"1"
+    for refused in (lambda: driver.stat("inst/none"), lambda: driver.delete("inst/a"), driver.confirm):
+        with pytest.raises(DestinationNotPrepared):
+            await refused()
+    for place in (inner, inner.past):
+        await place.put(MARKER, stream(b"{}"))
+        await driver.confirm()
+        assert await keys(driver) == ["inst/a"], "the marker is not listed"
+        with pytest.raises(ObjectNotFound):
+            await driver.stat("inst/none")
+        await place.delete(MARKER)
+        with pytest.raises(DestinationNotPrepared):
+            await driver.stat("inst/none")
+
+
+class Asked(Past):
+    """Remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = set[str]()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in METHODS:
+            self.names.add(name)
+        return super().__getattribute__(name)
+
+
+#: With arguments; `checks` and `check` are made of the others.
+METHODS: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "put": lambda: ("inst/a", stream(b"1")),
+    "get": lambda: ("inst/a",),
+    "stat": lambda: ("inst/a",),
+    "list": lambda: ("inst/",),
+    "lock": lambda: ("inst/a", datetime.now(UTC)),
+    "locked_until": lambda: ("inst/a",),
+    "delete": lambda: ("inst/a",),
+    "at": lambda: (datetime.now(UTC),),
+    "history": lambda: ("inst/",),
+    "keeps_history": tuple,
+    "connections": tuple,
+    "confirm": tuple,
+    "make_place": tuple,
+    "free_bytes": tuple,
+    "remove_leftovers": lambda: ("inst/", datetime.now(UTC)),
+    "close": tuple,
+}
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "own"),
+    [
+        (lambda driver: LimitedDriver(driver, Limits(1 << 20, 1)), set()),
+        (lambda driver: PreparedDriver(driver, AsyncMock(), is_marker), {"confirm"}),
+    ],
+    ids=["limited", "prepared"],
+)
+async def test_every_method_reaches_the_driver(
+    wrapped: Callable[[StorageDriver], StorageDriver], own: set[str]
+) -> None:
+    public = {name for name, member in vars(StorageDriver).items() if callable(member) and not name.startswith("_")}
+    assert METHODS.keys() == public - {"check", "checks"}
+    inner = Asked()
+    driver = wrapped(inner)
+    for name, arguments in METHODS.items():
+        inner.names.clear()
+        result = await drained(getattr(driver, name)(*arguments()))
+        assert (name in inner.names) == (name not in own), name
+        assert name != "at" or isinstance(result, type(driver)), "the limits and the marker hold in the past too"
 
 
 async def test_no_manifest_where_the_marker_went_away(compressor: Compressor, signer: Signer) -> None:
