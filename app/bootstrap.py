@@ -58,11 +58,13 @@ from app.services.domains import DomainService
 from app.services.downloads import DownloadService
 from app.services.events import EventService
 from app.services.imports import ImportService, ImportSources
+from app.services.marking import Marking
 from app.services.metrics import MetricsService
 from app.services.notices import Notices
 from app.services.notifications import NotificationService
 from app.services.operations import OperationService
 from app.services.quotas import QuotaService
+from app.services.removal import Removal
 from app.services.room import Room
 from app.services.schedules import ScheduleService
 from app.services.sealing import SealingService
@@ -181,7 +183,10 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         async with database.transaction() as session:
             await DestinationRepository(session).remember(destination_id, found)
 
-    destinations = DestinationService(keys, compressor, settings.storage, pin)
+    marking = Marking(database, keys, compressor)
+    destinations = DestinationService(keys, compressor, settings.storage, pin, marking)
+
+    removal = Removal(database, destinations)
 
     async def pin_server(domain_id: int, found: dict[str, Any]) -> None:
         async with database.transaction() as session:
@@ -202,7 +207,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
             database, components, destinations, keys, restoring, domains, sources, settings.imports, settings.jobs
         ),
         "verify": VerifyJob(database, destinations),
-        "cleanup": CleanupJob(database, destinations),
+        "cleanup": CleanupJob(database, destinations, removal),
         "scan": ScanJob(database, destinations),
         "sweep": SweepJob(database, destinations, keys.installation),
         "tidy": TidyJob(restoring),
@@ -214,7 +219,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts, notices, audit)
     operations = OperationService(engine)
     quotas = QuotaService(settings.quotas)
-    backups = BackupService(domains, destinations, operations, quotas, keys.cipher)
+    backups = BackupService(domains, destinations, operations, quotas, keys.cipher, removal)
     overdue_after = timedelta(hours=settings.schedules.overdue_hours)
     schedules = ScheduleService(domains, destinations, backups, operations, notices, overdue_after)
     upkeep = UpkeepService(destinations, operations)
@@ -250,6 +255,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         sources,
         notices,
         engine.forget,
+        removal,
         audit,
         settings.audit.days,
         settings.housekeeping,

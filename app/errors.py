@@ -28,6 +28,7 @@ LiberuError
 │   ├── HostKeyMismatch       another server answers than the one that was pinned
 │   ├── CertificateInvalid    the server's TLS certificate cannot be trusted
 │   ├── DestinationInvalid    misconfigured: for example a folder that is a file
+│   ├── DestinationNotPrepared  its marker is not there: an empty place, or another one
 │   ├── StoragePermissionDenied
 │   ├── NoSpace
 │   ├── NoPast                the destination keeps no old versions
@@ -206,6 +207,11 @@ class CertificateInvalid(StorageError):
 
 class DestinationInvalid(StorageError):
     code = "destination_invalid"
+    retryable = False
+
+
+class DestinationNotPrepared(StorageError):
+    code = "destination_not_prepared"
     retryable = False
 
 

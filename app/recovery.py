@@ -33,6 +33,10 @@ from app.security.signing import Signer
 from app.storage.base import Options
 from app.storage.registry import build_driver
 
+UNMARKED = (
+    "No marker of a destination is here: is it the right place, and is its disk mounted? (Backups of versions before "
+    "markers, or copied without them, can be restored all the same.)"
+)
 _TREES = ("files", "mail")
 _EXTENSIONS = {"postgresql": "pgdump"}
 
@@ -138,10 +142,12 @@ class Recovery:
     def __init__(self, store: BackupStore, keys: Keys) -> None:
         self._store = store
         self._keys = keys
+        self.markers: set[str] = set()
 
     async def backups(self) -> AsyncGenerator[Listed, None]:
-        """Every backup there, of every installation."""
-        async for key, _ in self._store.manifests():
+        """Every backup there, of every installation. Afterwards `markers` holds the keys of the markers that were
+        met: where there is none, this may be another place than the backups were written to."""
+        async for key, _ in self._store.manifests(self.markers):
             domain = parsed_folder(key.removesuffix(MANIFEST))
             try:
                 yield Listed(key, domain, await self._store.read_manifest(key))
@@ -177,7 +183,8 @@ class Recovery:
                 refused = listed.problem  # another attempt's may be the one that counts
         if refused is not None:
             raise NotFound(f"Backup {uid} cannot be used: {refused}")
-        raise NotFound(f"There is no backup {uid} at this destination")
+        hint = "" if self.markers else UNMARKED
+        raise NotFound(f"There is no backup {uid} at this destination. {hint}".strip())
 
     async def _write(self, part: ComponentDetails, plain: ByteStream, target: Path) -> str:
         if part.kind in _TREES:

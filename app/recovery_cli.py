@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from app.errors import ArchiveError, InvalidRequest
-from app.recovery import Keys, Listed, Recovery, opened
+from app.recovery import UNMARKED, Keys, Listed, Recovery, opened
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -24,6 +24,8 @@ async def show(url: str, keys: Keys, backup: str | None, target: Path | None, at
             for _, line in found:
                 console.print(line)
             console.print(f"{len(found)} backups. Restore one with --backup UID --to FOLDER")
+            if not recovery.markers:
+                console.print(UNMARKED)
         elif target is None:
             raise InvalidRequest("Name a folder to restore to: --to FOLDER")
         else:

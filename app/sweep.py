@@ -9,12 +9,14 @@ from app.db.base import now
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.operations import OperationRepository
+from app.errors import LiberuError
 from app.jobs.sweep import remove_leftovers
 from app.settings import Settings
 
 
 async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: bool) -> list[str]:
-    """Objects that no manifest names, older than the grace period and of no active operation."""
+    """Objects that no manifest names, older than the grace period and of no active operation; and why a destination
+    was left out."""
     hours = settings.housekeeping.sweep_grace_hours if grace_hours is None else grace_hours
     removed = []
     runs_nothing = settings.jobs.model_copy(update={"role": "api"})
@@ -31,19 +33,23 @@ async def sweep_all(settings: Settings, grace_hours: int | None, *, dry_run: boo
         for destination in destinations:
             if destination is None:
                 continue
-            async with container.destinations.opened(destination) as store:
-                before = now() - timedelta(hours=hours)
-                installation = started.keys.installation
-                swept = await remove_leftovers(
-                    store,
-                    installation,
-                    before,
-                    active,
-                    dry_run=dry_run,
-                    known=known[destination.id],
-                    given_up=given_up,
-                    hidden=await store.hidden(installation),
-                )
+            try:
+                async with container.destinations.opened(destination) as store:
+                    before = now() - timedelta(hours=hours)
+                    installation = started.keys.installation
+                    swept = await remove_leftovers(
+                        store,
+                        installation,
+                        before,
+                        active,
+                        dry_run=dry_run,
+                        known=known[destination.id],
+                        given_up=given_up,
+                        hidden=await store.hidden(installation),
+                    )
+            except LiberuError as error:
+                removed.append(f"{destination.name}: not swept, {error.message}")
+                continue
             removed += [f"{destination.name}: {info.key}" for info in swept.removed]
             if swept.count > len(swept.removed):
                 removed.append(f"{destination.name}: and {swept.count - len(swept.removed)} more")

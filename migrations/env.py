@@ -53,6 +53,14 @@ def keep_sequences(connection: Connection, before: dict[str, int]) -> None:
 
 def run(connection: Connection) -> None:
     sqlite = connection.dialect.name == "sqlite"
+    known: dict[str, int] = {}
+
+    def keep(**_step: Any) -> None:
+        """After each migration: what one has put right, a later one must not forget."""
+        if sqlite:
+            keep_sequences(connection, known)
+            known.update(sequences(connection))
+
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
@@ -60,12 +68,12 @@ def run(connection: Connection) -> None:
         compare_type=True,
         render_item=render_item,
         transactional_ddl=True,
+        on_version_apply=keep,
     )
     with context.begin_transaction():
-        before = sequences(connection) if sqlite else {}
-        context.run_migrations()
         if sqlite:
-            keep_sequences(connection, before)
+            known.update(sequences(connection))
+        context.run_migrations()
 
 
 url = context.config.get_main_option("sqlalchemy.url") or Settings().database_url

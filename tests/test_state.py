@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import create_engine, text
 
 from demo.sample_files import differences, snapshot
 from demo.servers import PostgresqlServer, postgresql_server
@@ -45,6 +46,34 @@ def test_migrations_on_sqlite(tmp_path: Path) -> None:
 def test_migrations_on_postgresql(server: PostgresqlServer) -> None:
     server.run("CREATE DATABASE migrations")
     _check(_url(server, "migrations", "psycopg"))
+
+
+def _destinations_get_uids(url: str) -> None:
+    config = Config(Path(__file__).parents[1] / "alembic.ini")
+    config.set_main_option("sqlalchemy.url", url)
+    command.upgrade(config, "a41c7d90e5b8-1")
+    engine = create_engine(url)
+    insert = (
+        "INSERT INTO backup_destinations (name, type, configuration, is_default, is_active, retention_days,"
+        " retention, encrypt, recipients, own_key, created_at, updated_at)"
+        " VALUES (:name, 'local', '{}', :no, :no, 30, '{}', :no, '[]', :no, :at, :at)"
+    )
+    with engine.begin() as connection:
+        for name in ("one", "two"):
+            connection.execute(text(insert), {"name": name, "no": False, "at": "2026-11-20 10:00:00"})
+    command.upgrade(config, "head")
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT uid, prepared_at FROM backup_destinations")).all()
+    engine.dispose()
+    assert {len(uid) for uid, _ in found} == {36}
+    assert len({uid for uid, _ in found}) == 2
+    assert [prepared for _, prepared in found] == [None, None]
+
+
+def test_destinations_that_are_there_get_uids(tmp_path: Path, server: PostgresqlServer) -> None:
+    _destinations_get_uids(f"sqlite:///{tmp_path}/state.db")
+    server.run("CREATE DATABASE uids")
+    _destinations_get_uids(_url(server, "uids", "psycopg"))
 
 
 def test_the_main_job_with_state_and_engine_in_postgresql(folder: Path, site: Path, server: PostgresqlServer) -> None:

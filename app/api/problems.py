@@ -31,6 +31,7 @@ STATUS: dict[type[errors.LiberuError], int] = {
     errors.StorageError: 502,
     errors.ObjectNotFound: 404,
     errors.DestinationInvalid: 409,
+    errors.DestinationNotPrepared: 409,
     errors.HostKeyMismatch: 409,
     errors.CertificateInvalid: 409,
     errors.NoSpace: 507,

@@ -2,7 +2,9 @@
 
     <installation id>/<domain slug>-<domain uid>/<20261123T021500Z>_<type>_<backup uid>.<attempt>/
         01-files.tar.zst.age … details.json.zst.age  manifest.json
+    <installation id>/destination-<destination uid>.json
 
+The last is the marker of a destination: where it is, the place is the one that was prepared.
 Keys hold numbers and ASCII slugs only: true names may be hostile.
 """
 
@@ -13,12 +15,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 MANIFEST = "manifest.json"
+_MARKER = re.compile(r"[^/]+/destination-[0-9a-f-]{36}\.json")
 _EXTENSIONS = {"files": "tar", "mail": "tar", "mysql": "sql", "mariadb": "sql", "postgresql": "pgdump"}
 
 
 def slug(name: str) -> str:
     """Lower-case ASCII letters, digits and hyphens, at most 40 characters, never empty."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "x"
+
+
+def marker_key(installation: str, destination_uid: str) -> str:
+    """One for each installation and destination: several may share a place."""
+    return f"{installation}/destination-{destination_uid}.json"
+
+
+def is_marker(key: str) -> bool:
+    return _MARKER.fullmatch(key) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from datetime import datetime
 from app.archives import hidden as hiding
 from app.archives.compression import Compressor
 from app.archives.hidden import Hidden, attempts_of
-from app.archives.layout import MANIFEST, BackupFolder
+from app.archives.layout import MANIFEST, BackupFolder, is_marker
 from app.archives.manifest import (
     MAX_DETAILS_BYTES,
     MAX_MANIFEST_BYTES,
@@ -71,6 +71,12 @@ class BackupStore:
         self._driver = driver
         self._compressor = compressor
         self._signer = signer
+
+    def at(self, moment: datetime | None) -> BackupStore:
+        """The same destination as it was at `moment`; None: this store. It ends with this one. Raises NoPast."""
+        if moment is None:
+            return self
+        return BackupStore(self._driver.at(moment), self._compressor, self._signer)
 
     @property
     def verification(self) -> str:
@@ -137,6 +143,10 @@ class BackupStore:
                 "or its hash differs"
             )
 
+    async def confirm(self) -> None:
+        """Raises DestinationNotPrepared when this is not, or not any more, the place that was prepared."""
+        await self._driver.confirm()
+
     async def free_bytes(self) -> int | None:
         """Space left at the destination; None where it cannot tell."""
         return await self._driver.free_bytes()
@@ -182,6 +192,7 @@ class BackupStore:
             if not await self.present(stored):
                 raise ArchiveDamaged(f"{stored.key} is gone or has another size; the backup is not committed")
         data = seal(manifest, self._signer)
+        await self.confirm()
         await confirm()
         try:
             info = await self._driver.put(folder.manifest_key, from_bytes(data), len(data))
@@ -201,9 +212,12 @@ class BackupStore:
         with suppress(StorageError):  # the sweep finds what stays
             await self.withdraw(folder)
 
-    async def manifests(self) -> AsyncGenerator[tuple[str, int], None]:
-        """Key and size of whatever calls itself a manifest, of every installation that keeps backups here."""
+    async def manifests(self, markers: set[str] | None = None) -> AsyncGenerator[tuple[str, int], None]:
+        """Key and size of whatever calls itself a manifest, of every installation that keeps backups here. `markers`:
+        gets the keys of the markers that are met, where they are not hidden."""
         async for info in self._driver.list():
+            if markers is not None and is_marker(info.key):
+                markers.add(info.key)
             if info.key.endswith(f"/{MANIFEST}"):
                 yield info.key, info.size
 
@@ -318,7 +332,7 @@ class BackupStore:
         told what the destination keeps of an object nevertheless.
 
         Only in our installation's prefix, only older than `older_than`, and never in the folder of a
-        manifest that cannot be read: what we cannot judge, we leave.
+        manifest that cannot be read, or that was listed and is not found: what we cannot judge, we leave.
         """
         swept = Swept()
         gone = set(known)
@@ -326,7 +340,8 @@ class BackupStore:
             async for info in found.ending_with(f"/{MANIFEST}"):
                 try:
                     manifest = await self.read_manifest(info.key)
-                except ObjectNotFound:
+                except ObjectNotFound:  # deleted meanwhile, or away for a moment: the next sweep knows
+                    await found.name_below(attempts_of(info.key))
                     continue
                 except Exception as error:  # noqa: BLE001,RUF100  unreadable for whatever reason: keep all of it
                     await found.name_below(attempts_of(info.key))
@@ -342,6 +357,7 @@ class BackupStore:
             kept = set() if hidden is None or forget_hidden else hidden.backups
             for attempts in {*(attempts_of(key) for key in gone), *kept}:
                 await found.name_below(attempts)
+            await self.confirm()
             for manifests in (True, False):  # a folder's manifest goes first
                 async for info in found.unnamed():
                     young = info.modified_at is None or info.modified_at >= older_than

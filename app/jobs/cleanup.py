@@ -1,5 +1,5 @@
-"""Retention at one destination: what no rule keeps is deleted there, then its row. The rules are the destination's; a
-schedule may have its own for what it has made."""
+"""Retention at one destination: what no rule keeps is deleted there, then its row (see Removal). The rules are the
+destination's; a schedule may have its own for what it has made."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.base import now
-from app.db.models import Backup, BackupCopy, Destination, Operation
+from app.db.models import Backup, Destination, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.schedules import ScheduleRepository
@@ -20,20 +20,21 @@ from app.jobs.lock_extension import extend_locks, failure_of
 from app.jobs.outcome import Outcome
 from app.jobs.runner import Job
 from app.services.destinations import DestinationService
-from app.services.locks import ending
+from app.services.removal import Removal
 from app.services.retention import GOOD, Candidate, RetentionPolicy, plan_retention
-from app.storage.base import Remains
 
 _NAMED = 1000
+_STAYS = "locked, in use or gone by now"
 Entry = dict[str, Any]
 
 
 class CleanupJob(Job):
     """Deleting can be repeated: after a restart the plan is made anew from what is left."""
 
-    def __init__(self, database: Database, destinations: DestinationService) -> None:
+    def __init__(self, database: Database, destinations: DestinationService, removal: Removal) -> None:
         self._database = database
         self._destinations = destinations
+        self._removal = removal
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
         run_id = operation.request.get("schedule_run_id")
@@ -42,50 +43,46 @@ class CleanupJob(Job):
             keep, remove, backups = await planned_at(session, destination, run_id)
         if operation.request["dry_run"]:
             return _outcome(keep, remove, [], [], {}, dry_run=True)
-        removed, failed, held = list[Entry](), list[Entry](), list[Entry]()
-        context.track(1, "backups", "running")
-        for number, entry in enumerate(remove):
-            context.note(1, done=number, total=len(remove))
-            await context.beat()
-            try:
-                remains = await self._remove(destination, backups[entry["id"]])
-                if remains is not None:
-                    entry["remains"] = str(remains)
-                removed.append(entry)
-            except ObjectLocked as error:
-                held.append({**entry, "code": error.code, "message": error.message})
-            except LiberuError as error:
-                failed.append({**entry, "code": error.code, "message": error.message})
-        context.track(1, "backups", "completed")
         kept = [backups[entry["id"]] for entry in keep if backups[entry["id"]].status in GOOD]
+        context.track(1, "backups", "running")
+        removed, failed, held = await self._removed(destination, keep, remove, context) if remove else ([], [], [])
+        context.track(1, "backups", "completed")
         locks = await extend_locks(self._destinations, destination, kept, context.beat)
         return _outcome(keep, removed, failed, held, locks, dry_run=False)
+
+    async def _removed(
+        self, destination: Destination, keep: list[Entry], remove: list[Entry], context: JobContext
+    ) -> tuple[list[Entry], list[Entry], list[Entry]]:
+        """What was removed, what could not be, and what the destination holds for a time; `keep` gets what may not go
+        any more. Nothing is begun where the destination is not there."""
+        removed, failed, held = list[Entry](), list[Entry](), list[Entry]()
+        async with self._destinations.opened(destination) as store:
+            try:
+                await store.confirm()
+            except LiberuError as error:
+                return [], [_failed(entry, error) for entry in remove], []
+            for number, entry in enumerate(remove):
+                context.note(1, done=number, total=len(remove))
+                await context.beat()
+                try:
+                    gone = await self._removal.at(store, destination.id, entry["id"])
+                except ObjectLocked as error:
+                    held.append(_failed(entry, error))
+                except LiberuError as error:
+                    failed.append(_failed(entry, error))
+                else:
+                    if gone is None:
+                        keep.append({**entry, "reasons": [_STAYS]})
+                    else:
+                        removed.append(entry if gone.remains is None else {**entry, "remains": str(gone.remains)})
+        return removed, failed, held
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return Outcome(status, {}, message)
 
-    async def _remove(self, destination: Destination, planned: Backup) -> Remains | None:
-        """At the destination first; the row stays, as `deleting`, when that fails. Other copies are not touched.
 
-        Raises ObjectLocked: nothing was changed, or what the destination has let go is gone."""
-        for copy in _copies(planned, destination):
-            async with self._destinations.opened(destination, copy.as_of) as store:
-                until = await store.locked_until(copy.manifest_key)
-            if until is not None:
-                raise ObjectLocked(f"The destination keeps backup {planned.id} {ending(until)}")
-        async with self._database.transaction() as session:
-            backup = await BackupRepository(session).start_removal(planned.id, destination.id)
-        if backup is None:  # it is gone, locked or in use by now
-            return None
-        left: Remains | None = None
-        for copy in _copies(backup, destination):
-            async with self._destinations.opened(destination, copy.as_of) as store:
-                left = Remains.of_all([left, await store.delete(copy.manifest_key)])
-        if left is not None and left.locked:
-            raise ObjectLocked(f"Backup {backup.id}: {left}; the clean-up after that ends its deletion")
-        async with self._database.transaction() as session:
-            await BackupRepository(session).forget_copy(backup.id, destination.id)
-        return left
+def _failed(entry: Entry, error: LiberuError) -> Entry:
+    return {**entry, "code": error.code, "message": error.message}
 
 
 async def planned_at(
@@ -103,12 +100,8 @@ async def planned_at(
     if destination.user_id is not None:  # its owner's rules are not for what others keep there
         backups = [backup for backup in backups if backup.user_id == destination.user_id]
     policy = RetentionPolicy(days=destination.retention_days, **destination.retention)
-    keep, remove = _planned(backups, policy, own)
+    keep, remove = _planned(destination, backups, policy, own)
     return keep, remove, {backup.id: backup for backup in backups}
-
-
-def _copies(backup: Backup, destination: Destination) -> list[BackupCopy]:
-    return [copy for copy in backup.copies if copy.destination_id == destination.id and copy.manifest_key]
 
 
 def _governed(backup: Backup, own: dict[int, RetentionPolicy]) -> int | None:
@@ -117,7 +110,7 @@ def _governed(backup: Backup, own: dict[int, RetentionPolicy]) -> int | None:
 
 
 def _planned(
-    backups: list[Backup], policy: RetentionPolicy, own: dict[int, RetentionPolicy]
+    destination: Destination, backups: list[Backup], policy: RetentionPolicy, own: dict[int, RetentionPolicy]
 ) -> tuple[list[Entry], list[Entry]]:
     groups: dict[tuple[str, int | None], list[Backup]] = defaultdict(list)
     for backup in backups:
@@ -126,7 +119,7 @@ def _planned(
     remove: list[Entry] = []
     for (_, schedule_id), group in groups.items():
         rules = policy if schedule_id is None else own[schedule_id]
-        plan = plan_retention([_candidate(backup) for backup in group], rules, now())
+        plan = plan_retention([_candidate(backup, destination.id) for backup in group], rules, now())
         rows = {backup.id: backup for backup in group}
         for ids, into in ((plan.keep, keep), (plan.remove, remove)):
             for number in ids:
@@ -135,9 +128,17 @@ def _planned(
     return keep, remove
 
 
-def _candidate(backup: Backup) -> Candidate:
+def _candidate(backup: Backup, destination_id: int) -> Candidate:
+    """The copy here counts, not those elsewhere: one that was never stored is no backup here, one that is being
+    deleted goes, and one that is damaged, where another is whole, protects nothing."""
+    here = {copy.state for copy in backup.copies if copy.destination_id == destination_id}
+    status = backup.status
+    if status in GOOD and "stored" not in here:
+        status = next((state for state in ("deleting", "failed") if state in here), status)
     good = frozenset((part.kind, part.name) for part in backup.components if part.status == "completed")
-    return Candidate(backup.id, backup.type, backup.status, backup.created_at, backup.locked, good)
+    if "damaged" in here and any(copy.state == "stored" for copy in backup.copies):
+        good = frozenset()
+    return Candidate(backup.id, backup.type, status, backup.created_at, backup.locked, good)
 
 
 def _outcome(

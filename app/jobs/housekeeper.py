@@ -27,6 +27,7 @@ from app.services.audit import AuditService
 from app.services.destinations import DestinationService
 from app.services.imports import ImportSources
 from app.services.notices import Notices
+from app.services.removal import Removal
 from app.services.unit import transaction
 from app.services.upkeep import UpkeepService
 from app.settings import HousekeepingSettings, NotificationSettings
@@ -51,6 +52,7 @@ class Housekeeper(BackgroundTask):
         sources: ImportSources,
         notices: Notices,
         engine: Callable[[datetime], Awaitable[int]],
+        removal: Removal,
         audit: AuditService,
         audit_days: int,
         settings: HousekeepingSettings,
@@ -64,6 +66,7 @@ class Housekeeper(BackgroundTask):
         self._sources = sources
         self._notices = notices
         self._engine = engine
+        self._removal = removal
         self._audit = audit
         self._audit_days = audit_days
         self._settings = settings
@@ -79,7 +82,7 @@ class Housekeeper(BackgroundTask):
         """Everything, once; what fails does not keep the rest from being done."""
         parts: list[Callable[[datetime], Awaitable[None]]] = [self._rows, self._engine_rows, self._staging]
         if not self._elsewhere:
-            parts += [self._space, self._sweeps]
+            parts += [self._space, self._removals, self._sweeps]
         for part in parts:
             try:
                 await part(now())
@@ -136,8 +139,8 @@ class Housekeeper(BackgroundTask):
 
     async def _look(self, destination: Destination, moment: datetime, places: asyncio.Semaphore) -> None:
         try:
-            async with places, asyncio.timeout(60), self._destinations.reading(destination) as driver:
-                free = await driver.free_bytes()
+            async with places, asyncio.timeout(60), self._destinations.opened(destination) as store:
+                free = await store.free_bytes()
         except (LiberuError, TimeoutError) as error:
             log.warning("How much space destination %s has cannot be seen: %s", destination.id, error)
             return
@@ -148,6 +151,10 @@ class Housekeeper(BackgroundTask):
             changed = await DestinationRepository(session).note_space(destination.id, free, moment, low=low)
             if changed and low:
                 await self._notices.space_low(session, destination, free)
+
+    async def _removals(self, moment: datetime) -> None:
+        """Deletions that were begun and could not be ended."""
+        await self._removal.resume()
 
     async def _sweeps(self, moment: datetime) -> None:
         """Start a sweep where none was for a while."""

@@ -26,6 +26,13 @@ class CleanupIn(Model):
     dry_run: bool = False
 
 
+class PrepareIn(Model):
+    """`accept_missing_backups`: take the place even where none of the backups that are recorded there is found. They
+    are lost then: the next verification finds them damaged."""
+
+    accept_missing_backups: bool = False
+
+
 class SweepIn(Model):
     """`dry_run`: only say what would be removed. What is younger than `grace_hours` is left alone. `hidden`: remove
     for good also whole backups that are there as old versions only, except those that are listed here; whoever may
@@ -92,9 +99,11 @@ DestinationIn = Annotated[
 
 class DestinationOut(Model):
     """`secrets`: the names of the secrets that are set; their values are never shown. `free_bytes`: as it was at
-    `free_at`, where that can be known."""
+    `free_at`, where that can be known. `prepared_at`: since when its marker must lie there; null: its first use
+    writes it."""
 
     id: int
+    uid: str
     name: str
     type: str
     configuration: dict[str, Any]
@@ -109,6 +118,7 @@ class DestinationOut(Model):
     operations: int | None
     free_bytes: int | None
     free_at: datetime | None
+    prepared_at: datetime | None
     description: str | None
     encrypt: bool
     recipients: list[str]

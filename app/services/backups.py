@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from app.db.base import now
-from app.db.models import Backup, BackupCopy, Destination, Domain, Operation
+from app.db.models import Backup, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.base import Page, PageRequest
-from app.db.repositories.destinations import DestinationRepository
-from app.errors import Conflict, InvalidRequest, NotFound, NothingToBackUp, NotRestorable, ObjectLocked
+from app.errors import Conflict, InvalidRequest, NotFound, NothingToBackUp, NotRestorable
 from app.schemas.backups import LABELS, BackupIn, BackupUpdate, RestoreIn
 from app.security.encryption import parse_identity
 from app.security.keys import CredentialCipher
@@ -17,12 +16,11 @@ from app.security.tokens import Principal
 from app.services.components import planned
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
-from app.services.locks import ending
 from app.services.operations import Idempotency, OperationService
 from app.services.quotas import QuotaService
+from app.services.removal import Removal
 from app.services.turns import AUTOMATIC, ON_DEMAND, WAITED_FOR
 from app.services.unit import Unit
-from app.storage.base import Remains
 
 
 class BackupService:
@@ -33,7 +31,9 @@ class BackupService:
         operations: OperationService,
         quotas: QuotaService,
         cipher: CredentialCipher,
+        removal: Removal,
     ) -> None:
+        self._removal = removal
         self._quotas = quotas
         self._domains = domains
         self._destinations = destinations
@@ -163,10 +163,11 @@ class BackupService:
         return self._cipher.seal({"identity": identity})
 
     async def verify(self, unit: Unit, principal: Principal, backup_id: int, idempotency: Idempotency) -> Operation:
-        """Read every copy to its last byte. Raises NotFound, NotRestorable."""
+        """Read every copy to its last byte, also of a backup that an earlier verification has called damaged
+        everywhere. Raises NotFound, NotRestorable."""
         principal.require("backups:create")
         backup = await self.get(unit, principal, backup_id)
-        if backup.status not in ("completed", "partial") or not backup.stored_copies:
+        if backup.status not in ("completed", "partial", "failed") or not backup.stored_copies:
             raise NotRestorable(f"Backup {backup_id} is {backup.status}: it has nothing to verify")
         total = len(backup.stored_copies) * sum(part.stored_size or 0 for part in backup.components)
 
@@ -193,12 +194,8 @@ class BackupService:
         return backup
 
     async def delete(self, unit: Unit, principal: Principal, backup_id: int) -> None:
-        """Delete a backup at its destination, then its row. Raises Conflict while it is in use, ObjectLocked while a
-        destination keeps it: nothing is changed then.
-
-        Its status is `deleting` from before the first object goes: a crash in between leaves nothing that claims
-        to be restorable, and deleting again goes on.
-        """
+        """Delete a backup at its destinations, then its row (see Removal). Raises Conflict while it is in use,
+        ObjectLocked while a destination keeps it, and what kept a copy from being deleted."""
         principal.require("backups:delete")
         backup = await self.get(unit, principal, backup_id)
         repository = BackupRepository(unit.session)
@@ -206,34 +203,8 @@ class BackupService:
             raise Conflict(f"Backup {backup_id} is locked; unlock it first")
         if await repository.in_use(backup_id):
             raise Conflict(f"Backup {backup_id} is being made or restored; wait for it or cancel the operation")
-        found = [(copy, await DestinationRepository(unit.session).get(copy.destination_id)) for copy in backup.copies]
         await unit.release()
-        for copy, destination in found:
-            if destination is not None:
-                await self._require_unlocked(backup, copy, destination)
-        if await repository.in_use(backup_id):
-            raise Conflict(f"Backup {backup_id} is being restored since just now; wait for it")
-        backup.status = "deleting"
-        await unit.release()
-        remains: list[Remains | None] = []
-        for copy, destination in found:
-            if destination is not None:
-                async with self._destinations.opened(destination, copy.as_of) as store:
-                    remains.append(await store.delete(copy.manifest_key))
-        left = Remains.of_all(remains)
-        if left is not None and left.locked:
-            raise ObjectLocked(f"Backup {backup_id}: {left}; delete it again after that, or leave it to a clean-up")
-        await repository.delete(backup)
-        await repository.flush()
-
-    async def _require_unlocked(self, backup: Backup, copy: BackupCopy, destination: Destination) -> None:
-        async with self._destinations.opened(destination, copy.as_of) as store:
-            until = await store.locked_until(copy.manifest_key)
-        if until is not None:
-            raise ObjectLocked(
-                f"Backup {backup.id} cannot be deleted: {destination.name} keeps it {ending(until)} (Object Lock); "
-                "nothing was changed"
-            )
+        await self._removal.everywhere(unit, backup_id)
 
 
 def _target(backup: Backup, body: RestoreIn) -> int:

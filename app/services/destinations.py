@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
@@ -17,12 +18,20 @@ from app.archives.store import BackupStore
 from app.db.models import Destination
 from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.destinations import DestinationRepository
-from app.errors import Conflict, DestinationProtected, InvalidRequest, LiberuError, NotFound
-from app.schemas.destinations import Check, ConnectionTest, DestinationIn, Usage
+from app.errors import (
+    Conflict,
+    DestinationNotPrepared,
+    DestinationProtected,
+    InvalidRequest,
+    LiberuError,
+    NotFound,
+)
+from app.schemas.destinations import Check, ConnectionTest, DestinationIn, PrepareIn, Usage
 from app.security.encryption import parse_recipient
 from app.security.keys import KeyRing
 from app.security.tokens import Principal
 from app.services.locks import lock_days
+from app.services.marking import Marking
 from app.services.unit import Unit
 from app.services.usage import counted
 from app.settings import StorageSettings
@@ -31,8 +40,10 @@ from app.storage.budget import Budget
 from app.storage.config import CONFIGURATIONS, Configuration
 from app.storage.connections import Connections
 from app.storage.limits import LimitedDriver, Limits
+from app.storage.prepared import PreparedDriver
 from app.storage.registry import build_driver
 
+log = logging.getLogger(__name__)
 STEPS = ("write", "read", "compare", "list", "delete", "connections")
 Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 
@@ -40,8 +51,11 @@ Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 class DestinationService:
     """`pin` keeps in a destination's configuration what its driver learnt at the first connection."""
 
-    def __init__(self, keys: KeyRing, compressor: Compressor, settings: StorageSettings, pin: Pin) -> None:
+    def __init__(
+        self, keys: KeyRing, compressor: Compressor, settings: StorageSettings, pin: Pin, marking: Marking
+    ) -> None:
         self._keys = keys
+        self._marking = marking
         self._compressor = compressor
         self._operators = AddressGuard(settings.allow_link_local)
         self._tenants = AddressGuard(settings.allow_link_local, settings.allow_private)
@@ -55,19 +69,24 @@ class DestinationService:
     async def opened(
         self, destination: Destination, at: datetime | None = None, lock_days: int | None = None
     ) -> AsyncGenerator[BackupStore, None]:
-        """The store at a destination, or as it was `at` a time; its connections are closed at the end. What is put is
-        locked for `lock_days`. Raises NoPast."""
-        driver = self._driver(destination, lock_days)
-        try:
-            seen = driver if at is None else driver.at(at)
-            yield BackupStore(seen, self._compressor, self._keys.signer)
-        finally:
-            await asyncio.shield(driver.close())
+        """The store at a destination, which must be prepared (see PreparedDriver), or as it was `at` a time; its
+        connections are closed at the end. What is put is locked for `lock_days`. Raises NoPast."""
+        async with self._guarded(destination, lock_days) as driver:
+            yield BackupStore(driver, self._compressor, self._keys.signer).at(at)
 
     @asynccontextmanager
-    async def reading(self, destination: Destination) -> AsyncGenerator[StorageDriver, None]:
+    async def _guarded(
+        self, destination: Destination, lock_days: int | None = None
+    ) -> AsyncGenerator[PreparedDriver, None]:
+        async with self.reading(destination, lock_days) as driver:
+            yield self._marking.guarded(destination, driver)
+
+    @asynccontextmanager
+    async def reading(
+        self, destination: Destination, lock_days: int | None = None
+    ) -> AsyncGenerator[StorageDriver, None]:
         """The destination's driver, for what is no backup of ours; its connections are closed at the end."""
-        driver = self._driver(destination)
+        driver = self._driver(destination, lock_days)
         try:
             yield driver
         finally:
@@ -165,6 +184,8 @@ class DestinationService:
         found = [await self.choose(unit, principal, number) for number in (destination_id, *further)]
         if len({destination.id for destination in found}) < len(found):
             raise InvalidRequest("A destination is named twice", field="copies")
+        if len({(destination.type, _place(destination)) for destination in found}) < len(found):
+            raise InvalidRequest("Two of these destinations are the same place", field="copies")
         self.shared_recipients(found)
         return found
 
@@ -177,6 +198,26 @@ class DestinationService:
         await self._apply(repository, destination, body, principal)
         repository.add(destination)
         await repository.flush()
+        await self._begin(unit, destination)
+        return destination
+
+    async def _begin(self, unit: Unit, destination: Destination) -> None:
+        """Make and mark a folder of this machine at once; elsewhere the first use does, which may have to wait."""
+        if destination.type != "local":
+            return
+        await unit.release()
+        try:
+            async with self.reading(destination) as driver:
+                await self._marking.prepare(destination, driver, accept_missing=False)
+        except LiberuError as error:  # a test of the destination says so again
+            log.warning("Destination %s is not prepared: %s", destination.id, error.message)
+
+    async def prepare(self, unit: Unit, principal: Principal, destination_id: int, body: PrepareIn) -> Destination:
+        """Say that where a destination leads now is its place. Raises ConsentRequired, StorageError."""
+        destination = await self.own(unit, principal, destination_id)
+        await unit.release()
+        async with self.reading(destination) as driver:
+            await self._marking.prepare(destination, driver, accept_missing=body.accept_missing_backups)
         return destination
 
     async def update(self, unit: Unit, principal: Principal, destination_id: int, body: DestinationIn) -> Destination:
@@ -190,10 +231,15 @@ class DestinationService:
             raise Conflict(f"A destination named {body.name} exists already", field="name")
         if destination.is_default and not body.is_default:
             raise DestinationProtected("Make another destination the default one instead", field="is_default")
-        if self._moved(destination, body.configuration) and await repository.has_backups(destination_id):
+        moved = self._moved(destination, body.configuration)
+        if moved and await repository.has_backups(destination_id):
             raise DestinationProtected("A destination that has backups cannot move", field="configuration")
         await self._apply(repository, destination, body, principal)
+        if moved:
+            destination.prepared_at = None
         await repository.flush()
+        if moved:
+            await self._begin(unit, destination)
         return destination
 
     async def delete(self, unit: Unit, principal: Principal, destination_id: int) -> None:
@@ -208,22 +254,25 @@ class DestinationService:
         await repository.flush()
 
     async def test(self, unit: Unit, principal: Principal, destination_id: int) -> ConnectionTest:
-        """Write, read back, compare, list and delete a small object. Reports a failure instead of raising it."""
+        """Write, read back, compare, list and delete a small object, but only where the destination is prepared.
+        Reports a failure instead of raising it."""
         destination = await self.own(unit, principal, destination_id)
         await unit.release()
         # Shortly locked, where backups are: a bucket without Object Lock is to be noticed now.
-        driver = self._driver(destination, None if lock_days(destination) is None else 1)
+        locked = None if lock_days(destination) is None else 1
         passed: list[str] = []
         try:
-            async for step in driver.checks():
-                passed.append(step)
-            history = await driver.keeps_history()  # known since the deletion
-            possible = await driver.connections()
+            async with self._guarded(destination, locked) as driver:
+                await driver.confirm()
+                passed.append("prepared")
+                async for step in driver.checks():
+                    passed.append(step)
+                history = await driver.keeps_history()  # known since the deletion
+                possible = await driver.connections()
         except LiberuError as error:
-            failed = Check(name=STEPS[len(passed)], passed=False, message=error.message)
+            name = "prepared" if isinstance(error, DestinationNotPrepared) else STEPS[max(len(passed) - 1, 0)]
+            failed = Check(name=name, passed=False, message=error.message)
             return ConnectionTest(connected=False, checks=[*_passed(passed), failed], message=error.message)
-        finally:
-            await asyncio.shield(driver.close())
         works = "The destination works"
         if destination.configuration.get("ssl") == "none":
             works += ", but password and data can be read on the way: use FTPS or SFTP where the server has them"
@@ -241,11 +290,10 @@ class DestinationService:
         """Count what lies at a destination. Raises StorageError."""
         destination = await self.own(unit, principal, destination_id)
         await unit.release()
-        driver = self._driver(destination)
-        try:
-            return await counted(driver, self._keys.installation)
-        finally:
-            await asyncio.shield(driver.close())
+        async with self._guarded(destination) as driver:
+            found = await counted(driver, self._keys.installation)
+            await driver.confirm()  # it may have gone away meanwhile
+            return found
 
     async def own(self, unit: Unit, principal: Principal, destination_id: int) -> Destination:
         """One that the caller may change: operators any, others their own. Raises NotFound, Forbidden."""
@@ -263,8 +311,7 @@ class DestinationService:
 
     @staticmethod
     def _moved(destination: Destination, wanted: Configuration) -> bool:
-        known = CONFIGURATIONS[destination.type].model_validate(destination.configuration)
-        return known.place() != wanted.place()
+        return _place(destination) != wanted.place()
 
     async def _apply(
         self, repository: DestinationRepository, destination: Destination, body: DestinationIn, principal: Principal
@@ -315,6 +362,10 @@ class DestinationService:
         except ValueError:
             return
         self._guard(user_id).check(host, host)
+
+
+def _place(destination: Destination) -> tuple[Any, ...]:
+    return CONFIGURATIONS[destination.type].model_validate(destination.configuration).place()
 
 
 def _told(possible: int, wanted: int) -> str:

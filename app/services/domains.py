@@ -91,8 +91,8 @@ class DomainService:
         for left in await RemainsRepository(unit.session).of_domain(domain.id):
             if left.unsettled:
                 raise Conflict(
-                    f"A restore of {domain.domain_name} stopped half-way, and only its settings tell where what was live "
-                    f"lies; wait until it is settled ({left.error_message or 'it is tried soon'})"
+                    f"A restore of {domain.domain_name} stopped half-way, and only its settings tell where what was "
+                    f"live lies; wait until it is settled ({left.error_message or 'it is tried soon'})"
                 )
         await repository.delete(domain)
         await repository.flush()

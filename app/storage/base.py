@@ -184,6 +184,7 @@ class StorageDriver(ABC):
         Atomic: on any error, cancellation or kill nothing is visible under `key` (or the former object
         still is). Durable when it returns. With `size`, a stream of another length raises SizeMismatch.
         Raises NoSpace, StoragePermissionDenied, DestinationUnreachable; an error of `stream` passes through.
+        The place itself is never made: see make_place.
         """
 
     @abstractmethod
@@ -239,6 +240,13 @@ class StorageDriver(ABC):
         """All of `checks`."""
         async for _ in self.checks():
             pass
+
+    async def confirm(self) -> None:  # noqa: B027  what a driver alone cannot know; see PreparedDriver
+        """Raises DestinationNotPrepared when this is not the place that was prepared, or is not any more."""
+
+    async def make_place(self) -> None:  # noqa: B027  elsewhere it is made by whoever runs the server
+        """Make what objects lie in, where there is none. No other method does: a place that is away must not be made
+        again by a put."""
 
     def at(self, moment: datetime) -> StorageDriver:
         """The destination as it was at `moment`: to read, and to delete from for good what is seen there; a put is

@@ -94,6 +94,12 @@ class LimitedDriver(StorageDriver):
     async def connections(self) -> tuple[int, int] | None:
         return await self._driver.connections()
 
+    async def confirm(self) -> None:
+        await self._driver.confirm()
+
+    async def make_place(self) -> None:
+        await self._driver.make_place()
+
     async def free_bytes(self) -> int | None:
         return await self._driver.free_bytes()
 

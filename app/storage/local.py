@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import secrets
+import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import BinaryIO
 
 from app.errors import (
     DestinationInvalid,
+    DestinationNotPrepared,
     DestinationUnreachable,
     NoSpace,
     ObjectNotFound,
@@ -33,6 +35,7 @@ _TEMPORARY = ".put-"
 _TRIES = 1000
 _PAGE = 1000
 _SYNC_FILE_RANGE_WRITE = 2
+_AWAY = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT)
 _libc = ctypes.CDLL(None)
 
 
@@ -54,18 +57,51 @@ def _mapped(what: str) -> Iterator[None]:
             raise NoSpace(f"{what}: no space left; free some or choose another destination") from error
         if error.errno == errno.ELOOP:
             raise DestinationInvalid(f"{what}: a symbolic link stands in the way") from error
-        if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO):
+        if error.errno in _AWAY:
             raise DestinationUnreachable(f"{what}: the disk does not answer ({error.strerror})") from error
         raise StorageError(f"{what}: {error.strerror}") from error
 
 
 class LocalDriver(StorageDriver):
-    """Folders are made with mode 0700, files with 0600: backups are readable by the service alone."""
+    """Folders are made with mode 0700, files with 0600: backups are readable by the service alone.
+
+    The root is made by `make_place` alone. While the driver is used it must stay the same folder of the same disk:
+    what is written when a disk was unmounted would fill the one below.
+    """
 
     verification = "read_back"
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._identity: tuple[int, int] | None = None
+
+    def _same_root(self) -> None:
+        """Raises DestinationNotPrepared when the root is gone, or another one than at first. Blocking."""
+        try:
+            status = self._root.stat()
+        except FileNotFoundError as error:
+            raise DestinationNotPrepared(
+                f"The folder {self._root} is not there: is its disk mounted? If it is new, prepare the destination"
+            ) from error
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder")
+        found = status.st_dev, status.st_ino
+        self._identity = self._identity or found
+        if found != self._identity:
+            raise DestinationNotPrepared(
+                f"The folder {self._root} is another one than before: its disk was mounted or unmounted meanwhile"
+            )
+
+    async def make_place(self) -> None:
+        with _mapped(f"Making {self._root}"):
+            await asyncio.to_thread(self._make_root)
+
+    def _make_root(self) -> None:
+        missing = [folder for folder in (self._root, *self._root.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(folder.parent)
+        self._same_root()
 
     def _path(self, key: str) -> Path:
         return self._root.joinpath(*validate_key(key).split("/"))
@@ -100,6 +136,7 @@ class LocalDriver(StorageDriver):
         return ObjectInfo(key, stored, datetime.now(UTC))
 
     def _create(self, temporary: Path, path: Path) -> tuple[BinaryIO, Publication]:
+        self._same_root()
         for left in reversed(range(_TRIES)):  # a deletion may remove a folder that we have just found or made
             try:
                 self._make_folder(temporary.parent)
@@ -109,11 +146,14 @@ class LocalDriver(StorageDriver):
                     raise
             else:
                 file = os.fdopen(descriptor, "wb", buffering=0)
-                return file, Publication(file, temporary, path)
+                return file, Publication(file, temporary, path, self._same_root)
         raise AssertionError("the last try returns or raises")
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():
+            return
+        if folder == self._root:  # gone since we looked
+            self._same_root()
             return
         self._make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -148,6 +188,8 @@ class LocalDriver(StorageDriver):
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
         what = f"Listing {prefix or '/'}"
+        with _mapped(what):
+            await asyncio.to_thread(self._same_root)
         with Stack() as pending:
             pending.push(validate_prefix(prefix))
             while pending:
@@ -171,6 +213,8 @@ class LocalDriver(StorageDriver):
         path = self._path(key)
         with _mapped(f"Deleting {key}"), suppress(FileNotFoundError):
             await asyncio.to_thread(self._unlink, path)
+        with _mapped(f"Deleting {key}"):  # what is not found where no disk is mounted is not deleted
+            await asyncio.to_thread(self._same_root)
 
     def _unlink(self, path: Path) -> None:
         path.unlink()
@@ -186,10 +230,8 @@ class LocalDriver(StorageDriver):
 
     async def free_bytes(self) -> int | None:
         def free() -> int:
-            folder = self._root
-            while not folder.exists() and folder != folder.parent:
-                folder = folder.parent
-            status = os.statvfs(folder)
+            self._same_root()
+            status = os.statvfs(self._root)
             return status.f_bavail * status.f_frsize
 
         with _mapped("Asking for free space"):

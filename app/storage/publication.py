@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -21,12 +22,14 @@ def sync_folder(folder: Path) -> None:
 
 
 class Publication:
-    """Blocking: call in a thread, one call at a time."""
+    """Blocking: call in a thread, one call at a time. `check` is asked right before the file becomes visible, and may
+    raise."""
 
-    def __init__(self, file: BinaryIO, temporary: Path, path: Path) -> None:
+    def __init__(self, file: BinaryIO, temporary: Path, path: Path, check: Callable[[], None]) -> None:
         self._file = file
         self._temporary = temporary
         self._path = path
+        self._check = check
         self._former = temporary.with_name(f"{temporary.name}{SUFFIX}")
         status = os.fstat(file.fileno())
         self._identity = (status.st_dev, status.st_ino)
@@ -40,6 +43,7 @@ class Publication:
         stored = os.fstat(self._file.fileno()).st_size
         if stored != written:
             raise SizeMismatch(f"{self._path.name}: {stored} bytes are on disk, {written} were written")
+        self._check()
         # Opened before: a concurrent deletion may remove what is published, and the folder with it.
         folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "a41c7e90d2b6"
-down_revision = "0b7c5e9d2a14"
+down_revision = "a41c7d90e5b8"
 branch_labels = None
 depends_on = None
 

@@ -24,6 +24,11 @@ def everything(service: Service) -> bytes:
     return b"".join(path.read_bytes() for path in files)
 
 
+def stored(root: Path) -> list[Path]:
+    """Every file at a destination, without the markers of destinations."""
+    return [path for path in root.rglob("*") if path.is_file() and not path.name.startswith("destination-")]
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Outside pytest's own folder, which a site's user cannot enter."""

@@ -64,6 +64,7 @@ ROUTES = {
     "PUT /api/backup-destinations/{destination_id}": item(PLACES, body="destination"),
     "DELETE /api/backup-destinations/{destination_id}": item(PLACES, 204),
     "POST /api/backup-destinations/{destination_id}/test": item(PLACES),
+    "POST /api/backup-destinations/{destination_id}/prepare": item(PLACES, 502, body="nothing"),
     "GET /api/backup-destinations/{destination_id}/usage": item(READ, 502),
     "POST /api/backup-destinations/{destination_id}/cleanup": item(DELETE, 202, body="nothing"),
     "POST /api/backup-destinations/{destination_id}/sweep": operators(DELETE, 202, "nothing"),

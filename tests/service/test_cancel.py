@@ -12,7 +12,7 @@ import pytest
 from demo.servers import mariadb_server
 from demo.service import Service
 from demo.ssh_servers import ssh_host
-from tests.service.conftest import SITE_UID
+from tests.service.conftest import SITE_UID, stored
 
 
 def commands(*words: str) -> list[list[str]]:
@@ -74,7 +74,7 @@ def _cancelled(service: Service, domain: dict[str, Any], type: str, *command: st
     service.call("POST", f"/api/operations/{started['id']}/cancel")
     ended = service.wait(started, pause=0.01)
     assert (ended["status"], commands(*command)) == ("cancelled", []), "ended only when the command has"
-    assert [path for path in (service.folder / "slow").rglob("*") if path.is_file()] == []
+    assert stored(service.folder / "slow") == []
     restored = service.wait(waits)
     assert restored["started_at"] >= ended["finished_at"], "the domain was free then, not before"
     assert service.call("GET", f"/api/backups/{started['backup_id']}")["status"] == "cancelled"

@@ -12,6 +12,7 @@ import pytest
 
 from demo.service import Service
 from demo.storage_servers import StorageServer, sftp_server
+from tests.service.conftest import stored
 
 
 def aged(service: Service, backup: dict[str, Any], days: int) -> int:
@@ -46,7 +47,7 @@ def test_what_no_rule_keeps_goes_at_the_destination_too(service: Service, domain
     ended = clean(service, destination["id"])
     assert (ended["status"], ended["result"]["removed_count"]) == ("completed", 2)
     assert ids(service) == {locked, young}
-    left = {path.parent.name for path in (service.folder / "data/backups").rglob("*") if path.is_file()}
+    left = {path.parent.name for path in stored(service.folder / "data/backups")}
     assert len(left) == 2
 
 
@@ -66,7 +67,7 @@ def mortal() -> Any:
         yield server
 
 
-def test_a_row_stays_when_its_objects_cannot_be_deleted(
+def test_nothing_is_begun_where_the_destination_is_away(
     service: Service, domain: dict[str, Any], mortal: StorageServer
 ) -> None:
     body = {"name": "remote", "type": mortal.type, "configuration": mortal.fresh()}
@@ -77,5 +78,6 @@ def test_a_row_stays_when_its_objects_cannot_be_deleted(
     ended = clean(service, destination["id"])
     assert (ended["status"], ended["error_code"]) == ("failed", "destination_unreachable")
     assert [entry["id"] for entry in ended["result"]["failed"]] == [old]
-    assert service.call("GET", f"/api/backups/{old}")["status"] == "deleting"
+    found = service.call("GET", f"/api/backups/{old}")
+    assert (found["status"], [copy["state"] for copy in found["copies"]]) == ("completed", ["stored"])
     assert len(list(Path(destination["configuration"]["root"]).rglob("manifest.json"))) == 2

@@ -13,6 +13,7 @@ from demo.ports import free_port
 from demo.sample_files import differences, snapshot
 from demo.service import Service
 from demo.storage_servers import StorageServer, sftp_server
+from tests.service.conftest import stored
 from tests.service.test_cleanup import aged, clean
 
 
@@ -39,7 +40,7 @@ def away(service: Service, server: StorageServer) -> dict[str, Any]:
 
 
 def objects(root: Path) -> dict[str, bytes]:
-    found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    found = {str(path.relative_to(root)): path.read_bytes() for path in stored(root)}
     return dict(sorted(found.items()))
 
 
@@ -65,10 +66,21 @@ def test_both_have_it_and_each_restores_alone(
     assert differences(before, snapshot(site)) == []
     body = {"destination_id": backup["destination_id"], "dry_run": True}
     ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json=body))
-    assert (ended["status"], ended["error_code"]) == ("failed", "object_not_found"), "asked for this copy alone"
+    found = (ended["status"], ended["error_code"])
+    assert found == ("failed", "destination_not_prepared"), "asked for this copy alone"
     service.call("DELETE", f"/api/backup-destinations/{remote['id']}", 409)
+    problem = service.call("DELETE", f"/api/backups/{backup['id']}", 409)
+    assert problem["code"] == "destination_not_prepared"
+    assert objects(far) == {}, "the other copy is gone all the same"
+    found = service.call("GET", f"/api/backups/{backup['id']}")
+    assert (found["status"], [copy["destination_id"] for copy in found["copies"]]) == ("deleting", [1])
+    path = f"/api/backup-destinations/{backup['destination_id']}/prepare"
+    assert service.call("POST", path, 409, json={})["code"] == "consent_required"
+    service.call("POST", path, json={"accept_missing_backups": True})
     service.call("DELETE", f"/api/backups/{backup['id']}", 204)
-    assert objects(far) == {}
+    events = service.call("GET", "/api/audit-events?per_page=200")["data"]
+    [changes] = [e["detail"]["changes"] for e in events if e["action"].startswith("DELETE") and e["outcome"] == "204"]
+    assert [change["values"]["uid"] for change in changes if change["how"] == "deleted"] == [backup["uid"]]
 
 
 def test_one_that_is_away_is_named(service: Service, domain: dict[str, Any], away: dict[str, Any]) -> None:

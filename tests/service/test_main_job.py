@@ -15,10 +15,11 @@ import pytest
 from app.deployments.base import STAGING_PREFIX
 from demo.sample_files import differences, snapshot
 from demo.service import ROOT, Service
+from tests.service.conftest import stored
 
 
 def archives(service: Service) -> list[Path]:
-    return sorted(path for path in (service.folder / "data/backups").rglob("*") if path.is_file())
+    return sorted(stored(service.folder / "data/backups"))
 
 
 def leftovers(site: Path) -> list[Path]:
@@ -125,11 +126,14 @@ def test_a_deletion_that_fails_leaves_nothing_that_claims_to_be_restorable(
     service: Service, domain: dict[str, Any]
 ) -> None:
     backup = service.backup(domain)
-    store, hidden = service.folder / "data/backups", service.folder / "data/hidden"
+    store, hidden = (service.folder / "data/backups" / backup["file_path"]).parents[1], service.folder / "data/hidden"
     store.rename(hidden)
     store.write_text("a file where a folder should be")
-    service.call("DELETE", f"/api/backups/{backup['id']}", 409)
-    assert service.call("GET", f"/api/backups/{backup['id']}")["status"] == "deleting"
+    problem = service.call("DELETE", f"/api/backups/{backup['id']}", 409)
+    assert (problem["code"], "is still there" in problem["detail"]) == ("destination_invalid", True)
+    found = service.call("GET", f"/api/backups/{backup['id']}")
+    assert (found["status"], found["copies"][0]["state"]) == ("deleting", "deleting")
+    assert "a file stands" in found["copies"][0]["error_message"]
     service.call("POST", f"/api/backups/{backup['id']}/restore", 409, json={})
     store.unlink()
     hidden.rename(store)
@@ -213,7 +217,7 @@ def test_a_destination_that_runs_full_fails_and_spares_older_backups(folder: Pat
         backup = service.backup(domain, destination_id=destination["id"])
         assert backup["status"] == "failed"
         assert "space" in backup["error_message"]
-        assert [path for path in disk.rglob("*") if path.is_file()] == []
+        assert stored(disk) == []
     finally:
         service.stop()
         subprocess.run(["umount", str(disk)], check=True)

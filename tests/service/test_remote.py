@@ -67,7 +67,7 @@ def test_the_connection_test_names_each_step(
     assert found["connected"], found
     counted = [] if destination["type"] == "s3" else ["connections"]
     assert [(check["name"], check["passed"]) for check in found["checks"]] == [
-        (name, True) for name in ("write", "read", "compare", "list", "delete", *counted)
+        (name, True) for name in ("prepared", "write", "read", "compare", "list", "delete", *counted)
     ]
     body = {"name": "remote", "type": destination["type"], "configuration": destination["configuration"]}
     service.call("PUT", path, json={**body, "configuration": body["configuration"] | server.wrong})

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from app.archives.layout import is_marker
 from demo.ceph import S3Server
 from demo.sample_files import differences, snapshot
 from demo.service import ROOT, Service
@@ -52,6 +53,10 @@ def restore(service: Service, backup: dict[str, Any], **body: Any) -> dict[str, 
     return service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json=body))
 
 
+def verify(service: Service, backup: dict[str, Any]) -> dict[str, Any]:
+    return service.wait(service.call("POST", f"/api/backups/{backup['id']}/verify", 202))
+
+
 def usage(service: Service, destination: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = service.call("GET", f"/api/backup-destinations/{destination['id']}/usage")
     return found
@@ -69,25 +74,37 @@ def test_all_that_was_deleted_is_found_again_and_restored(
     backup = service.backup(domain, destination_id=remote["id"])
     good = datetime.now(UTC)
     later = service.backup(domain, destination_id=remote["id"])
+    both = datetime.now(UTC)
     kit = service.folder / "kit.tar"
     environment = {"PATH": os.environ["PATH"], "LIBERU_DATA": str(service.folder / "data")}
     command = [sys.executable, "-m", "app.cli"]
     subprocess.run([*command, "recovery-kit", str(kit)], cwd=ROOT, check=True, capture_output=True, env=environment)
 
-    assert s3_store.hide(bucket) == 6
+    assert s3_store.hide(bucket) == 7, "with the marker"
     wipe(site)
-    assert restore(service, backup)["status"] == "failed"
-    assert scan(service, remote)["result"]["missing_count"] == 2
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/verify", 202))
-    assert ended["status"] == "failed"
-    assert service.call("GET", f"/api/backups/{backup['id']}")["status"] == "failed", "as far as can be seen"
+    assert restore(service, backup)["error_code"] == "destination_not_prepared"
+    assert scan(service, remote)["error_code"] == "destination_not_prepared"
+    assert verify(service, backup)["error_code"] == "destination_not_prepared"
+    assert service.call("GET", f"/api/backups/{backup['id']}")["status"] == "completed", "nothing is judged there"
+    ended = scan(service, remote, good)
+    assert (ended["status"], ended["result"]["known"], ended["result"]["reopened"]) == ("completed", 1, 1), ended
+    assert verify(service, backup)["status"] == "completed", "the marker was there then"
+    ended = restore(service, backup, clear_existing=True)
+    assert ended["status"] == "completed", ended
+    assert differences(before, snapshot(site)) == []
+    wipe(site)
+
+    service.call("POST", f"/api/backup-destinations/{remote['id']}/prepare", json={})
+    assert scan(service, remote)["result"]["missing_count"] == 1, "the other is known to be of the past"
+    assert verify(service, later)["status"] == "failed"
+    assert service.call("GET", f"/api/backups/{later['id']}")["status"] == "failed", "as far as can be seen"
     found = usage(service, remote)
     assert (found["objects"], found["backups"], found["old_versions"], found["hidden_backups"]) == (0, 0, 6, 2)
     assert found["old_version_bytes"] == backup["file_size"] + later["file_size"]
 
-    ended = scan(service, remote, good)
-    assert (ended["status"], ended["result"]["known"], ended["result"]["reopened"]) == ("completed", 1, 1), ended
-    known = service.call("GET", f"/api/backups/{backup['id']}")
+    last = scan(service, remote, both)
+    assert (last["status"], last["result"]["known"], last["result"]["reopened"]) == ("completed", 2, 2), last
+    known = service.call("GET", f"/api/backups/{later['id']}")
     assert (known["status"], known["error_message"]) == ("completed", None)
     assert known["copies"][0]["as_of"] is not None
     assert known["components"][0]["status"] == "completed"
@@ -95,8 +112,7 @@ def test_all_that_was_deleted_is_found_again_and_restored(
     ended = restore(service, backup, clear_existing=True)
     assert ended["status"] == "completed", ended
     assert differences(before, snapshot(site)) == []
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/verify", 202))
-    assert ended["status"] == "completed", ended
+    assert verify(service, backup)["status"] == "completed"
     with service.client() as client:
         answer = client.get(f"/api/backups/{backup['id']}/components/1/download")
     assert answer.status_code == 200, answer.text
@@ -160,7 +176,7 @@ def test_hidden_manifests_are_spared_until_somebody_says_so(
     assert restore(service, backup)["status"] == "completed"
     service.call("DELETE", f"/api/backups/{gone['id']}", 204)
     assert usage(service, remote)["hidden_backups"] == 1
-    assert {one["Key"].rpartition("/")[0] for one in s3_store.versions(bucket)} == {
+    assert {one["Key"].rpartition("/")[0] for one in s3_store.versions(bucket) if not is_marker(one["Key"])} == {
         backup["file_path"].rpartition("/")[0]
     }
 
@@ -173,7 +189,7 @@ def test_a_deletion_frees_what_it_deletes(
     service.backup(domain, destination_id=remote["id"])
     service.call("DELETE", f"/api/backups/{backup['id']}", 204)
     assert [one["id"] for one in clean(service, remote["id"])["result"]["removed"]] == [old]
-    assert len(s3_store.versions(bucket)) == 3, "of the one that is left"
+    assert len(s3_store.versions(bucket)) == 4, "of the one that is left, and the marker"
     found = usage(service, remote)
     assert (found["objects"], found["old_versions"], found["old_version_bytes"]) == (3, 0, 0)
 
@@ -217,7 +233,7 @@ def test_locks_are_extended_while_a_backup_is_kept(
     assert clean(service, remote["id"], dry_run=True)["result"].get("locks_extended") is None
     assert clean(service, remote["id"])["result"]["locks_extended"] == 1
     with s3_store.client() as client:
-        for one in s3_store.versions(bucket):
+        for one in s3_store.versions(bucket, prefix=backup["file_path"].rpartition("/")[0]):
             found = client.head_object(Bucket=bucket, Key=one["Key"], VersionId=one["VersionId"])
             left = found["ObjectLockRetainUntilDate"] - datetime.now(UTC)
             assert (found["ObjectLockMode"], left.days) == ("GOVERNANCE", 19)

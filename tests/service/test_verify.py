@@ -49,6 +49,42 @@ def test_a_damaged_copy_is_found_and_the_other_is_used(
     found = service.call("GET", f"/api/backups/{backup['id']}")
     assert (found["status"], found["components"][0]["error_code"]) == ("failed", "archive_damaged")
     service.call("POST", f"/api/backups/{backup['id']}/restore", 409, json={})
+    damage(folder / "second", "01-files*")  # the same bit again: it is whole
+    assert verify(service, backup)["status"] == "partial"
+    found = service.call("GET", f"/api/backups/{backup['id']}")
+    assert (found["status"], found["error_message"]) == ("completed", None)
+    assert (found["components"][0]["status"], found["components"][0]["error_code"]) == ("completed", None)
+    assert [copy["state"] for copy in found["copies"]] == ["damaged", "stored"]
+    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+    assert ended["status"] == "completed", ended
+
+
+def test_a_scan_lifts_what_is_whole_and_nothing_else(service: Service, domain: dict[str, Any]) -> None:
+    first, second = service.backup(domain), service.backup(domain)
+    root = service.folder / "data/backups"
+    for backup in (first, second):
+        damage(root / Path(backup["file_path"]).parent, "01-files*")
+        assert verify(service, backup)["status"] == "failed"
+    damage(root / Path(first["file_path"]).parent, "01-files*")
+    ended = service.wait(service.call("POST", "/api/backup-destinations/1/scan", 202))
+    assert (ended["result"]["known"], ended["result"]["whole_again"]) == (2, 1)
+    assert service.call("GET", f"/api/backups/{first['id']}")["status"] == "completed"
+    assert service.call("GET", f"/api/backups/{second['id']}")["status"] == "failed"
+
+
+def test_a_backup_that_was_partial_stays_so(service: Service, domain: dict[str, Any], folder: Path) -> None:
+    (folder / "gone").write_bytes(b"no folder")
+    away = {"name": "gone", "type": "local", "configuration": {"path": str(folder / "gone")}}
+    away = service.call("POST", "/api/backup-destinations", 201, json=away)
+    backup = service.backup(domain, copies=[{"destination_id": away["id"]}])
+    assert backup["status"] == "partial", backup
+    for expected in ("failed", "partial"):
+        damage(service.folder / "data/backups", "01-files*")
+        verify(service, backup)
+        found = service.call("GET", f"/api/backups/{backup['id']}")
+        assert found["status"] == expected
+        assert "There is no copy at gone" in found["error_message"]
+    assert found["error_message"] == backup["error_message"]
 
 
 def test_what_cannot_be_reached_is_not_called_damaged(service: Service, domain: dict[str, Any], folder: Path) -> None:

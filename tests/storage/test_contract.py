@@ -82,6 +82,7 @@ def s3(s3_store: S3Server) -> StorageServer:
 def place(name: str, request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str, Any]]:
     """Type and configuration of a new, empty place."""
     if name == "local":
+        (folder / "root").mkdir()
         return "local", {"path": str(folder / "root")}
     server: StorageServer = request.getfixturevalue(name.replace("-", "_"))
     return server.type, server.fresh()
@@ -92,7 +93,7 @@ async def driver(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
     if request.param == "memory":
         made: StorageDriver = MemoryDriver()
     elif request.param == "limited":
-        made = LimitedDriver(build_driver("local", {"path": str(tmp_path / "root")}, Options()), Limits(1 << 30, 2))
+        made = LimitedDriver(build_driver(*place("local", request, tmp_path), Options()), Limits(1 << 30, 2))
     else:
         made = build_driver(*place(request.param, request, tmp_path), Options())
     yield made

@@ -21,7 +21,9 @@ from tests.storage.test_contract import keys, read, stream
 async def test_backups_are_readable_by_the_service_alone(tmp_path: Path) -> None:
     os.umask(0)
     try:
-        await LocalDriver(tmp_path / "root").put("a/b", stream(b"1"))
+        driver = LocalDriver(tmp_path / "root")
+        await driver.make_place()
+        await driver.put("a/b", stream(b"1"))
     finally:
         os.umask(0o022)
     assert (tmp_path / "root").stat().st_mode & 0o777 == 0o700
@@ -59,6 +61,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def test_a_full_disk_is_a_typed_error_and_leaves_nothing(small_disk: Path) -> None:
     driver = LocalDriver(small_disk / "root")
+    await driver.make_place()
     await driver.put("old", stream(b"kept"))
     with pytest.raises(NoSpace):
         await driver.put("big", stream(*[b"x" * (1 << 20)] * 4))

@@ -11,7 +11,16 @@ from app.api.dependencies import Caller, IdempotencyKey, Paging, Reader, Service
 from app.db.models import Destination
 from app.db.repositories.base import Page
 from app.schemas.common import Id, PageOf
-from app.schemas.destinations import CleanupIn, ConnectionTest, DestinationIn, DestinationOut, ScanIn, SweepIn, Usage
+from app.schemas.destinations import (
+    CleanupIn,
+    ConnectionTest,
+    DestinationIn,
+    DestinationOut,
+    PrepareIn,
+    ScanIn,
+    SweepIn,
+    Usage,
+)
 from app.schemas.domains import DetectionOut, DomainIn, DomainName, DomainOut, EnvironmentOut
 from app.schemas.operations import NewToken, OperationOut, TokenIn, TokenOut
 
@@ -126,6 +135,16 @@ async def test_destination(
     destination_id: Id, unit: Transaction, caller: Caller, services: Services
 ) -> ConnectionTest:
     return await services.destinations.test(unit, caller, destination_id)
+
+
+@router.post("/backup-destinations/{destination_id}/prepare", tags=["destinations"])
+async def prepare_destination(
+    destination_id: Id, body: PrepareIn, unit: Transaction, caller: Caller, services: Services
+) -> DestinationOut:
+    """Say that where the destination leads now is its place, and write its marker there: after its data was copied to
+    another disk or bucket, or when the marker was lost. A local folder is made where there is none. Until then
+    nothing is written, deleted or judged where the marker is not."""
+    return shown(services, await services.destinations.prepare(unit, caller, destination_id, body))
 
 
 @router.get("/backup-destinations/{destination_id}/usage", tags=["destinations"])

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import NEVER_REUSED, Base, now
+from app.db.base import NEVER_REUSED, Base, new_uid, now
 
 
 class Destination(Base):
@@ -17,7 +17,8 @@ class Destination(Base):
     `retention`: what is kept beyond `retention_days`. `credentials`: what of the configuration is secret, sealed
     under the master key. `bandwidth`: bytes per second in each direction, `transfers`: at once, both of each process;
     `operations`: at once, over all processes; null: no limit. `free_bytes`: as it was at `free_at`, where that can be
-    known. `space_low_since`: when it was found to be too little, and told.
+    known. `space_low_since`: when it was found to be too little, and told. `prepared_at`: when its marker, which has
+    `uid` in its name, was first seen or written there: from then on it is no destination without it.
     """
 
     __tablename__ = "backup_destinations"
@@ -33,6 +34,7 @@ class Destination(Base):
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(36), unique=True, default=new_uid)
     name: Mapped[str] = mapped_column(String(255), unique=True)
     type: Mapped[str] = mapped_column(String(16))
     configuration: Mapped[dict[str, Any]]
@@ -52,5 +54,6 @@ class Destination(Base):
     free_bytes: Mapped[int | None] = mapped_column(BigInteger)
     free_at: Mapped[datetime | None]
     space_low_since: Mapped[datetime | None]
+    prepared_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)

@@ -127,6 +127,35 @@ class BackupRepository(Repository):
         )
         return set((await self._session.scalars(query)).all())
 
+    async def damaged_at(self, destination_id: int) -> dict[str, int]:
+        """Ids of the backups whose copy at a destination was found damaged, by the key of its manifest."""
+        query = select(BackupCopy.manifest_key, BackupCopy.backup_id).where(
+            BackupCopy.destination_id == destination_id, BackupCopy.state == "damaged"
+        )
+        return {row.manifest_key: row.backup_id for row in await self._session.execute(query)}
+
+    async def with_removals(self) -> list[int]:
+        """Ids of destinations where a deletion was begun that has not ended."""
+        query = select(BackupCopy.destination_id).where(BackupCopy.state == "deleting").distinct()
+        return list((await self._session.scalars(query)).all())
+
+    async def begun_removals(self, destination_id: int, limit: int) -> list[int]:
+        """Ids of backups whose deletion at a destination was begun and has not ended."""
+        query = select(BackupCopy.backup_id).where(
+            BackupCopy.destination_id == destination_id, BackupCopy.state == "deleting"
+        )
+        return list((await self._session.scalars(query.order_by(BackupCopy.id).limit(limit))).all())
+
+    async def newest_manifest_keys(self, destination_id: int, limit: int) -> dict[str, datetime | None]:
+        """Of copies that are recorded as being there, and as of when each is read."""
+        query = (
+            select(BackupCopy.manifest_key, BackupCopy.as_of)
+            .where(BackupCopy.destination_id == destination_id, BackupCopy.state != "failed")
+            .order_by(BackupCopy.id.desc())
+            .limit(limit)
+        )
+        return {row.manifest_key: row.as_of for row in await self._session.execute(query)}
+
     async def counted_on(self, destination_id: int) -> dict[str, datetime | None]:
         """The manifests of the copies there that can be restored from, and as of when each is read."""
         query = select(BackupCopy.manifest_key, BackupCopy.as_of).where(
@@ -147,15 +176,15 @@ class BackupRepository(Repository):
             query = query.where(Backup.domain_uid.in_(good))
         return list((await self._session.scalars(query.order_by(Backup.id))).all())
 
-    async def start_removal(self, backup_id: int, destination_id: int) -> Backup | None:
-        """Mark the copy at a destination as `deleting`, and the backup too when it is the last one; None when the
-        backup is gone, locked or in use."""
+    async def start_removal(self, backup_id: int, destination_id: int | None = None) -> Backup | None:
+        """Mark the copy at a destination as `deleting`, or all, and the backup too when none is left; None when the
+        backup is gone, locked or in use. A copy that was never stored stays `failed`."""
         await self._lock(backup_id)
         backup = await self.get(backup_id)
         if backup is None or backup.locked or await self.in_use(backup_id):
             return None
         for copy in backup.copies:
-            if copy.destination_id == destination_id:
+            if destination_id in (None, copy.destination_id) and copy.state != "failed":
                 copy.state = "deleting"
         if not backup.stored_copies:
             backup.status = "deleting"
@@ -170,6 +199,18 @@ class BackupRepository(Repository):
         backup.copies = [copy for copy in backup.copies if copy.destination_id != destination_id]
         if not any(copy.state != "failed" for copy in backup.copies):
             await self._session.delete(backup)
+
+    async def note_removal(self, backup_id: int, destination_id: int, message: str) -> None:
+        """Why the copy at a destination is still there."""
+        await self._session.execute(
+            update(BackupCopy)
+            .where(
+                BackupCopy.backup_id == backup_id,
+                BackupCopy.destination_id == destination_id,
+                BackupCopy.state == "deleting",
+            )
+            .values(error_message=message)
+        )
 
     async def _lock(self, backup_id: int) -> None:
         """Two copies may be removed at once, and the last one takes the backup with it: one after the other. A write

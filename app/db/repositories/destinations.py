@@ -57,6 +57,14 @@ class DestinationRepository(Repository):
     async def active(self) -> list[Destination]:
         return list((await self._session.scalars(select(Destination).where(Destination.is_active))).all())
 
+    async def note_prepared(self, destination_id: int, moment: datetime) -> None:
+        """Once: the first time stays."""
+        await self._session.execute(
+            update(Destination)
+            .where(Destination.id == destination_id, Destination.prepared_at.is_(None))
+            .values(prepared_at=moment)
+        )
+
     async def note_space(self, destination_id: int, free: int, moment: datetime, *, low: bool) -> bool:
         """Remember what is free; whether it has become too little or enough since the last time."""
         known = Destination.space_low_since
