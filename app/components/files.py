@@ -115,7 +115,7 @@ class FilesComponent(Component):
             await self._require_movable(deep=True)
             excluded = await self._excluded(context)
             survey = Survey(members, context, excluded)
-            await survey.run(self._deployment.tree.inventory(self._target.document_root))
+            await survey.run(self._deployment.tree.inventory(self._target.document_root, live=True))
             report.facts["live"] = survey.facts()
         await swap.run(excluded if context.clear_existing else EVERYTHING, context.confirm)
 
@@ -163,7 +163,7 @@ class FilesComponent(Component):
                     pass
             await self._require_movable(deep=True)
             survey = Survey(members, context, await self._excluded(context))
-            await survey.run(self._deployment.tree.inventory(self._target.document_root))
+            await survey.run(self._deployment.tree.inventory(self._target.document_root, live=True))
         report.facts["live"] = survey.facts()
         return report
 

@@ -221,7 +221,7 @@ class _ArchiveTree(SiteTree):
         await self._archive.check(path)
         return "in_place"
 
-    async def inventory(self, path: str) -> AsyncGenerator[list[Entry], None]:
+    async def inventory(self, path: str, *, live: bool = False) -> AsyncGenerator[list[Entry], None]:
         async with aclosing(self._archive.members(path)) as batches:
             async for batch in batches:
                 yield [Entry(m.path, m.type, m.size if m.type == "f" else 0, m.uid, m.gid) for m in batch if m.path]

@@ -131,7 +131,7 @@ def measure(plan: SwapPlan) -> None:
         coming = {os.fsencode(name) for name in os.listdir(new)}
         going = {os.fsencode(name) for name in os.listdir(target) if not name.startswith(STAGING_PREFIX)}
         plan.names = pack(sides(coming, going))
-        for folder in ("old", "arrived"):
+        for folder in ("old", "arrived", "taken"):
             os.mkdir(folder, 0o700, dir_fd=ours)
         times = os.open("times", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=ours)
         os.utime(times, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -155,7 +155,7 @@ def forward(plan: SwapPlan) -> list[str]:
                 waits = comes and kind(name, new) is not None
                 if goes and (waits or not comes) and kind(name, old) is None and kind(name, target) is not None:
                     rename(target, old, name)
-                if waits and _move_in(ours, new, target, name):
+                if waits and _move_in(plan, ours, new, target, name):
                     arrived.append(name.decode("utf-8", "backslashreplace"))
         status = os.fstat(new)
         with suppress(PermissionError):
@@ -168,19 +168,45 @@ def forward(plan: SwapPlan) -> list[str]:
     return arrived
 
 
-def _move_in(ours: int, source: int, target: int, name: bytes) -> bool:
-    """Whether something had arrived where it goes; that is kept apart."""
-    for attempt in range(10):
+_TRIES = 50
+
+
+def _move_in(plan: SwapPlan, ours: int, source: int, target: int, name: bytes) -> bool:
+    """Whether something had arrived where it goes, and is kept apart. A folder becomes part of the old one where what
+    is old is carried over."""
+    apart = False
+    for attempt in range(_TRIES):
         try:
             rename(source, target, name)
         except FileExistsError:
-            if attempt == 9:
+            if attempt == _TRIES - 1:
                 raise
-            with opened_at(ours, ["arrived"]) as arrived:
-                rename(target, arrived, name, 0, name + b"." + secrets.token_hex(4).encode())
+            apart |= not _take_away(plan, ours, target, name)
         else:
             break
-    return attempt > 0
+    return apart
+
+
+def _take_away(plan: SwapPlan, ours: int, target: int, name: bytes) -> bool:
+    """Whether what has arrived is part of the old tree now."""
+    kept = name + b"." + secrets.token_hex(4).encode()
+    with opened_at(ours, ["arrived"]) as arrived:
+        try:
+            rename(target, arrived, name, 0, kept)
+        except FileNotFoundError:  # it has gone again
+            return True
+        if not plan.roots or kind(kept, arrived) != "d":
+            return False
+        try:
+            with opened_at(arrived, [kept]) as come, opened_at(ours, ["old", name]) as old:
+                for made, parts in reversed(_link_missing(come, old, ())[1:]):
+                    with opened_at(made, parts) as original, opened_at(old, parts) as copy:
+                        copy_status(original, copy)
+            with opened_at(ours, ["taken"]) as taken:
+                rename(arrived, taken, kept)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
 
 
 def backward(plan: SwapPlan) -> None:
@@ -193,7 +219,7 @@ def backward(plan: SwapPlan) -> None:
                 if comes and kind(name, new) is None and kind(name, target) is not None:
                     rename(target, new, name)
                 if goes and kind(name, old) is not None:
-                    _move_in(ours, old, target, name)
+                    _move_in(plan, ours, old, target, name)
         if plan.mode_before is not None:
             with suppress(PermissionError):
                 os.fchmod(target, plan.mode_before)

@@ -72,8 +72,8 @@ class LocalTree(SiteTree):
         await in_thread(plan.target, lambda: local_swap.prepare(plan, owner, privileged=privileged))
         return f"{plan.staging_path}/new"
 
-    async def inventory(self, path: str) -> AsyncGenerator[list[Entry], None]:
-        walked = _inventory(path)
+    async def inventory(self, path: str, *, live: bool = False) -> AsyncGenerator[list[Entry], None]:
+        walked = _inventory(path, live=live)
         while True:
             batch = await in_thread(path, lambda: next(walked, None))
             if batch is None:
@@ -181,14 +181,16 @@ def _immutable(path: str, *, deep: bool) -> list[str]:
     return [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in found[:_NAMED]]
 
 
-def _inventory(path: str) -> Iterator[list[Entry]]:
+def _inventory(path: str, *, live: bool) -> Iterator[list[Entry]]:
     batch: list[Entry] = []
     with opened(path) as root:
-        for parts, _, entries in walk(root, lenient=True):
+        for parts, _, entries in walk(root, lenient=live):
             for entry in entries:
                 try:
                     found = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:  # what is live changes; what is missing of an extracted tree shows
+                except FileNotFoundError:
+                    if not live:
+                        raise
                     continue
                 name = b"/".join((*parts, os.fsencode(entry.name)))
                 type = TYPES[stat.S_IFMT(found.st_mode)]

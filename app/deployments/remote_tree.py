@@ -69,9 +69,12 @@ class RemoteTree(SiteTree):
         plan.staging = int(made.stdout)
         return f"{plan.staging_path}/new"
 
-    async def inventory(self, path: str) -> AsyncGenerator[list[Entry], None]:
+    async def inventory(self, path: str, *, live: bool = False) -> AsyncGenerator[list[Entry], None]:
         gnu = await self._script(scripts.IS_GNU_FIND, path)
-        entries = self._gnu_entries(path) if gnu.stdout.strip() == b"yes" else self._plain_entries(path)
+        if gnu.stdout.strip() == b"yes":
+            entries = self._gnu_entries(path, live)
+        else:
+            entries = self._live_entries(path) if live else self._plain_entries(path)
         batch: list[Entry] = []
         async with aclosing(entries):
             async for entry in entries:
@@ -81,12 +84,26 @@ class RemoteTree(SiteTree):
                     batch = []
         yield batch
 
-    async def _gnu_entries(self, path: str) -> AsyncGenerator[Entry, None]:
+    async def _gnu_entries(self, path: str, live: bool) -> AsyncGenerator[Entry, None]:
         argv = ["find", ".", "-mindepth", "1", *_WITHOUT_STAGING, "-printf", r"%y %s %U %G %T@ %P\0"]
-        async with aclosing(split(self._deployment.stream(argv, cwd=path), b"\0")) as records:
+        async with aclosing(
+            split(self._deployment.stream(argv, cwd=path, accept=(0, 1) if live else (0,)), b"\0")
+        ) as records:
             async for record in records:
                 kind, size, uid, gid, mtime, name = record.split(b" ", 5)
                 yield Entry(name, kind.decode(), int(size) if kind == b"f" else 0, int(uid), int(gid), float(mtime))
+
+    async def _live_entries(self, path: str) -> AsyncGenerator[Entry, None]:
+        """From one walk, a line each: a name with a line break is left out."""
+        argv = ["find", ".", *_WITHOUT_STAGING, "-exec", "stat", "-c", "%f %s %u %g %Y %n", "{}", "+"]
+        async with aclosing(split(self._deployment.stream(argv, cwd=path, accept=range(126)), b"\n")) as lines:
+            async for line in lines:
+                fields = line.split(b" ", 5)
+                if len(fields) == 6 and fields[5].startswith(b"./"):
+                    mode, size, uid, gid, mtime, name = fields
+                    kind = _TYPES.get(int(mode, 16) >> 12, "f")
+                    size = size if kind == "f" else b"0"
+                    yield Entry(name[2:], kind, int(size), int(uid), int(gid), float(mtime))
 
     async def _plain_entries(self, path: str) -> AsyncGenerator[Entry, None]:
         """Names and facts from two walks of a tree that nobody else can change."""
@@ -160,13 +177,14 @@ class RemoteTree(SiteTree):
         plan.names = pack(sides(coming, going))
 
     async def forward(self, plan: SwapPlan) -> list[str]:
-        done = await self._swap_script(swap_scripts.FORWARD, plan, plan.tree, names=unpack(plan.names))
+        names, merges = unpack(plan.names), "1" if plan.roots else ""
+        done = await self._swap_script(swap_scripts.FORWARD, plan, plan.tree, merges, names=names)
         return [name.decode("utf-8", "backslashreplace")[2:] for name in done.stdout.split(b"\0") if name]
 
     async def backward(self, plan: SwapPlan) -> None:
         mode = "" if plan.mode_before is None else f"{plan.mode_before:o}"
-        names = unpack(plan.names)[::-1]
-        await self._swap_script(swap_scripts.BACKWARD, plan, plan.tree, mode, names=names)
+        names, merges = unpack(plan.names)[::-1], "1" if plan.roots else ""
+        await self._swap_script(swap_scripts.BACKWARD, plan, plan.tree, merges, mode, names=names)
 
     async def carry_over(self, plan: SwapPlan, roots: Sequence[bytes]) -> int:
         """Raises SwapImpossible with the names of those that could not be carried over."""

@@ -103,7 +103,7 @@ exec xargs -0 -r sh -c '
 #: $1, $2: staging, $3: the tree that comes. Prints the target's permissions, what comes, an empty record, what goes.
 MEASURE = r"""
 staging "$1" "$2"
-mkdir -p -m 700 old arrived half
+mkdir -p -m 700 old arrived half taken
 touch -r /proc/self/fd/8/. times
 flush
 printf '%s\0' "$(stat -c %a /proc/self/fd/8/.)"
@@ -117,13 +117,23 @@ _MOVES = r"""
   there() { [ -e "$1" ] || [ -L "$1" ]; }
   folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
   stop() { echo "$name: $1" >&2; exit 255; }
-  move() {
-    said=$(mv -- "$1/$name" "$2/" 2>&1) || stop "$said"
-    ! there "$1/$name" || stop "$said it is still there"
-  }
-  arrive() { # what has come meanwhile where $1/$name goes is kept apart
-    ! there "$target/$name" || said=$(mv -- "$target/$name" "arrived/$name.$$" 2>&1) || stop "$said"
-    move "$1" "$target"
+  move() { said=$(mv -- "$1/$name" "$2/" 2>&1) || ! there "$1/$name" || stop "$said"; }
+  # $1/$name goes in. What has come meanwhile where it goes is kept apart; a folder becomes part of the old one where
+  # what is old is carried over.
+  arrive() {
+    tries=0
+    while there "$1/$name"; do
+      if there "$target/$name"; then
+        kept=$name.$$.$tries
+        said=$(mv -- "$target/$name" "arrived/$kept" 2>&1) || ! there "$target/$name" || stop "$said"
+        if [ -n "$merges" ] && folder "arrived/$kept" && folder "old/$name"; then
+          cp -a -l -f "arrived/$kept/." "old/$name/" 2>/dev/null && mv -- "arrived/$kept" taken/
+        fi
+      fi
+      said=$(mv -n -- "$1/$name" "$target/" 2>&1)
+      tries=$((tries + 1))
+      [ $tries -lt 50 ] || stop "${said:-something comes in its place again and again}"
+    done
   }
   # A folder of an image cannot be renamed: mv copies it and removes what it has copied. What is stopped in between is
   # whole when both are taken together.
@@ -146,22 +156,21 @@ _MOVES = r"""
   }
   out() {
     if [ "$layered" = overlayfs ] && folder "$target/$name"; then
-      said=$(mv -- "$target/$name" half/ 2>&1) || stop "$said"
-      copied
+      said=$(mv -- "$target/$name" half/ && mv -- "half/$name" old/ 2>&1) || stop "$said"
     else
       move "$target" old
     fi
   }
 """
 
-#: $1, $2: staging, $3: the tree that comes. Records: b, an entry that comes and goes; n, one that comes; o, one that
+#: $1, $2: staging, $3: the tree that comes, $4: whether what is old is carried over. Records: b, an entry that comes and goes; n, one that comes; o, one that
 #: goes. Each step can be repeated.
 FORWARD = (
     r"""
 staging "$1" "$2"
 xargs -0 -r sh -c '
-  tree=$1 layered=$2
-  shift 2
+  tree=$1 merges=$2 layered=$3
+  shift 3
 """
     + _MOVES
     + r"""
@@ -172,7 +181,7 @@ xargs -0 -r sh -c '
     copied
     if [ -n "$goes" ] && there "$target/$name" && ! there "old/$name"; then out; fi
     [ -z "$comes" ] || arrive "$tree"
-  done' sh "$3" "$(stat -f -c %T /proc/self/fd/8/. 2>/dev/null)"
+  done' sh "$3" "$4" "$(stat -f -c %T /proc/self/fd/8/. 2>/dev/null)"
 chown -h -- "$(stat -c %u:%g "$3")" old 2>/dev/null || :
 chmod "$(stat -c %a "$3")" /proc/self/fd/8/. 2>/dev/null || :
 touch -r "$3" /proc/self/fd/8/. 2>/dev/null || :
@@ -183,12 +192,12 @@ find . ! -name . -prune -print0
 """
 )
 
-#: $1, $2: staging, $3: the tree that came, $4: the target's permissions. Records as above, the last first.
+#: $1, $2: staging, $3 and $4 as above, $5: the target's permissions. Records as above, the last first.
 BACKWARD = (
     r"""
 staging "$1" "$2"
 xargs -0 -r sh -c '
-  tree=$1
+  tree=$1 merges=$2
   shift 2
 """
     + _MOVES
@@ -197,8 +206,8 @@ xargs -0 -r sh -c '
     name=${record#?}
     case $record in [bn]*) if ! there "$tree/$name" && there "$target/$name"; then move "$target" "$tree"; fi ;; esac
     case $record in [bo]*) back; if there "old/$name"; then arrive old; fi ;; esac
-  done' sh "$3" -
-[ -z "$4" ] || chmod "$4" /proc/self/fd/8/. 2>/dev/null || :
+  done' sh "$3" "$4"
+[ -z "$5" ] || chmod "$5" /proc/self/fd/8/. 2>/dev/null || :
 touch -r times /proc/self/fd/8/. 2>/dev/null || :
 flush
 """
@@ -270,7 +279,7 @@ done
 EMPTY = r"""
 one_file_system=
 ! rm --help 2>&1 | grep -q -e --one-file-system || one_file_system=--one-file-system
-rm -rf $one_file_system -- new merged old arrived half times keep carried swapped-at
+rm -rf $one_file_system -- new merged old arrived taken half times keep carried swapped-at
 """
 
 #: $1, $2: staging. The target's own time stays as it was.

@@ -166,8 +166,9 @@ class SiteTree(ABC):
         """
 
     @abstractmethod
-    def inventory(self, path: str) -> AsyncGenerator[list[Entry], None]:
-        """Everything below `path`, in batches."""
+    def inventory(self, path: str, *, live: bool = False) -> AsyncGenerator[list[Entry], None]:
+        """Everything below `path`, in batches. `live`: others change it meanwhile; what cannot be told of it is left
+        out."""
 
     @abstractmethod
     async def sync(self, path: str) -> None:

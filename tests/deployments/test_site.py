@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from app.components.files import FilesComponent
 from app.components.mail import MailComponent, MailTarget
 from app.deployments.base import User
 from app.errors import SwapImpossible, TargetMissing
-from tests.components.helpers import Context, collect
+from tests.components.helpers import Context, codes, collect
 from tests.deployments.conftest import PLACES, Place
 
 pytestmark = pytest.mark.parametrize("place", [*PLACES, "docker-tarless"], indirect=True)
@@ -148,6 +149,32 @@ async def test_a_planted_staging_folder_is_refused(place: Place, site: str) -> N
         await restore(component, content, context)
     assert await place.sh('ls -A "$1"', outside) == "file\n"
     assert "index.html" in await place.sh('ls -A "$1"', site)
+
+
+async def test_a_busy_site_is_merged_while_files_come_and_go(place: Place, site: str) -> None:
+    """Files that vanish while they are linked, new folders, files that are replaced by rename; some are not the
+    owner's."""
+    component = files(place, site)
+    content = await collect(await component.dump())
+    churn = """touch "$1/go" && i=0; while [ -e "$1/go" ]; do i=$((i + 1)); echo $i >"$1/deep/s"
+        mv "$1/deep/s" "$1/deep/session"; mkdir -p "$1/cache/$i"; echo x >"$1/cache/$i/x"; rm -rf "$1/cache/$((i - 2))"
+        done 2>/dev/null"""
+    busy = asyncio.create_task(place.sh(churn, site))
+    try:
+        while "session" not in await place.sh('ls "$1/deep"', site):
+            pass
+        for _ in range(3):
+            context = Context(clear=False)
+            report = await restore(component, content, context)
+            told = {"tar_limited", "arrived_meanwhile", "not_carried_over"}
+            assert set(codes(report)) <= told, report.warnings
+            await component.tidy(context.journal)
+    finally:
+        await place.sh('rm -f "$1/go"', site)
+        await busy
+    assert (await place.sh('cat "$1/index.html"', site)) == "index\n"
+    assert await place.sh('cat "$1/deep/session"', site) != ""
+    assert await staging(place) == ""
 
 
 async def test_set_group_id_and_sticky_bits_survive_for_allowed_groups(place: Place, site: str) -> None:
