@@ -14,7 +14,7 @@ from app.db.repositories.schedules import ScheduleRepository
 from app.db.session import Database, is_outage
 from app.jobs.background import BackgroundTask
 from app.services.schedules import ScheduleService
-from app.services.unit import transaction
+from app.services.unit import Unit, transaction
 
 log = logging.getLogger(__name__)
 _AT_ONCE = 100
@@ -49,14 +49,13 @@ class Scheduler(BackgroundTask):
                 found = await ScheduleRepository(unit.session).active(after, _AT_ONCE)
             if not found:
                 return
-            await self._each("Schedule", [schedule.id for schedule in found], partial(self._look, moment))
+            await self._all([schedule.id for schedule in found], partial(self._look, moment))
             after = found[-1].id
 
-    async def _look(self, moment: datetime, schedule_id: int) -> None:
-        async with transaction(self._database) as unit:
-            schedule = await ScheduleRepository(unit.session).get(schedule_id)
-            if schedule is not None:
-                await self._schedules.look_at(unit, schedule, moment)
+    async def _look(self, moment: datetime, unit: Unit, schedule_id: int) -> None:
+        schedule = await ScheduleRepository(unit.session).get(schedule_id)
+        if schedule is not None:
+            await self._schedules.look_at(unit, schedule, moment)
 
     async def tick(self, moment: datetime) -> None:
         """Start every run that is due. Runs are begun in one transaction, the backups of each in batches with the
@@ -69,6 +68,24 @@ class Scheduler(BackgroundTask):
         async with transaction(self._database) as unit:
             ended = await ScheduleRepository(unit.session).unsettled(_AT_ONCE)
         await self._each("Run", ended, partial(self._settle, moment))
+
+    async def _all(self, ids: list[int], work: Callable[[Unit, int], Awaitable[None]]) -> int:
+        """Schedules in one transaction; one by one, when that fails, as `_each`."""
+        try:
+            async with transaction(self._database) as unit:
+                for number in ids:
+                    await work(unit, number)
+        except Exception as error:
+            if is_outage(error):
+                raise
+        else:
+            return len(ids)
+
+        async def alone(number: int) -> None:
+            async with transaction(self._database) as unit:
+                await work(unit, number)
+
+        return await self._each("Schedule", ids, alone)
 
     async def _each(self, what: str, ids: list[int], work: Callable[[int], Awaitable[None]]) -> int:
         """How many went well. One that cannot be done, as in a time zone that is gone, must not hold up the rest."""
@@ -87,11 +104,10 @@ class Scheduler(BackgroundTask):
         """False when nothing is due that can be started."""
         async with transaction(self._database) as unit:
             due = await ScheduleRepository(unit.session).due(moment, _AT_ONCE)
-        return bool(await self._each("Schedule", due, partial(self._begin, moment)))
+        return bool(await self._all(due, partial(self._begin, moment)))
 
-    async def _begin(self, moment: datetime, schedule_id: int) -> None:
-        async with transaction(self._database) as unit:
-            await self._schedules.fire(unit, schedule_id, moment)
+    async def _begin(self, moment: datetime, unit: Unit, schedule_id: int) -> None:
+        await self._schedules.fire(unit, schedule_id, moment)
 
     async def _advance(self, run_id: int) -> None:
         more = True
