@@ -133,7 +133,7 @@ class FilesComponent(Component):
         for trouble in swap.troubles:
             report.warn("not_carried_over", f"{trouble}; what was live is in {plan.staging_path}/{plan.old_tree}")
         lost_otherwise = bool(swap.arrived or swap.troubles)
-        if not lost_otherwise and (not context.clear_existing or context.keep_hours == 0):
+        if not lost_otherwise and (not plan.clear_existing or context.keep_hours == 0):
             return
         reason = None if lost_otherwise else await self._why_not_kept(plan, context)
         if reason is not None:
@@ -174,12 +174,20 @@ class FilesComponent(Component):
         if plan.mode == "in_place":
             incomplete = f"{plan.target} was being restored in place: it is incomplete, restore it again"
             return Settled("untouched", incomplete if plan.state == "begun" else None)
-        state = await self._swap(plan, context).settle(back=not context.resumes)
+        swap = self._swap(plan, context)
+        state = await swap.settle(back=not context.resumes)
         if state == "undone":
             return Settled("undone", f"{plan.target} is as it was before the restore")
-        if state in ("swapped", "tidied"):
-            return Settled("done", f"{plan.target} is restored")
-        return Settled()
+        if state == "swapped":
+            report = Report()
+            await self._tell(swap, context, report)
+            told = [f"{warning.subject or ''} {warning.message}".strip() for warning in report.warnings]
+            if "replaced" in report.facts:
+                told.append(
+                    "what it replaced is kept in {folder} for {hours} hours".format(**report.facts["replaced"])
+                )
+            return Settled("done", "; ".join([f"{plan.target} is restored", *told]))
+        return Settled("done", f"{plan.target} is restored") if state == "tidied" else Settled()
 
     async def tidy(self, journal: dict[str, Any]) -> None:
         """The site is live already: removing a large old tree takes longer than swapping it."""

@@ -158,6 +158,8 @@ class Restoring:
                 record=record,
                 safety=self._safety(source, context, journal, record),
                 resumes=resumes,
+                keep_hours=self._settings.keep_replaced_hours,
+                keep_free=self._settings.keep_free_bytes,
             )
         )
 

@@ -78,8 +78,8 @@ def half_swapped(service: Service, domain: dict[str, Any], site: Path) -> tuple[
 
 
 def same(before: Any, site: Path) -> list[str]:
-    """Differences, but for the root folder's own entry."""
-    after = snapshot(site)
+    """Differences, but for the root folder's own entry and staging."""
+    after = {path: one for path, one in snapshot(site).items() if not path.startswith(STAGING_PREFIX.encode())}
     before.pop(b".", None), after.pop(b".", None)
     return differences(before, after)
 
@@ -101,6 +101,9 @@ def test_it_is_finished_though_the_destination_is_away(restless: Service, mounte
     ended = restless.wait(started)
     assert ended["status"] == "completed", ended
     assert same(new, mounted) == []
+    assert "is kept in" in ended["result"]["components"][0]["message"]
+    (staging,) = leftovers(mounted)
+    assert (mounted / staging / "old" / "defaced").read_text() == "evil", "kept for a day, as after any restore"
 
 
 @needs_root
@@ -127,11 +130,11 @@ def test_what_can_neither_be_finished_nor_undone_is_kept_and_named_and_tried_aga
     with sqlite3.connect(restless.folder / "data/liberu.db") as state:
         state.execute("UPDATE operations SET attempt = 5 WHERE id = ?", (started["id"],))
     (staging,) = leftovers(mounted)
-    fixed = [path for path in (mounted / staging / "old").iterdir() if path.is_file() and not path.is_symlink()][:1]
-    assert fixed
-    subprocess.run(["mount", "--bind", str(fixed[0]), str(fixed[0])], check=True)
-    waiting = list((mounted / staging / "new").iterdir())[-1:]
-    subprocess.run(["mount", "--bind", str(waiting[0]), str(waiting[0])], check=True)
+    old_files = [path for path in (mounted / staging / "old").iterdir() if path.is_file() and not path.is_symlink()]
+    waiting = [path for path in mounted.iterdir() if path.is_file() and not path.is_symlink()]
+    fixed = [old_files[0], next(path for path in waiting if path.name == "large.bin")]
+    for path in fixed:  # it can neither come back nor go out
+        subprocess.run(["mount", "--bind", str(path), str(path)], check=True)
     try:
         restless.start()
         ended = restless.wait(started)
@@ -139,8 +142,8 @@ def test_what_can_neither_be_finished_nor_undone_is_kept_and_named_and_tried_aga
         assert f"{mounted}/{staging}/old" in ended["error_message"]
         assert list((mounted / staging / "old").iterdir()), "nothing was removed"
     finally:
-        subprocess.run(["umount", str(fixed[0])], check=True)
-        subprocess.run(["umount", str(waiting[0])], check=True)
+        for path in fixed:
+            subprocess.run(["umount", str(path)], check=True)
     with sqlite3.connect(restless.folder / "data/liberu.db") as state:
         state.execute("UPDATE restore_remains SET due_at = '2020-01-01 00:00:00.000000'")
     restless.until(lambda: leftovers(mounted), lambda found: not found)
