@@ -383,6 +383,37 @@ async def test_puts_and_deletions_in_one_folder_never_fail(driver: StorageDriver
     assert await keys(driver) == []
 
 
+@pytest.mark.parametrize("name", ["local", "sftp", "sftp-bare", "ftp", "vsftpd"])
+async def test_a_folder_that_a_deletion_removes_as_soon_as_it_is_made(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver: Any = build_driver(*place(name, request, tmp_path), Options())
+    make, left = type(driver)._make_folder, 5
+
+    def due(folder: Any) -> bool:
+        nonlocal left
+        left -= os.fsencode(folder).endswith(b"/b") and left > 0
+        return os.fsencode(folder).endswith(b"/b") and left > 0
+
+    def at_once(self: Any, folder: Path) -> None:
+        make(self, folder)
+        if due(folder):
+            folder.rmdir()
+
+    async def remote(self: Any, session: Any, folder: Any) -> None:
+        await make(self, session, folder)
+        if due(folder):
+            await (session.rmdir(folder) if isinstance(folder, bytes) else session.command(f"RMD {folder}", "2xx"))
+
+    monkeypatch.setattr(type(driver), "_make_folder", at_once if name == "local" else remote)
+    try:
+        await driver.put("a/b/k", stream(b"x"))
+        assert left == 0, "the moment came"
+        assert await keys(driver) == ["a/b/k"]
+    finally:
+        await driver.close()
+
+
 async def test_one_key_put_and_deleted_at_once(driver: StorageDriver) -> None:
     puts = [driver.put("a/b/k", stream(b"x" * 1000)) for _ in range(20)]
     await asyncio.gather(*puts, *(driver.delete("a/b/k") for _ in range(20)))
