@@ -163,8 +163,8 @@ _MOVES = r"""
   }
 """
 
-#: $1, $2: staging, $3: the tree that comes, $4: whether what is old is carried over. Records: b, an entry that comes and goes; n, one that comes; o, one that
-#: goes. Each step can be repeated.
+#: $1, $2: staging, $3: the tree that comes, $4: whether what is old is carried over. Records: b, an entry that comes
+#: and goes; n, one that comes; o, one that goes. Each step can be repeated.
 FORWARD = (
     r"""
 staging "$1" "$2"

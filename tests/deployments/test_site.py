@@ -157,8 +157,8 @@ async def test_a_busy_site_is_merged_while_files_come_and_go(place: Place, site:
     component = files(place, site)
     content = await collect(await component.dump())
     churn = """touch "$1/go" && i=0; while [ -e "$1/go" ]; do i=$((i + 1)); echo $i >"$1/deep/s"
-        mv "$1/deep/s" "$1/deep/session"; mkdir -p "$1/cache/$i"; echo x >"$1/cache/$i/x"; rm -rf "$1/cache/$((i - 2))"
-        done 2>/dev/null"""
+        mv "$1/deep/s" "$1/deep/session"; mkdir -p "$1/cache/$i"; echo x >"$1/cache/$i/x"
+        rm -rf "$1/cache/$((i - 2))"; done 2>/dev/null"""
     busy = asyncio.create_task(place.sh(churn, site))
     try:
         while "session" not in await place.sh('ls "$1/deep"', site):
