@@ -8,8 +8,9 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from app.archives.members import MemberList
 from app.archives.streams import ByteStream, watched
-from app.archives.tar import MemberList, TarScanner
+from app.archives.tar import TarScanner
 from app.components.base import Report
 from app.components.tar_tool import only_devices_failed, probe
 from app.deployments.base import Deployment, User

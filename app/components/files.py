@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import aclosing, closing
 from typing import Any
 
+from app.archives.members import MemberList
 from app.archives.streams import ByteStream
-from app.archives.tar import MemberList
 from app.components.base import Component, Dump, Report, RestoreContext, Settled, still_ours
 from app.components.extraction import Extraction, FilesTarget, journalled, listed
 from app.components.survey import Survey

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.archives.tar import MemberList
+from app.archives.members import MemberList
 from app.components.base import RestoreContext
 from app.deployments.tree import Entry
 
