@@ -77,10 +77,12 @@ class FilesComponent(Component):
                 f"File systems are mounted inside {root}, and a restore moves nothing across them: "
                 f"{', '.join(mounted[:20])}. Unmount them for the restore, or make them part of another domain"
             )
-        fixed = await self._deployment.tree.immutable(root, deep=deep)
+        self._refuse_fixed(await self._deployment.tree.immutable(root, deep=deep))
+
+    def _refuse_fixed(self, fixed: Sequence[str]) -> None:
         if fixed:
             raise TargetProtected(
-                f"In {root} some entries are immutable or append-only: {', '.join(fixed)}. "
+                f"In {self._target.document_root} some entries are immutable or append-only: {', '.join(fixed)}. "
                 "Remove that (chattr -i -a) and try again"
             )
 
@@ -111,11 +113,8 @@ class FilesComponent(Component):
         staging = await swap.prepare(self._target.owner)
         with closing(MemberList()) as members:
             await Extraction(self._deployment, self._target).run(source, staging, members, report)
-            await self._require_movable(deep=True)
             excluded = await self._excluded(context)
-            survey = Survey(members, context, excluded)
-            await survey.run(self._deployment.tree.inventory(self._target.document_root))
-            report.facts["live"] = survey.facts()
+            report.facts["live"] = await self._surveyed(members, context, excluded)
         await swap.run(excluded if context.clear_existing else EVERYTHING, context.confirm)
 
     async def _excluded(self, context: RestoreContext) -> Sequence[bytes]:
@@ -155,11 +154,22 @@ class FilesComponent(Component):
             async with aclosing(listed(source, members)) as stream:
                 async for _ in stream:
                     pass
-            await self._require_movable(deep=True)
-            survey = Survey(members, context, await self._excluded(context))
-            await survey.run(self._deployment.tree.inventory(self._target.document_root))
-        report.facts["live"] = survey.facts()
+            report.facts["live"] = await self._surveyed(members, context, await self._excluded(context))
         return report
+
+    async def _surveyed(
+        self, members: MemberList, context: RestoreContext, excluded: Sequence[bytes]
+    ) -> dict[str, Any]:
+        """What a restore changes of the live tree. One walk, where it tells what is immutable too.
+
+        Raises TargetProtected for what could be neither moved nor removed.
+        """
+        tree = self._deployment.tree
+        await self._require_movable(deep=not tree.tells_fixed)
+        survey = Survey(members, context, excluded)
+        await survey.run(tree.inventory(self._target.document_root))
+        self._refuse_fixed(survey.fixed)
+        return survey.facts()
 
     async def settle(self, context: RestoreContext) -> Settled:
         plan = _planned(context.journal)
