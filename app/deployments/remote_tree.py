@@ -286,11 +286,10 @@ class RemoteTree(SiteTree):
 
 
 _MOST_LISTED = 64 << 20
-_IMMUTABLE = """
+# Flags come as suSDiad… and a path. sed, since a shell reads a pipe byte by byte.
+_IMMUTABLE = r"""
 command -v lsattr >/dev/null || exit 0
-lsattr "$1" . 2>/dev/null | while read -r flags name; do
-  case $flags in *[!a-zA-Z-]*) continue ;; ----*[ia]* | ----[ia]*) [ -z "$name" ] || echo "${name#./}" ;; esac
-done | head -n 20
+lsattr "$1" . 2>/dev/null | sed -n '/^[-s][-u][-S][-D][-a-zA-Z]*[ia][-a-zA-Z]* ./{ s/^[^ ]* //; s/^\.\///; p; }' | head -n 20
 """
 _WITHOUT_STAGING = ("-path", f"./{STAGING_PREFIX}*", "-prune", "-o")
 
