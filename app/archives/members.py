@@ -60,7 +60,7 @@ class MemberList:
         there."""
         if self._spilt is not None:
             return self._spilt.compare(found, extra=extra)
-        differences = []
+        differences: list[str] = []
         for path, type, size in found:
             if type in _DEVICES and path in self._devices:
                 continue

@@ -326,10 +326,10 @@ class Stage(AsyncGenerator[bytes, None]):
         return self.asend(None)
 
     def asend(self, value: None, /) -> Coroutine[Any, Any, bytes]:
-        return self._reading().asend(value)  # type: ignore[return-value]
+        return self._reading().asend(value)
 
     def athrow(self, *error: Any) -> Coroutine[Any, Any, bytes]:
-        return self._reading().athrow(*error)  # type: ignore[return-value]
+        return self._reading().athrow(*error)
 
     def _reading(self) -> AsyncGenerator[bytes, None]:
         if self._iterator is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing, closing
-from typing import Any
+from typing import Any, TypeVar
 
 from app.archives.members import MemberList
 from app.archives.streams import ByteStream
@@ -22,6 +22,8 @@ from app.sizes import human_size
 
 log = logging.getLogger(__name__)
 _RESERVE = 64 << 20
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class FilesComponent(Component):
@@ -71,13 +73,14 @@ class FilesComponent(Component):
     async def _require_movable(self, *, deep: bool) -> None:
         """Raises TargetProtected, with names, for what could be neither moved nor removed."""
         root = self._target.document_root
-        mounted = await self._deployment.tree.mounts(root)
+        tree = self._deployment.tree
+        mounted, fixed = await _at_once(tree.mounts(root), tree.immutable(root, deep=deep))
         if mounted:
             raise TargetProtected(
                 f"File systems are mounted inside {root}, and a restore moves nothing across them: "
                 f"{', '.join(mounted[:20])}. Unmount them for the restore, or make them part of another domain"
             )
-        self._refuse_fixed(await self._deployment.tree.immutable(root, deep=deep))
+        self._refuse_fixed(fixed)
 
     def _refuse_fixed(self, fixed: Sequence[str]) -> None:
         if fixed:
@@ -165,9 +168,11 @@ class FilesComponent(Component):
         Raises TargetProtected for what could be neither moved nor removed.
         """
         tree = self._deployment.tree
-        await self._require_movable(deep=not tree.tells_fixed)
         survey = Survey(members, context, excluded)
-        await survey.run(tree.inventory(self._target.document_root))
+        await _at_once(
+            self._require_movable(deep=not tree.tells_fixed),
+            survey.run(tree.inventory(self._target.document_root)),
+        )
         self._refuse_fixed(survey.fixed)
         return survey.facts()
 
@@ -226,6 +231,16 @@ class FilesComponent(Component):
         report.warn("in_place", "restored in place: the site was incomplete while it was being written")
         plan.state = "tidied"
         await _save(context, plan)
+
+
+async def _at_once(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """Elsewhere a command is mostly waiting. When one fails the other is cancelled, and the error raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = group.create_task(first), group.create_task(second)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return tasks[0].result(), tasks[1].result()
 
 
 def _planned(journal: dict[str, Any]) -> SwapPlan | None:

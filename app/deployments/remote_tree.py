@@ -69,8 +69,11 @@ class RemoteTree(SiteTree):
         return f"{plan.staging_path}/new"
 
     async def inventory(self, path: str) -> AsyncGenerator[list[Entry], None]:
-        gnu = await self._script(scripts.IS_GNU_FIND, path)
-        entries = self._gnu_entries(path) if gnu.stdout.strip() == b"yes" else self._plain_entries(path)
+        if "gnu find" not in self._deployment.tools:
+            found = await self._script(scripts.IS_GNU_FIND, path)
+            self._deployment.tools["gnu find"] = found.stdout.strip() == b"yes"
+        gnu = self._deployment.tools["gnu find"]
+        entries = self._gnu_entries(path) if gnu else self._plain_entries(path)
         batch: list[Entry] = []
         async with aclosing(entries):
             async for entry in entries:
@@ -289,7 +292,9 @@ _MOST_LISTED = 64 << 20
 # Flags come as suSDiad… and a path. sed, since a shell reads a pipe byte by byte.
 _IMMUTABLE = r"""
 command -v lsattr >/dev/null || exit 0
-lsattr "$1" . 2>/dev/null | sed -n '/^[-s][-u][-S][-D][-a-zA-Z]*[ia][-a-zA-Z]* ./{ s/^[^ ]* //; s/^\.\///; p; }' | head -n 20
+lsattr "$1" . 2>/dev/null |
+  sed -n '/^[-s][-u][-S][-D][-a-zA-Z]*[ia][-a-zA-Z]* ./{ s/^[^ ]* //; s/^\.\///; p; }' |
+  head -n 20
 """
 _WITHOUT_STAGING = ("-path", f"./{STAGING_PREFIX}*", "-prune", "-o")
 
