@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from app.archives.compression import Compressor, decompress
-from app.archives.streams import ByteStream, Digest, Sink, SourceReader, transform
+from app.archives.streams import ByteStream, Digest, Sink, SourceReader, transform, watched
 from app.errors import ArchiveDamaged
 from app.security import encryption
 
@@ -43,19 +43,8 @@ def encode(source: ByteStream, compressor: Compressor, recipients: Sequence[str]
         sink.digest = digests.stored
         encryption.encrypt(reader, sink, recipients)
 
-    archive = transform(_counted(source, digests.plain), packed, "compress")
+    archive = transform(watched(source, digests.plain.update, name="hash"), packed, "compress")
     return transform(archive, sealed, "encrypt") if recipients else archive
-
-
-def _counted(source: ByteStream, digest: Digest) -> ByteStream:
-    """Count and hash in a thread of its own: hashing takes a third of what zstd takes."""
-
-    def work(reader: SourceReader, sink: Sink) -> None:
-        reader.digest = digest
-        for chunk in reader.chunks():
-            sink.write(chunk)
-
-    return transform(source, work, "hash")
 
 
 def decode(source: ByteStream, identities: Sequence[str] | None, expected: Expected) -> ByteStream:
@@ -67,13 +56,23 @@ def decode(source: ByteStream, identities: Sequence[str] | None, expected: Expec
     Of an encrypted archive the plain hash alone is compared: age authenticates every stored byte itself.
     """
     digests = Digests(stored=Digest(hashing=identities is None))
+
+    def checked(reader: SourceReader, sink: Sink) -> None:
+        reader.digest = digests.plain
+        held = b""
+        for chunk in reader.chunks():
+            sink.write(held)
+            held = chunk
+        _compare(digests, expected)
+        sink.write(held)
+
     plain = _decode(at_most(source, expected.stored_size), identities, digests, expected.plain_size)
-    return withhold_last(plain, lambda: _compare(digests, expected))
+    return transform(plain, checked, "hash")
 
 
 def decode_authenticated(source: ByteStream, identities: Sequence[str] | None, most: int) -> ByteStream:
     """Like decode, for bytes whose hash the caller has verified already; of `most` plain bytes."""
-    return _decode(source, identities, Digests(), most)
+    return _decode(source, identities, Digests(stored=Digest(hashing=False)), most)
 
 
 async def at_most(source: ByteStream, most: int) -> ByteStream:
@@ -104,8 +103,7 @@ def _decode(source: ByteStream, identities: Sequence[str] | None, digests: Diges
                 raise ArchiveDamaged(f"The archive holds more than the {most} bytes that were recorded of it")
             sink.write(chunk)
 
-    plain = transform(transform(source, opened, "decrypt"), unpacked, "decompress")
-    return _counted(plain, digests.plain)
+    return transform(transform(source, opened, "decrypt"), unpacked, "decompress")
 
 
 def _compare(digests: Digests, expected: Expected) -> None:
@@ -117,16 +115,3 @@ def _compare(digests: Digests, expected: Expected) -> None:
             f"bytes instead of {expected.stored_size} and {expected.plain_size}, or its hash differs; "
             "restore another backup or another copy of this one"
         )
-
-
-async def withhold_last(source: ByteStream, verify: Callable[[], None]) -> ByteStream:
-    """Pass `source` on one chunk late; the last chunk follows only when `verify` has not raised."""
-    held: bytes | None = None
-    async with aclosing(source):
-        async for chunk in source:
-            if held is not None:
-                yield held
-            held = chunk
-    verify()
-    if held is not None:
-        yield held

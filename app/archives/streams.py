@@ -1,8 +1,11 @@
 """Byte streams between the event loop and worker threads.
 
 A stream is an async generator of `bytes`, in chunks of about 1 MiB. Blocking work (a pipe's read, zstd, age,
-hashing) runs in a thread of its own, joined to the event loop by bounded queues: a slow consumer holds the
-producer back, and closing the generator ends the thread.
+hashing) runs in a stage: a thread of its own behind a bounded queue. A slow consumer holds the producer back, and
+closing the stream ends the thread.
+
+Stages that follow each other hand chunks from thread to thread; the event loop begins the chain and ends it, and is
+woken only at its ends, by what it feeds or reads itself.
 """
 
 from __future__ import annotations
@@ -12,10 +15,10 @@ import hashlib
 import io
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 CHUNK = 1 << 20
 QUEUE_DEPTH = 2
@@ -46,7 +49,7 @@ class Digest:
 
 
 class _Queue:
-    """A bounded queue with a side for the event loop and a side for one thread."""
+    """A bounded queue, each of whose ends is used by one thread or by the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -55,7 +58,7 @@ class _Queue:
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
 
-    # Thread's side: block on the condition.
+    # A thread's side: block on the condition.
     def put(self, item: bytes | BaseException | None) -> None:
         with self._condition:
             while len(self._items) >= QUEUE_DEPTH and not self._closed:
@@ -63,7 +66,7 @@ class _Queue:
             if self._closed:
                 raise StageClosed
             self._items.append(item)
-        self._wake_loop()
+            self._changed()
 
     def get(self) -> bytes | None:
         with self._condition:
@@ -72,27 +75,31 @@ class _Queue:
             if not self._items:
                 raise StageClosed
             item = self._items.popleft()
-        self._wake_loop()
+            self._changed()
         if isinstance(item, BaseException):
             raise item
         return item
 
-    def _wake_loop(self) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
-            self._loop.call_soon_threadsafe(self._notify)
+    def _changed(self) -> None:
+        """Wake whoever waits at the other end. With the condition held."""
+        self._condition.notify_all()
+        if self._waiter is not None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                self._loop.call_soon_threadsafe(self._notify)
 
-    # Event loop's side: wait on a future.
+    # The event loop's side: wait on a future.
     def _notify(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def _wait(self, ready: Callable[[], bool]) -> None:
         while True:
-            self._waiter = self._loop.create_future()
             with self._condition:
                 if ready() or self._closed:
+                    self._waiter = None
                     return
-            await self._waiter
+                self._waiter = waiter = self._loop.create_future()
+            await waiter
 
     async def aput(self, item: bytes | BaseException | None) -> None:
         await self._wait(lambda: len(self._items) < QUEUE_DEPTH)
@@ -100,7 +107,7 @@ class _Queue:
             if self._closed:
                 raise StageClosed
             self._items.append(item)
-            self._condition.notify_all()
+            self._changed()
 
     async def aget(self) -> bytes | None:
         await self._wait(lambda: bool(self._items))
@@ -108,7 +115,7 @@ class _Queue:
             if not self._items:
                 raise StageClosed
             item = self._items.popleft()
-            self._condition.notify_all()
+            self._changed()
         if isinstance(item, BaseException):
             raise item
         return item
@@ -116,8 +123,7 @@ class _Queue:
     def close(self) -> None:
         with self._condition:
             self._closed = True
-            self._condition.notify_all()
-        self._notify()
+            self._changed()
 
 
 class SourceReader(io.RawIOBase):
@@ -173,11 +179,14 @@ class Sink(io.RawIOBase):
         self._parts: list[bytes] = []
         self._gathered = 0
         self.digest: Digest | None = None
+        self.watchers: list[Callable[[bytes], None]] = []
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: bytes, /) -> int:  # type: ignore[override]
+        if not data:
+            return 0
         self._parts.append(bytes(data))
         self._gathered += len(data)
         if self._gathered >= CHUNK:
@@ -190,6 +199,8 @@ class Sink(io.RawIOBase):
             self._parts, self._gathered = [], 0
             if self.digest is not None:
                 self.digest.update(chunk)
+            for see in self.watchers:
+                see(chunk)
             self._queue.put(chunk)
 
 
@@ -225,54 +236,171 @@ def _start(work: Callable[[], T], name: str) -> Future[T]:
     return future
 
 
-async def produce(
+class Stage(AsyncGenerator[bytes, None]):
+    """What `work` writes in its thread, of what it reads of `source` there; see produce and transform."""
+
+    def __init__(
+        self,
+        work: Callable[[Callable[[], SourceReader], Sink], None],
+        name: str,
+        source: ByteStream | None,
+        interrupt: Callable[[], None] | None,
+    ) -> None:
+        self._work = work
+        self._name = name
+        self._source = source
+        self._interrupt = interrupt
+        self._watchers: list[Callable[[bytes], None]] = []
+        self._last_words: list[Callable[[], None]] = []
+        self._input: _Input | None = None
+        self._output: _Queue | None = None
+        self._thread: Future[None] | None = None
+        self._whole = False
+        self._iterator: AsyncGenerator[bytes, None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        return self._output is not None or self._iterator is not None
+
+    def watch(self, see: Callable[[bytes], None], end: Callable[[], None] | None = None) -> None:
+        """See `watched`; before it has begun."""
+        self._watchers.append(see)
+        if end is not None:
+            self._last_words.append(end)
+
+    def begin(self) -> _Queue:
+        """Start the thread, and those of the stages before it; its output is whoever's calls this."""
+        self._output = output = _Queue(asyncio.get_running_loop())
+        self._input = None if self._source is None else _Input(self._source)
+        self._thread = _start(lambda: self._run(output), self._name)
+        return output
+
+    def _run(self, output: _Queue) -> None:
+        sink = Sink(output)
+        sink.watchers = self._watchers
+        try:
+            self._work(self._reader, sink)
+            sink.send()
+            for end in self._last_words:
+                end()
+            self._whole = True
+            output.put(None)
+        except StageClosed:
+            pass
+        except BaseException as error:  # noqa: BLE001,RUF100
+            with suppress(StageClosed):
+                output.put(error)
+
+    def _reader(self) -> SourceReader:
+        assert self._input is not None
+        return SourceReader(self._input.queue)
+
+    async def _iterate(self) -> AsyncGenerator[bytes, None]:
+        output = self.begin()
+        try:
+            while (chunk := await output.aget()) is not None:
+                yield chunk
+        finally:
+            await self.end()
+
+    async def end(self) -> None:
+        """End the thread, then those before it, and close the source. Idempotent."""
+        if self._output is None or self._thread is None:
+            if self._source is not None:
+                await self._source.aclose()
+            return
+        self._output.close()
+        if self._input is not None:
+            self._input.queue.close()
+        if self._interrupt is not None and not self._whole:
+            self._interrupt()
+        await _ended(self._thread)
+        if self._input is not None:
+            await self._input.end()
+
+    # The event loop reads it by way of a generator of its own, which the loop closes when everybody has forgotten it.
+    def __aiter__(self) -> Stage:
+        return self
+
+    def __anext__(self) -> Coroutine[Any, Any, bytes]:
+        return self.asend(None)
+
+    def asend(self, value: None, /) -> Coroutine[Any, Any, bytes]:
+        return self._reading().asend(value)
+
+    def athrow(self, *error: Any) -> Coroutine[Any, Any, bytes]:
+        return self._reading().athrow(*error)
+
+    def _reading(self) -> AsyncGenerator[bytes, None]:
+        if self._iterator is None:
+            if self._output is not None:
+                raise RuntimeError(f"The stage {self._name!r} is read by another one")
+            self._iterator = self._iterate()
+        return self._iterator
+
+    async def aclose(self) -> None:
+        if self._iterator is not None:
+            await self._iterator.aclose()
+        else:
+            await self.end()
+
+
+class _Input:
+    """Where a thread's input comes from: another stage's thread, or a stream that the event loop feeds."""
+
+    def __init__(self, source: ByteStream) -> None:
+        self._stage: Stage | None = None
+        self._feeder: asyncio.Task[None] | None = None
+        if isinstance(source, Stage) and not source.begun:
+            self._stage = source
+            self.queue = source.begin()
+        else:
+            self.queue = _Queue(asyncio.get_running_loop())
+            self._feeder = asyncio.create_task(_feed(source, self.queue))
+
+    async def end(self) -> None:
+        """End what comes before, and close it. Idempotent."""
+        self.queue.close()
+        if self._stage is not None:
+            await self._stage.end()
+        if self._feeder is not None:
+            await _stopped(self._feeder)
+
+
+def produce(
     work: Callable[[Sink], None], name: str = "stage", interrupt: Callable[[], None] | None = None
 ) -> ByteStream:
     """Yield what `work` writes in its thread; its error is raised after the last chunk.
 
     `interrupt` is called when the stream is left early: it must end what `work` may be blocked in.
     """
-    outbox = _Queue(asyncio.get_running_loop())
-    sink = Sink(outbox)
-
-    def run() -> None:
-        try:
-            work(sink)
-            sink.send()
-            outbox.put(None)
-        except StageClosed:
-            pass
-        except BaseException as error:  # noqa: BLE001,RUF100
-            with suppress(StageClosed):
-                outbox.put(error)
-
-    thread = _start(run, name)
-    ended = False
-    try:
-        while (chunk := await outbox.aget()) is not None:
-            yield chunk
-        ended = True
-    finally:
-        outbox.close()
-        if interrupt is not None and not ended:
-            interrupt()
-        await _ended(thread)
+    return Stage(lambda _, sink: work(sink), name, None, interrupt)
 
 
-async def transform(
-    source: ByteStream, work: Callable[[SourceReader, Sink], None], name: str = "stage"
-) -> ByteStream:
+def transform(source: ByteStream, work: Callable[[SourceReader, Sink], None], name: str = "stage") -> ByteStream:
     """Yield what `work` makes of `source` in its thread. Closes `source`."""
-    inbox = _Queue(asyncio.get_running_loop())
-    feeder = asyncio.create_task(_feed(source, inbox))
-    output = produce(lambda sink: work(SourceReader(inbox), sink), name, inbox.close)
-    try:
-        async for chunk in output:
-            yield chunk
-    finally:
-        inbox.close()
-        await output.aclose()
-        await _stopped(feeder)
+    return Stage(lambda reader, sink: work(reader(), sink), name, source, None)
+
+
+def watched(
+    source: ByteStream, see: Callable[[bytes], None], end: Callable[[], None] | None = None, name: str = "watch"
+) -> ByteStream:
+    """Pass `source` on: `see` looks at every chunk, `end` at its end, never on the event loop. Either may raise, and
+    the stream fails. Closes `source`.
+
+    In the thread that the chunks come from, where there is one: what takes little time needs none of its own.
+    """
+    if isinstance(source, Stage) and not source.begun:
+        stage = source
+    else:
+        stage = Stage(lambda reader, sink: _pass_on(reader(), sink), name, source, None)
+    stage.watch(see, end)
+    return stage
+
+
+def _pass_on(reader: SourceReader, sink: Sink) -> None:
+    for chunk in reader.chunks():
+        sink.write(chunk)
 
 
 async def consume(
@@ -282,19 +410,17 @@ async def consume(
     interrupt: Callable[[], None] | None = None,
 ) -> T:
     """Run `work` over `source` in a thread and return its result. Closes `source`. `interrupt`: as for `produce`."""
-    inbox = _Queue(asyncio.get_running_loop())
-    feeder = asyncio.create_task(_feed(source, inbox))
+    input = _Input(source)
 
     def end() -> None:
-        inbox.close()
+        input.queue.close()
         if interrupt is not None:
             interrupt()
 
     try:
-        return await in_thread(lambda: work(SourceReader(inbox)), name, end)
+        return await in_thread(lambda: work(SourceReader(input.queue)), name, end)
     finally:
-        inbox.close()
-        await _stopped(feeder)
+        await input.end()
 
 
 async def in_thread(work: Callable[[], T], name: str, interrupt: Callable[[], None]) -> T:

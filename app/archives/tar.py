@@ -6,10 +6,9 @@ and "GNU tar format" (long names, types L and K; old sparse files, type S; direc
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from zlib import adler32
 
 from app.errors import ArchiveDamaged
@@ -18,6 +17,7 @@ BLOCK = 512
 _MAX_EXTENDED = 16 << 20
 _ZERO = bytes(BLOCK)
 _MAX_DIGITS = 20
+_EIGHT_SPACES = 8 * 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +153,11 @@ class TarScanner:
         if letter not in "fh" and kind != b"D":  # D has names as its content
             stored = 0
         expanded = stored if real is None else _decimal(real)
-        uid = _decimal(pax[b"uid"]) if b"uid" in pax else _number(header[108:116])
-        gid = _decimal(pax[b"gid"]) if b"gid" in pax else _number(header[116:124])
+        uid = _decimal(pax[b"uid"]) if b"uid" in pax else _common(header[108:116])
+        gid = _decimal(pax[b"gid"]) if b"gid" in pax else _common(header[116:124])
         link = pax.get(b"linkpath") or header[157:257].partition(b"\0")[0]
         mtime = _seconds(pax[b"mtime"]) if b"mtime" in pax else float(_number(header[136:148]))
-        mode = _number(header[100:108]) & 0o7777
+        mode = _common(header[100:108]) & 0o7777
         return Member(normalised(path), letter, expanded, uid, gid, link, mode, mtime, stored, _sparse(pax))
 
 
@@ -197,9 +197,17 @@ def _number(field: bytes) -> int:
     if field[0] & 0x80:  # base-256, for what octal digits cannot hold
         return _bounded(int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big"))
     text = field.strip(b" \0")
-    if text.strip(b"01234567"):
-        raise ArchiveDamaged("The tar archive holds a header with a malformed number")
-    return int(text or b"0", 8)
+    if not text:
+        return 0
+    try:
+        if text.isdigit():
+            return int(text, 8)
+    except ValueError:
+        pass
+    raise ArchiveDamaged("The tar archive holds a header with a malformed number")
+
+
+_common = lru_cache(256)(_number)  # of what most members of an archive share
 
 
 def _decimal(value: bytes) -> int:
@@ -218,8 +226,9 @@ def _bounded(number: int) -> int:
 def _check(header: bytes) -> None:
     """The sum of all bytes, its own field counted as spaces. adler32's low half is 1 + a sum modulo 65,521, which
     no 256 bytes reach: a hundred times faster than adding up in Python."""
-    blank = header[:148] + b"        " + header[156:]
-    if _number(header[148:156]) != sum((adler32(half) & 0xFFFF) - 1 for half in (blank[:256], blank[256:])):
+    told = header[148:156]
+    found = (adler32(header[:256]) & 0xFFFF) + (adler32(header[256:]) & 0xFFFF) - 2
+    if _number(told) != found - sum(told) + _EIGHT_SPACES:
         raise ArchiveDamaged("The tar archive holds a header with a wrong checksum")
 
 
@@ -237,94 +246,6 @@ def _pax_records(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise ArchiveDamaged("The tar archive holds a malformed extended header")
         yield key, value
         position = end
-
-
-_DEVICES = ("c", "b")
-_ASKED = 500
-
-
-class MemberList:
-    """What an archive said it holds, kept on disk, to compare with what was extracted.
-
-    A temporary SQLite file keeps memory flat at millions of members. Use from one thread at a time. Devices are
-    apart: only root can make one, and a site needs none.
-    """
-
-    def __init__(self) -> None:
-        self._database = sqlite3.connect("", check_same_thread=False)
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute(
-            "CREATE TABLE member (path BLOB PRIMARY KEY, type, size, uid, gid, link, seen DEFAULT 0)"
-        )
-        self._database.execute("CREATE TABLE device (path BLOB PRIMARY KEY)")
-        self.count = 0
-
-    def add(self, members: list[Member]) -> None:
-        """A later member of the same name replaces the earlier one, as tar does."""
-        self._database.executemany(
-            "INSERT OR REPLACE INTO member (path, type, size, uid, gid, link) VALUES (?, ?, ?, ?, ?, ?)",
-            [(m.path, m.type, m.size, m.uid, m.gid, m.link) for m in members if m.path and m.type not in _DEVICES],
-        )
-        devices = [(m.path,) for m in members if m.type in _DEVICES]
-        self._database.executemany("INSERT OR REPLACE INTO device (path) VALUES (?)", devices)
-        self.count += len(members)
-
-    def compare(self, found: list[tuple[bytes, str, int]], *, extra: bool = False) -> list[str]:
-        """Tick off (path, type, size) of what was extracted; say of each that differs how. `extra`: others may be
-        there."""
-        differences = []
-        for path, type, size in found:
-            if type in _DEVICES and self._is_device(path):
-                continue
-            row = self._database.execute("SELECT type, size FROM member WHERE path = ?", (path,)).fetchone()
-            difference = None if extra and row is None else _difference(row, type, size)
-            if difference is not None:
-                differences.append(f"{path.decode('utf-8', 'backslashreplace')} {difference}")
-        self._database.executemany("UPDATE member SET seen = 1 WHERE path = ?", [(path,) for path, _, _ in found])
-        return differences
-
-    def known(self, paths: Sequence[bytes]) -> set[bytes]:
-        """Those of `paths` that are members."""
-        found: set[bytes] = set()
-        for start in range(0, len(paths), _ASKED):
-            some = paths[start : start + _ASKED]
-            marks = ",".join("?" * len(some))
-            rows = self._database.execute(f"SELECT path FROM member WHERE path IN ({marks})", some)
-            found.update(row[0] for row in rows)
-        return found
-
-    def _is_device(self, path: bytes) -> bool:
-        return self._database.execute("SELECT 1 FROM device WHERE path = ?", (path,)).fetchone() is not None
-
-    def devices(self, limit: int) -> list[bytes]:
-        return [row[0] for row in self._database.execute("SELECT path FROM device LIMIT ?", (limit,))]
-
-    def missing(self, limit: int) -> list[bytes]:
-        rows = self._database.execute("SELECT path FROM member WHERE seen = 0 LIMIT ?", (limit,))
-        return [row[0] for row in rows]
-
-    def owned_by_others(self, uid: int, gid: int) -> Iterator[tuple[bytes, int, int]]:
-        """(path, uid, gid) of members that do not belong to `uid` and group `gid`."""
-        query = "SELECT path, uid, gid FROM member WHERE uid <> ? OR gid <> ? ORDER BY path"
-        with closing(self._database.cursor()) as cursor:
-            yield from cursor.execute(query, (uid, gid))
-
-    def close(self) -> None:
-        self._database.close()
-
-
-def _difference(row: tuple[str, int] | None, type: str, size: int) -> str | None:
-    """A hard link may be any kind of file: its size stands with its first name."""
-    if row is None:
-        return "is not in the archive"
-    expected_type, expected_size = row
-    if "h" in (expected_type, type):
-        return None
-    if type != expected_type:
-        return f"is of type {type} instead of {expected_type}"
-    if type == "f" and size != expected_size:
-        return f"holds {size} bytes instead of {expected_size}"
-    return None
 
 
 def is_header(block: bytes) -> bool:

@@ -8,8 +8,9 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from app.archives.streams import ByteStream, Sink, SourceReader, transform
-from app.archives.tar import Member, MemberList, TarScanner
+from app.archives.members import MemberList
+from app.archives.streams import ByteStream, watched
+from app.archives.tar import TarScanner
 from app.components.base import Report
 from app.components.tar_tool import only_devices_failed, probe
 from app.deployments.base import Deployment, User
@@ -118,17 +119,17 @@ class Extraction:
 def listed(source: ByteStream, members: MemberList) -> ByteStream:
     """Pass a tar stream on and note its members. Raises ArchiveDamaged when it does not end."""
 
-    def work(reader: SourceReader, sink: Sink) -> None:
-        scanner = TarScanner()
-        for chunk in reader.chunks():
-            found: list[Member] = list(scanner.feed(chunk))
-            if found:
-                members.add(found)
-            sink.write(chunk)
+    scanner = TarScanner()
+
+    def note(chunk: bytes) -> None:
+        if found := list(scanner.feed(chunk)):
+            members.add(found)
+
+    def end() -> None:
         if not scanner.ended:
             raise ArchiveDamaged("The tar archive has no end-of-archive marker")
 
-    return transform(source, work, "member list")
+    return watched(source, note, end, "member list")
 
 
 def _shown(path: bytes) -> str:

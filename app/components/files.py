@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing, closing
-from typing import Any
+from typing import Any, TypeVar
 
+from app.archives.members import MemberList
 from app.archives.streams import ByteStream
-from app.archives.tar import MemberList
 from app.components.base import Component, Dump, Report, RestoreContext, Settled, still_ours
 from app.components.extraction import Extraction, FilesTarget, journalled, listed
 from app.components.survey import Survey
@@ -23,6 +23,8 @@ from app.sizes import human_size
 
 log = logging.getLogger(__name__)
 _RESERVE = 64 << 20
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class FilesComponent(Component):
@@ -72,16 +74,19 @@ class FilesComponent(Component):
     async def _require_movable(self, *, deep: bool) -> None:
         """Raises TargetProtected, with names, for what could be neither moved nor removed."""
         root = self._target.document_root
-        mounted = await self._deployment.tree.mounts(root)
+        tree = self._deployment.tree
+        mounted, fixed = await _at_once(tree.mounts(root), tree.immutable(root, deep=deep))
         if mounted:
             raise TargetProtected(
                 f"File systems are mounted inside {root}, and a restore moves nothing across them: "
                 f"{', '.join(mounted[:20])}. Unmount them for the restore, or make them part of another domain"
             )
-        fixed = await self._deployment.tree.immutable(root, deep=deep)
+        self._refuse_fixed(fixed)
+
+    def _refuse_fixed(self, fixed: Sequence[str]) -> None:
         if fixed:
             raise TargetProtected(
-                f"In {root} some entries are immutable or append-only: {', '.join(fixed)}. "
+                f"In {self._target.document_root} some entries are immutable or append-only: {', '.join(fixed)}. "
                 "Remove that (chattr -i -a) and try again"
             )
 
@@ -112,11 +117,8 @@ class FilesComponent(Component):
         staging = await swap.prepare(self._target.owner)
         with closing(MemberList()) as members:
             await Extraction(self._deployment, self._target).run(source, staging, members, report)
-            await self._require_movable(deep=True)
             excluded = await self._excluded(context)
-            survey = Survey(members, context, excluded)
-            await survey.run(self._deployment.tree.inventory(self._target.document_root, live=True))
-            report.facts["live"] = survey.facts()
+            report.facts["live"] = await self._surveyed(members, context, excluded)
         await swap.run(excluded if context.clear_existing else EVERYTHING, context.confirm)
 
     async def _excluded(self, context: RestoreContext) -> Sequence[bytes]:
@@ -161,11 +163,24 @@ class FilesComponent(Component):
             async with aclosing(listed(source, members)) as stream:
                 async for _ in stream:
                     pass
-            await self._require_movable(deep=True)
-            survey = Survey(members, context, await self._excluded(context))
-            await survey.run(self._deployment.tree.inventory(self._target.document_root, live=True))
-        report.facts["live"] = survey.facts()
+            report.facts["live"] = await self._surveyed(members, context, await self._excluded(context))
         return report
+
+    async def _surveyed(
+        self, members: MemberList, context: RestoreContext, excluded: Sequence[bytes]
+    ) -> dict[str, Any]:
+        """What a restore changes of the live tree. One walk, where it tells what is immutable too.
+
+        Raises TargetProtected for what could be neither moved nor removed.
+        """
+        tree = self._deployment.tree
+        survey = Survey(members, context, excluded)
+        await _at_once(
+            self._require_movable(deep=not tree.tells_fixed),
+            survey.run(tree.inventory(self._target.document_root, live=True)),
+        )
+        self._refuse_fixed(survey.fixed)
+        return survey.facts()
 
     async def settle(self, context: RestoreContext) -> Settled:
         plan = _planned(context.journal)
@@ -230,6 +245,16 @@ class FilesComponent(Component):
         report.warn("in_place", "restored in place: the site was incomplete while it was being written")
         plan.state = "tidied"
         await _save(context, plan)
+
+
+async def _at_once(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """Elsewhere a command is mostly waiting. When one fails the other is cancelled, and the error raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = group.create_task(first), group.create_task(second)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return tasks[0].result(), tasks[1].result()
 
 
 def _planned(journal: dict[str, Any]) -> SwapPlan | None:

@@ -9,8 +9,8 @@ from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any
 
+from app.archives.members import MemberList
 from app.archives.streams import ByteStream
-from app.archives.tar import MemberList
 from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.extraction import Extraction, FilesTarget, journalled
 from app.components.maildir import MaildirRules

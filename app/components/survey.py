@@ -8,11 +8,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.archives.tar import MemberList
+from app.archives.members import MemberList
 from app.components.base import RestoreContext
 from app.deployments.tree import Entry
 
 _NAMED = 100
+_MOST_FIXED = 20
 
 
 @dataclass(slots=True)
@@ -34,23 +35,30 @@ class _Count:
 
 
 class Survey:
-    """`excluded`: what the backup left out on purpose, which stays. Folders are not counted, what is in them is."""
+    """`excluded`: what the backup left out on purpose, which stays. Folders are not counted, what is in them is.
+
+    `fixed`: the first entries that nobody can move or remove, where the inventory tells.
+    """
 
     def __init__(self, members: MemberList, context: RestoreContext, excluded: Sequence[bytes]) -> None:
         self._members = members
         self._clear = context.clear_existing
         self._taken_at = context.taken_at
         self._excluded = set(excluded)
+        self.fixed: list[str] = []
         self._stays, self._goes, self._newer = _Count(), _Count(), _Count()
 
     async def run(self, live: AsyncGenerator[list[Entry], None]) -> None:
         async with aclosing(live) as batches:
             async for batch in batches:
-                files = [entry for entry in batch if entry.type != "d"]
-                await asyncio.to_thread(self._count, files)
+                await asyncio.to_thread(self._count, batch)
 
-    def _count(self, entries: list[Entry]) -> None:
+    def _count(self, batch: list[Entry]) -> None:
+        fixed = [entry.path.decode("utf-8", "backslashreplace") for entry in batch if entry.fixed]
+        self.fixed += fixed[: _MOST_FIXED - len(self.fixed)]
+        entries = [entry for entry in batch if entry.type != "d"]
         archived = self._members.known([entry.path for entry in entries])
+        taken_at = None if self._taken_at is None else self._taken_at.timestamp()
         for entry in entries:
             stays = entry.path not in archived and (not self._clear or self._is_excluded(entry.path))
             if stays:
@@ -58,7 +66,7 @@ class Survey:
                 continue
             if entry.path not in archived:
                 self._goes.add(entry)
-            if self._taken_at is not None and entry.mtime > self._taken_at.timestamp():
+            if taken_at is not None and entry.mtime > taken_at:
                 self._newer.add(entry)
 
     def _is_excluded(self, path: bytes) -> bool:

@@ -13,8 +13,8 @@ from app.deployments import local_swap, swap_scripts
 from app.deployments.exclusions import find_matching
 from app.deployments.folders import (
     EXCHANGE,
-    TYPES,
     Parts,
+    Statx,
     copy_status,
     in_thread,
     is_immutable,
@@ -49,6 +49,8 @@ _NAMED = 20
 
 
 class LocalTree(SiteTree):
+    tells_fixed = True
+
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
@@ -172,30 +174,28 @@ def _immutable(path: str, *, deep: bool) -> list[str]:
     with opened(path) as root:
         if is_immutable(".", root):
             found.append(".")
-        for parts, folder, entries in walk(root, lenient=True):
-            for entry in entries:
-                if is_immutable(entry.name, folder):
-                    found.append("/".join([*(os.fsdecode(part) for part in parts), entry.name]))
-            if len(found) >= _NAMED or not deep:
+        if not deep:
+            with os.scandir(root) as entries:
+                found += [entry.name for entry in entries if is_immutable(entry.name, root)]
+    if deep:
+        for batch in _inventory(path, live=True):
+            found += [os.fsdecode(entry.path) for entry in batch if entry.fixed]
+            if len(found) >= _NAMED:
                 break
     return [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in found[:_NAMED]]
 
 
 def _inventory(path: str, *, live: bool) -> Iterator[list[Entry]]:
     batch: list[Entry] = []
+    look = Statx()
     with opened(path) as root:
-        for parts, _, entries in walk(root, lenient=live):
+        for parts, folder, entries in walk(root, lenient=live):
+            above = b"".join(part + b"/" for part in parts)
             for entry in entries:
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    if not live:
-                        raise
-                    continue
-                name = b"/".join((*parts, os.fsencode(entry.name)))
-                type = TYPES[stat.S_IFMT(found.st_mode)]
-                size = found.st_size if type == "f" else 0
-                batch.append(Entry(name, type, size, found.st_uid, found.st_gid, found.st_mtime))
+                name = os.fsencode(entry.name)
+                found = look.entry(name, folder, above + name)
+                if found is not None:  # it has vanished: what is missing of an extracted tree shows
+                    batch.append(found)
             if len(batch) >= _BATCH:
                 yield batch
                 batch = []

@@ -70,8 +70,10 @@ class RemoteTree(SiteTree):
         return f"{plan.staging_path}/new"
 
     async def inventory(self, path: str, *, live: bool = False) -> AsyncGenerator[list[Entry], None]:
-        gnu = await self._script(scripts.IS_GNU_FIND, path)
-        if gnu.stdout.strip() == b"yes":
+        if "gnu find" not in self._deployment.tools:
+            found = await self._script(scripts.IS_GNU_FIND, path)
+            self._deployment.tools["gnu find"] = found.stdout.strip() == b"yes"
+        if self._deployment.tools["gnu find"]:
             entries = self._gnu_entries(path, live)
         else:
             entries = self._live_entries(path) if live else self._plain_entries(path)
@@ -284,11 +286,12 @@ class RemoteTree(SiteTree):
 
 
 _MOST_LISTED = 64 << 20
-_IMMUTABLE = """
+# Flags come as suSDiad… and a path. sed, since a shell reads a pipe byte by byte.
+_IMMUTABLE = r"""
 command -v lsattr >/dev/null || exit 0
-lsattr "$1" . 2>/dev/null | while read -r flags name; do
-  case $flags in *[!a-zA-Z-]*) continue ;; ----*[ia]* | ----[ia]*) [ -z "$name" ] || echo "${name#./}" ;; esac
-done | head -n 20
+lsattr "$1" . 2>/dev/null |
+  sed -n '/^[-s][-u][-S][-D][-a-zA-Z]*[ia][-a-zA-Z]* ./{ s/^[^ ]* //; s/^\.\///; p; }' |
+  head -n 20
 """
 _WITHOUT_STAGING = ("-path", f"./{STAGING_PREFIX}*", "-prune", "-o")
 

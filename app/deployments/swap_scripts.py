@@ -223,13 +223,14 @@ xargs -0 -r sh -c 'exec find "$@" ! -type d ! -type b ! -type c -print0' sh 2>/d
   for file do
     case $file in ./*) ;; *) file=./$file ;; esac
     live=/proc/self/fd/8/$file
+    if [ "/proc/self/fd/7/new/$file" -ef "$live" ]; then continue; fi # of most files; the rest looks at more
     if [ -L "$file" ]; then
       [ ! -L "$live" ] || [ "$(readlink -- "$file")" != "$(readlink -- "$live")" ] || continue
     fi
     if [ -L "$live" ] || [ -e "$live" ]; then
       if [ -d "$live" ] && [ ! -L "$live" ]; then continue; fi
       if [ ! -L "$file" ] && [ "$file" -ef "$live" ]; then continue; fi
-      if [ "/proc/self/fd/7/new/$file" -ef "$live" ] || [ -L "/proc/self/fd/7/new/$file" ]; then continue; fi
+      if [ -L "/proc/self/fd/7/new/$file" ]; then continue; fi
       if [ "$live" -nt /proc/self/fd/7/swapped-at ]; then continue; fi
     fi
     printf "%s\0" "$file"

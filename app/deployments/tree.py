@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 SwapMode = Literal["exchange", "entries", "in_place"]
 #: See app.deployments.swap.
@@ -35,10 +35,10 @@ class TreeStatus:
     free: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One thing in a tree: `type` is one of f d l p s c b, or h for another name of a file that was listed; `path` is
-    relative, without a leading './'. `mtime` in seconds since 1970."""
+    relative, without a leading './'. `mtime` in seconds since 1970. `fixed`: see SiteTree.immutable, where
+    `tells_fixed` is set."""
 
     path: bytes
     type: str
@@ -46,6 +46,7 @@ class Entry:
     uid: int
     gid: int
     mtime: float = 0
+    fixed: bool = False
 
 
 @dataclass(slots=True)
@@ -134,7 +135,11 @@ class SiteTree(ABC):
     No method follows a symbolic link, in any component of a path, and none crosses into another file system to move
     or remove anything. Raises TargetMissing, SwapImpossible, NoSpace, CommandFailed. Those that change something are
     used through app.deployments.swap.Swap, which knows in which state which one may be called.
+
+    `tells_fixed`: an inventory tells of each entry what `immutable` would; who reads one need not ask.
     """
+
+    tells_fixed = False
 
     @abstractmethod
     async def status(self, path: str) -> TreeStatus:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.archives.streams import ByteStream
+from app.archives.streams import ByteStream, watched
 from app.db.repositories.operations import OperationRepository
 from app.db.session import Database, is_outage
 from app.errors import OperationCancelled, OwnershipLost
@@ -44,13 +43,15 @@ class JobContext:
         """Add to what people see of a component."""
         self.progress[str(number)].update(facts)
 
-    async def metered(self, number: int, source: ByteStream) -> ByteStream:
+    def metered(self, number: int, source: ByteStream) -> ByteStream:
+        """Count what passes into the progress, from no more than one thread at a time."""
         entry = self.progress[str(number)]
         entry["bytes"] = 0
-        async with aclosing(source):
-            async for chunk in source:
-                entry["bytes"] += len(chunk)
-                yield chunk
+
+        def count(chunk: bytes) -> None:
+            entry["bytes"] += len(chunk)
+
+        return watched(source, count, name="progress")
 
     @property
     def bytes_done(self) -> int:
