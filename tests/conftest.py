@@ -45,6 +45,7 @@ async def database(tmp_path: Path) -> AsyncGenerator[Database]:
 _LONG = (
     "test_replicas",
     "test_mysql_halfway",
+    "test_swap_matrix",
     "test_schedules.py",
     "test_cut",
     "test_access_matrix",

@@ -8,12 +8,12 @@ import secrets
 from contextlib import aclosing
 
 from app.archives.streams import ByteStream, from_bytes
-from app.components.base import Report, RestoreContext, Settled
+from app.components.base import Report, RestoreContext, Settled, still_ours
 from app.components.mysql_client import MysqlClient
 from app.components.mysql_dump import take_inventory
 from app.components.mysql_journal import UNSETTLED, MysqlJournal, State
 from app.components.mysql_script import MysqlScript
-from app.components.mysql_steps import Stepwise, drops, explained, ours, tables_of
+from app.components.mysql_steps import Stepwise, drops, explained, tables_of
 from app.errors import ConsentRequired, LiberuError, OperationCancelled, OwnershipLost, RestoreUnsettled
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class InPlaceRestore(Stepwise):
                 await self._discarded()
             return error
         try:
-            if not await ours(self._context):
+            if not await still_ours(self._context):
                 return error
             settled = await self.settle()
         except LiberuError as worse:
@@ -118,7 +118,7 @@ class InPlaceRestore(Stepwise):
 
     async def _put_back(self) -> Settled:
         safety = self._context.safety
-        if not await ours(self._context):
+        if not await still_ours(self._context):
             raise OwnershipLost("Another attempt has taken this operation over")
         if not safety.stored:
             await self._journal.move(State.LOST)

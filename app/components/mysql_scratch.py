@@ -9,13 +9,13 @@ from contextlib import aclosing
 from dataclasses import asdict
 
 from app.archives.streams import ByteStream, from_bytes
-from app.components.base import Report, RestoreContext
+from app.components.base import Report, RestoreContext, still_ours
 from app.components.mysql_client import Account, MysqlClient, identifier, literal
 from app.components.mysql_dump import dump_database, take_inventory
 from app.components.mysql_journal import UNSETTLED, State, packed
 from app.components.mysql_leftovers import ScratchNames, remove_leftovers
 from app.components.mysql_script import MysqlScript
-from app.components.mysql_steps import drops, explained, ours, tables_of
+from app.components.mysql_steps import drops, explained, tables_of
 from app.components.mysql_swap import Swap, as_text, names_of, rename
 from app.errors import ConsentRequired, LiberuError, LoadFailed, OwnershipLost, RestoreUnsettled
 
@@ -57,7 +57,7 @@ class ScratchRestore(Swap):
         if isinstance(error, OwnershipLost) or self._journal.uncertain:
             return error  # whoever goes on finds all of it in the journal
         try:
-            if self._journal.state in UNSETTLED and not await ours(self._context):
+            if self._journal.state in UNSETTLED and not await still_ours(self._context):
                 return error
             settled = await self.settle(undo=True)
         except LiberuError as worse:

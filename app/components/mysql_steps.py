@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
-from app.components.base import RestoreContext
 from app.components.mysql_client import identifier
 from app.components.mysql_dump import Inventory
 from app.components.mysql_script import MysqlScript
@@ -49,17 +48,6 @@ def drops(found: Inventory, database: str, *, tables: bool) -> str:
     if tables:
         lines += [f"DROP TABLE IF EXISTS {prefix}{identifier(name)};" for name in found.tables]
     return "\n".join(lines)
-
-
-async def ours(context: RestoreContext) -> bool:
-    """Whether this attempt may still put things right: cancelled, yes; taken over by another, no."""
-    try:
-        await context.confirm()
-    except OwnershipLost:
-        return False
-    except OperationCancelled:
-        return True
-    return True
 
 
 def explained(error: BaseException, outcome: str) -> BaseException:

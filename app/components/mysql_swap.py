@@ -6,12 +6,12 @@ import logging
 from typing import Any
 
 from app.archives.streams import from_bytes
-from app.components.base import RestoreContext, Settled
+from app.components.base import RestoreContext, Settled, still_ours
 from app.components.mysql_client import MysqlClient, identifier, literal
 from app.components.mysql_dump import Inventory, take_inventory
 from app.components.mysql_journal import OLD_NOT_NEEDED, UNSETTLED, MysqlJournal, State, unpacked
 from app.components.mysql_leftovers import ScratchNames, remove_leftovers
-from app.components.mysql_steps import Stepwise, drops, ours
+from app.components.mysql_steps import Stepwise, drops
 from app.errors import (
     ComponentError,
     DatabaseAccessDenied,
@@ -65,7 +65,7 @@ class Swap(Stepwise):
         return Settled("undone" if state is State.UNDONE else "untouched", "the live database is as it was")
 
     async def _put_right(self, *, undo: bool) -> Settled:
-        if not await ours(self._context):
+        if not await still_ours(self._context):
             raise OwnershipLost("Another attempt has taken this operation over")
         try:
             await self._admin.alone()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
+from app.deployments.folders import Parts, opened_at
 from app.deployments.tree import MAX_NOTE, MergeRules
 
-Parts = tuple[bytes, ...]
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -31,7 +30,7 @@ def merge(new: int, live: int, rules: MergeRules, copy_status: Callable[[int, in
     count = 0
     for parts, folder, entries in _walk(new):
         _read_notes(rules, folder, parts, live=False)
-        with _opened(live, parts) as target:
+        with opened_at(live, parts) as target:
             before = count
             for name, is_folder in entries:
                 if not is_folder:
@@ -43,22 +42,9 @@ def merge(new: int, live: int, rules: MergeRules, copy_status: Callable[[int, in
             if count > before:
                 os.fsync(target)
     for path, line in rules.appended():
-        with _opened(live, path[:-1]) as target:
+        with opened_at(live, path[:-1]) as target:
             _append(target, path[-1], line)
     return count
-
-
-@contextmanager
-def _opened(root: int, parts: Parts) -> Iterator[int]:
-    descriptor = os.dup(root)
-    try:
-        for part in parts:
-            child = os.open(part, _FOLDER, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = child
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _walk(root: int) -> Iterator[tuple[Parts, int, Iterator[tuple[bytes, bool]]]]:
@@ -76,7 +62,7 @@ def _walk(root: int) -> Iterator[tuple[Parts, int, Iterator[tuple[bytes, bool]]]
 
     while pending:
         parts = pending.pop()
-        with suppress(FileNotFoundError, NotADirectoryError), _opened(root, parts) as folder:
+        with suppress(FileNotFoundError, NotADirectoryError), opened_at(root, parts) as folder:
             yield parts, folder, listed(parts, folder)
 
 
