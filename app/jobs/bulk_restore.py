@@ -81,7 +81,7 @@ class BulkRestoreJob(Job):
 
         async def check(plan: Plan) -> None:
             trial = self._child(operation, plan)
-            trial.request = {**trial.request, "dry_run": True}
+            trial.request = {**trial.request, "dry_run": True, "checks_only": True}
             alone = JobContext(operation.uid, context.attempt, self._database, context.step)
             async with places:
                 try:

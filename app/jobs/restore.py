@@ -70,7 +70,8 @@ class RestoreJob(Job):
             outcome.apply = self._restoring.remains(operation)
             return outcome
         backup, domain, places, identities = await self._load(operation)
-        await self._restoring.settle_domain(domain, context)
+        if not operation.request["dry_run"]:
+            await self._restoring.settle_domain(domain, context)
         async with self._components.opened(domain) as site:
             return await self._from_any(backup, domain, site, identities, places, set(done), operation, context)
 
@@ -112,7 +113,7 @@ class RestoreJob(Job):
             context.track(part.number, part.name, "pending")
         prepared = await self._preflight(run, wanted, operation, context)
         if operation.request["dry_run"]:
-            for part, told in zip(wanted, prepared, strict=True):
+            for part, told in () if operation.request.get("checks_only") else zip(wanted, prepared, strict=True):
                 told["facts"] = await self._rehearsed(run, part, operation, context)
             return Outcome("completed", {"dry_run": True, "components": prepared})
         results = []
@@ -151,16 +152,19 @@ class RestoreJob(Job):
             told = {"number": part.number, "kind": part.kind, "name": part.name}
             if part.number not in run.done:
                 component = await self._component(run, part)
-                told["mode"] = await self._fit(component, run, self._context(run, operation, part, context), part)
+                restoring = self._context(run, operation, part, context)
+                told["mode"] = await self._fit(component, run, restoring, part, trial=operation.request["dry_run"])
             prepared.append(told)
         return prepared
 
-    async def _fit(self, component: Component, run: _Run, restoring: RestoreContext, part: ComponentDetails) -> str:
+    async def _fit(
+        self, component: Component, run: _Run, restoring: RestoreContext, part: ComponentDetails, *, trial: bool
+    ) -> str:
         """What earlier restores have replaced is kept only as long as there is room."""
         try:
             return await component.preflight(restoring, part.plain_size)
         except (NoSpace, ConsentRequired):
-            if not await self._restoring.make_room(run.domain):
+            if trial or not await self._restoring.make_room(run.domain):
                 raise
             return await component.preflight(restoring, part.plain_size)
 
