@@ -32,6 +32,7 @@ from tests.components.helpers import Context, collect
 from tests.deployments.conftest import Place
 
 KINDS = ["standalone", "entries", "ssh-sudo", "docker-gnu", "docker-busybox", "kubernetes-gnu"]
+HERE = ("standalone", "entries")
 #: What a swap calls that changes something, and what it journals; (name, how far it comes).
 CHANGING = ("prepare", "merge", "measure", "forward", "carry_over", "remove")
 POINTS = [
@@ -274,6 +275,8 @@ def test_every_state_has_cases() -> None:
 @pytest.mark.parametrize("clear", [True, False])
 @pytest.mark.parametrize("fault_kind", FAULTS)
 async def test_the_live_tree_is_the_old_or_the_new_one(place: Place, fault_kind: str, clear: bool) -> None:
+    if (KINDS.index(place.kind) + FAULTS.index(fault_kind)) % 2 == clear and place.kind not in HERE:
+        pytest.skip("another place elsewhere has this one")
     site, content, old, new = await prepared(place, clear)
     for step, when, kind, aftermath in cases():
         if kind != fault_kind or (clear and step in ("merge", "carry_over")):

@@ -35,7 +35,7 @@ def docker(folder: Path) -> Iterator[DockerPlace]:
 
 @pytest.fixture
 def docker_service(folder: Path, docker: DockerPlace) -> Iterator[Service]:
-    made = Service(folder, LIBERU_DEPLOYMENTS__DOCKER_URL=docker.engine.url)
+    made = Service(folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="0", LIBERU_DEPLOYMENTS__DOCKER_URL=docker.engine.url)
     made.start()
     yield made
     made.stop()
@@ -215,7 +215,9 @@ def test_pods(folder: Path) -> None:
         cluster.secrets[f"hosting-{name}", f"{name}-credentials"] = {
             "MYSQL_USER": "blog", "MYSQL_PASSWORD": "blog-pw", "MYSQL_ROOT_PASSWORD": "root-pw",
         }  # fmt: skip
-        service = Service(folder, LIBERU_DEPLOYMENTS__KUBECONFIG=str(cluster.kubeconfig()))
+        service = Service(
+            folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="0", LIBERU_DEPLOYMENTS__KUBECONFIG=str(cluster.kubeconfig())
+        )
         service.start()
         try:
             body = {

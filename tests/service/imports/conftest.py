@@ -35,7 +35,7 @@ def postgresql() -> Iterator[PostgresqlServer]:
 @pytest.fixture
 def importing(folder: Path) -> Iterator[Service]:
     (folder / "import").mkdir()
-    made = Service(folder, LIBERU_IMPORTS__FOLDER=str(folder / "import"))
+    made = Service(folder, LIBERU_IMPORTS__FOLDER=str(folder / "import"), LIBERU_RESTORES__KEEP_REPLACED_HOURS="0")
     made.start()
     yield made
     made.stop()
@@ -91,7 +91,10 @@ class Place:
 
     def run(self, source: dict[str, Any], **body: Any) -> dict[str, Any]:
         started = self.service.call(
-            "POST", "/api/backups/import-external", 202, json={"source": source, "user_id": 7, **body}
+            "POST",
+            "/api/backups/import-external",
+            202,
+            json={"source": source, "user_id": 7, "clear_existing": True, **body},
         )
         ended = self.service.wait(started)
         staging = [path for path in (self.service.folder / "data/imports").glob("*") if path.name != "uploads"]
