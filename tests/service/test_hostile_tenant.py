@@ -59,6 +59,7 @@ def made(service: Service, **body: Any) -> dict[str, Any]:
 
 
 def restore(service: Service, backup: dict[str, Any], **body: Any) -> dict[str, Any]:
+    body = {"clear_existing": True, **body}
     ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json=body), 120)
     service.until(lambda: list(service.folder.glob(".liberu-restore-*")), lambda found: not found)
     return ended

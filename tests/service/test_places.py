@@ -48,7 +48,9 @@ def sample(folder: Path) -> tuple[Path, SampleMail]:
 
 
 def restored(service: Service, backup: dict[str, Any], **body: Any) -> dict[str, Any]:
-    ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json=body))
+    ended = service.wait(
+        service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True, **body})
+    )
     assert ended["status"] == "completed", ended
     places = [f"{depth}.liberu-restore-*" for depth in ("", "*/", "*/*/")]
     service.until(lambda: [x for place in places for x in service.folder.glob(place)], lambda found: not found)
