@@ -119,6 +119,7 @@ def test_the_document_root_itself_becomes_a_link(service: Service, folder: Path,
     backup, outside = service.backup(domain), snapshot(neighbour)
     root.rename(folder / "elsewhere")
     root.symlink_to(neighbour)
+    os.lchown(root, SITE_UID, SITE_UID)  # as the tenant would have made it
     assert service.backup(domain)["status"] == "failed"
     assert restore(service, backup)["status"] == "failed"
     assert differences(outside, snapshot(neighbour)) == []
