@@ -167,7 +167,7 @@ def sync_file_system(folder: int) -> None:
 class Statx:
     """statx(2): what stat(2) tells of an entry, and what only this call tells, at once. For one thread."""
 
-    _FORMAT = struct.Struct("=8xQ4xIIH10xQ40xqI")  # attributes, uid, gid, mode, size, mtime
+    _FORMAT = struct.Struct("=8xQ4xIIH10xQ64xqI")  # attributes, uid, gid, mode, size, mtime
 
     def __init__(self) -> None:
         self._answer = ctypes.create_string_buffer(256)
