@@ -133,9 +133,10 @@ def measure(plan: SwapPlan) -> None:
         plan.names = pack(sides(coming, going))
         for folder in ("old", "arrived", "taken"):
             os.mkdir(folder, 0o700, dir_fd=ours)
-        times = os.open("times", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=ours)
-        os.utime(times, ns=(before.st_atime_ns, before.st_mtime_ns))
-        os.close(times)
+        for name, status in (("times", before), ("new-times", os.fstat(new))):
+            times = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=ours)
+            os.utime(times, ns=(status.st_atime_ns, status.st_mtime_ns))
+            os.close(times)
         os.fsync(ours)
 
 
@@ -160,12 +161,19 @@ def forward(plan: SwapPlan) -> list[str]:
         status = os.fstat(new)
         with suppress(PermissionError):
             os.fchmod(target, stat.S_IMODE(status.st_mode))
-            os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+        _set_times(ours, "new-times", target)
         for folder in (old, new, target):
             os.fsync(folder)
         _stamp(ours, _SWAPPED_AT)
         os.fsync(ours)
     return arrived
+
+
+def _set_times(ours: int, name: str, target: int) -> None:
+    """Moving entries has changed the folder's own."""
+    times = os.stat(name, dir_fd=ours, follow_symlinks=False)
+    with suppress(PermissionError):
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 _TRIES = 50
@@ -223,9 +231,7 @@ def backward(plan: SwapPlan) -> None:
         if plan.mode_before is not None:
             with suppress(PermissionError):
                 os.fchmod(target, plan.mode_before)
-        times = os.stat("times", dir_fd=ours, follow_symlinks=False)
-        with suppress(PermissionError):
-            os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+        _set_times(ours, "times", target)
         for folder in (old, new, target):
             os.fsync(folder)
 

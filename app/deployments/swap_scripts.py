@@ -105,6 +105,7 @@ MEASURE = r"""
 staging "$1" "$2"
 mkdir -p -m 700 old arrived half taken
 touch -r /proc/self/fd/8/. times
+touch -r "$3" new-times
 flush
 printf '%s\0' "$(stat -c %a /proc/self/fd/8/.)"
 (cd -- "$3" && find . ! -name . -prune ! -name '.liberu-restore-*' -print0)
@@ -184,7 +185,7 @@ xargs -0 -r sh -c '
   done' sh "$3" "$4" "$(stat -f -c %T /proc/self/fd/8/. 2>/dev/null)"
 chown -h -- "$(stat -c %u:%g "$3")" old 2>/dev/null || :
 chmod "$(stat -c %a "$3")" /proc/self/fd/8/. 2>/dev/null || :
-touch -r "$3" /proc/self/fd/8/. 2>/dev/null || :
+touch -r new-times /proc/self/fd/8/. 2>/dev/null || :
 : >swapped-at
 flush
 cd arrived
@@ -280,7 +281,7 @@ done
 EMPTY = r"""
 one_file_system=
 ! rm --help 2>&1 | grep -q -e --one-file-system || one_file_system=--one-file-system
-rm -rf $one_file_system -- new merged old arrived taken half times keep carried swapped-at
+rm -rf $one_file_system -- new merged old arrived taken half times new-times keep carried swapped-at
 """
 
 #: $1, $2: staging. The target's own time stays as it was.
