@@ -11,7 +11,8 @@ from app.db.session import OutageError
 
 
 def leaves(cls: type[errors.LiberuError]) -> list[type[errors.LiberuError]]:
-    children = cls.__subclasses__()
+    """Of the tree; a module's own private kind of an error is told as the one that it is a kind of."""
+    children = [child for child in cls.__subclasses__() if child.__module__ == errors.__name__]
     return [cls] if not children else [leaf for child in children for leaf in leaves(child)]
 
 
