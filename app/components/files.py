@@ -142,7 +142,7 @@ class FilesComponent(Component):
             report.warn("replaced_not_kept", f"what was live is not kept: {reason}")
             return
         hours = max(context.keep_hours, 24) if lost_otherwise else context.keep_hours
-        await context.record({"keep_hours": hours})
+        await context.record({"keep_hours": hours, "only_copy": lost_otherwise})
         report.facts["replaced"] = {"folder": f"{plan.staging_path}/{plan.old_tree}", "hours": hours}
 
     async def _why_not_kept(self, plan: SwapPlan, context: RestoreContext) -> str | None:

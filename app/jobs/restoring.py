@@ -101,6 +101,8 @@ class Restoring:
         Raises what keeps a part from being settled when it goes on; otherwise that is told, and tried again later.
         """
         settled: dict[int, Result] = {}
+        for journal in operation.journal.values():
+            journal.setdefault("domain_id", operation.domain_id)  # one of an earlier version does not tell
         parts = {int(number): journal for number, journal in operation.journal.items() if _begun(journal)}
 
         async def record(_: Journal) -> None:
@@ -199,7 +201,7 @@ class Restoring:
                 name=journal["name"],
                 journal=journal,
                 unsettled=bool(journal.get("unsettled")),
-                due_at=now() + timedelta(hours=0 if journal.get("unsettled") else journal.get("keep_hours", 0)),
+                due_at=_due(journal),
             )
             for number, journal in operation.journal.items()
             if journal.get("unsettled") or journal.get("tidy")
@@ -233,9 +235,11 @@ class Restoring:
         await self._see_to([row for row in rows if not row.unsettled and row.due_at <= now()], context)
 
     async def make_room(self, domain: Domain) -> bool:
-        """Remove what restores of a domain have replaced, though it would be kept for longer; whether any was."""
+        """Remove what restores of a domain have replaced, though it would be kept for longer; whether any was. What
+        came meanwhile and is nowhere else stays."""
         async with self._database.transaction() as session:
-            rows = [row for row in await RemainsRepository(session).of_domain(domain.id) if not row.unsettled]
+            rows = await RemainsRepository(session).of_domain(domain.id)
+        rows = [row for row in rows if not row.unsettled and not row.journal.get("only_copy")]
         done = await self._see_to(rows, None)
         return any(one["status"] == "completed" for one in done)
 
@@ -269,6 +273,10 @@ class Restoring:
                 name = f"{row.operation_uid}-{row.part}"
                 work = self._resettled(name, domain, site, journal, saved, context, resumes=False)
                 detail = (await work).detail
+                if journal.get("keep_hours"):  # it was finished: what it replaced is kept as after any restore
+                    row.due_at = _due(journal)
+                    await self._save(row)
+                    return self._seen(row, detail)
             if journal.get("tidy"):
                 component = await site.rebuilt(row.kind, row.name, journal)
                 await component.tidy(journal)
@@ -276,7 +284,11 @@ class Restoring:
             return await self._postpone(row, error)
         async with self._database.transaction() as session:
             await RemainsRepository(session).forget(row)
-        return {**_named(int(row.part), journal), "operation": row.operation_uid, "status": "completed",
+        return self._seen(row, detail)
+
+    @staticmethod
+    def _seen(row: RestoreRemains, detail: str | None) -> Result:
+        return {**_named(int(row.part), row.journal), "operation": row.operation_uid, "status": "completed",
                 "message": detail}  # fmt: skip
 
     async def _postpone(self, row: RestoreRemains, error: LiberuError) -> Result:
@@ -299,6 +311,11 @@ async def _no_step(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
 def _begun(journal: Mapping[str, Any]) -> bool:
     """Whether anything was journalled beside what it is of."""
     return bool(journal.keys() - {"kind", "name", "domain_id"})
+
+
+def _due(journal: Mapping[str, Any]) -> datetime:
+    """When somebody is to see to it."""
+    return now() + timedelta(hours=0 if journal.get("unsettled") else journal.get("keep_hours", 0))
 
 
 def _by_domain(parts: Mapping[int, Journal]) -> dict[int, dict[int, Journal]]:

@@ -150,6 +150,34 @@ def test_what_can_neither_be_finished_nor_undone_is_kept_and_named_and_tried_aga
     assert same(old, mounted) == []
 
 
+@needs_root
+def test_what_can_only_be_finished_later_keeps_what_it_replaced(restless: Service, mounted: Path) -> None:
+    started, _, new = half_swapped(restless, register(restless, mounted), mounted)
+    with sqlite3.connect(restless.folder / "data/liberu.db") as state:
+        state.execute("UPDATE operations SET attempt = 5 WHERE id = ?", (started["id"],))
+    (staging,) = leftovers(mounted)
+    kept = (mounted / staging / "old").iterdir()
+    old = next(path for path in kept if path.is_file() and not path.is_symlink())
+    waits = mounted / "large.bin"
+    for path in (old, waits):
+        subprocess.run(["mount", "--bind", str(path), str(path)], check=True)
+    try:
+        restless.start()
+        assert restless.wait(started)["error_code"] == "swap_unfinished"
+        subprocess.run(["umount", str(waits)], check=True)  # forward is free; back is not
+        with sqlite3.connect(restless.folder / "data/liberu.db") as state:
+            state.execute("UPDATE restore_remains SET due_at = '2020-01-01 00:00:00.000000'")
+        restless.until(lambda: same(dict(new), mounted), lambda found: not found)
+    finally:
+        subprocess.run(["umount", str(old)], check=True)
+    operations = restless.until(
+        lambda: restless.call("GET", "/api/operations", params={"type": "tidy"})["data"],
+        lambda found: any(one["status"] == "completed" for one in found),
+    )
+    assert any("is kept in" in str(one["result"]) for one in operations)
+    assert (mounted / staging / "old" / "defaced").read_text() == "evil", "kept, as it was told"
+
+
 def test_what_was_replaced_is_kept_named_and_can_be_taken_back(folder: Path, site: Path) -> None:
     service = Service(folder)
     service.start()
