@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -78,6 +79,9 @@ async def test_what_is_waited_for(tmp_path: Path) -> None:
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/missing/x.db")
     assert await raised("SELECT 1")
     await database.close()
+    for thread in threading.enumerate():  # the library does not wait for that of a file that it could not open
+        if "_connection_worker_thread" in thread.name:
+            await asyncio.to_thread(thread.join, 10)
 
 
 @pytest.mark.parametrize("error", [OSError(113, "No route to host"), TimeoutError(), socket.gaierror()])

@@ -183,7 +183,9 @@ class StorageDriver(ABC):
 
         Atomic: on any error, cancellation or kill nothing is visible under `key` (or the former object
         still is). Durable when it returns. With `size`, a stream of another length raises SizeMismatch.
-        Raises NoSpace, StoragePermissionDenied, DestinationUnreachable; an error of `stream` passes through.
+        Raises NoSpace, StoragePermissionDenied, DestinationUnreachable, ObjectNotFound where somebody removed the
+        object before its size was verified; an error of `stream` passes through. A cancellation at the very end of a
+        replacing `put` at a remote place may leave neither the former object nor the new one.
         The place itself is never made: see make_place.
         """
 

@@ -109,7 +109,7 @@ def _explained(what: str, error: ClientError) -> StorageError:
         return DestinationUnreachable(f"{what}: the store is busy or failing ({code or status})")
     if code in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled") or status == 403:
         return StoragePermissionDenied(
-            f"{what}: permission denied; the key needs access to the bucket and its objects"
+            f"{what}: permission denied; check the key, which needs access to the bucket and its objects"
         )
     if status in (301, 307, 400) and "edirect" in code:
         return DestinationInvalid(f"{what}: the bucket is in another region ({code}); correct region or endpoint")

@@ -383,7 +383,7 @@ def test_two_destinations_in_one_place(service: Service, domain: dict[str, Any],
 def test_a_scan_at_a_tenants_destination_takes_the_tenants_own(
     service: Service, domain: dict[str, Any], site: Path, server: StorageServer
 ) -> None:
-    body = {"domain_name": "other.example.com", "user_id": 8, "document_root": str(site)}
+    body = {"domain_name": "other.example.com", "user_id": 8, "document_root": str(site), "shared": True}
     other = service.call("POST", "/api/domains", 201, json=body)
     place = Root(server)
     made = destination(service, place)

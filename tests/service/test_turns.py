@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.sizes import human_size
 from demo.servers import PostgresqlServer
 from demo.service import Service
 from tests.service.cluster import Cluster, server
@@ -127,7 +128,7 @@ def test_quotas(service: Service) -> None:
     service.call("PUT", "/api/quotas/7", json={"stored_bytes": stored + 50_000})
     refused = backup(service, domain, 409)
     assert refused["code"] == "quota_exceeded", "another one like the last does not fit"
-    assert f"uses {stored}" in refused["detail"]
+    assert f"uses {human_size(stored)}" in refused["detail"]
     schedule = {"name": "nightly", "type": "files", "frequency": "daily", "domain_id": domain["id"]}
     made = service.call("POST", "/api/backup-schedules", 201, json=schedule)
     run = service.call("POST", f"/api/backup-schedules/{made['id']}/run", 202)

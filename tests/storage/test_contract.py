@@ -416,7 +416,9 @@ async def test_a_folder_that_a_deletion_removes_as_soon_as_it_is_made(
 
 async def test_one_key_put_and_deleted_at_once(driver: StorageDriver) -> None:
     puts = [driver.put("a/b/k", stream(b"x" * 1000)) for _ in range(20)]
-    await asyncio.gather(*puts, *(driver.delete("a/b/k") for _ in range(20)))
+    ended = await asyncio.gather(*puts, *(driver.delete("a/b/k") for _ in range(20)), return_exceptions=True)
+    removed = [one for one in ended if isinstance(one, ObjectNotFound)]  # before it was verified
+    assert [one for one in ended if isinstance(one, BaseException)] == removed
     assert await keys(driver) in ([], ["a/b/k"])
 
 
