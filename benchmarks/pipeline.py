@@ -126,7 +126,7 @@ def ours(service: Service, path: str, body: dict[str, Any]) -> tuple[float, dict
 def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="liberu-bench-", dir=os.environ.get("BENCH_FOLDER")))
     folder.chmod(0o755)
-    service = Service(folder)
+    service = Service(folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="0")  # the removal is measured too
     try:
         tree = folder / "site" / "public_html"
         make_tree(tree)

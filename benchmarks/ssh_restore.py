@@ -47,7 +47,7 @@ class Place:
         folder.mkdir(mode=0o755)
         self.folder = folder
         self.tree = folder / "site" / "public_html"
-        self.service = Service(folder)
+        self.service = Service(folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="0")
         self._checkout = checkout
         self._deployment = deployment
         self._backup = 0
