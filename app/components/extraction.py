@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,9 +49,17 @@ class Extraction:
         self._target = target
 
     async def run(
-        self, source: ByteStream, folder: str, members: MemberList, report: Report, *, whole: bool = True
+        self,
+        source: ByteStream,
+        folder: str,
+        members: MemberList,
+        report: Report,
+        *,
+        whole: bool = True,
+        meanwhile: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Extract into a folder, note in `members` what there is, and compare. `whole`: nothing else may be there.
+        `meanwhile`: done once it is compared, while the disk still writes.
 
         Raises MemberMismatch, NoSpace.
         """
@@ -59,6 +67,8 @@ class Extraction:
         syncing = asyncio.create_task(self._deployment.tree.sync(folder))  # the disk and a core at once
         try:
             await self._compare(folder, members, whole=whole)
+            if meanwhile is not None:
+                await meanwhile()
         finally:
             await syncing
         await self._owners(folder, members, report)

@@ -119,10 +119,16 @@ class FilesComponent(Component):
 
     async def _replace(self, source: ByteStream, swap: Swap, context: RestoreContext, report: Report) -> None:
         staging = await swap.prepare(self._target.owner)
-        with closing(MemberList()) as members:
-            await Extraction(self._deployment, self._target).run(source, staging, members, report)
+        excluded: Sequence[bytes] = ()
+
+        async def survey() -> None:
+            nonlocal excluded
             excluded = await self._excluded(context)
             report.facts["live"] = await self._surveyed(members, context, excluded)
+
+        with closing(MemberList()) as members:
+            extraction = Extraction(self._deployment, self._target)
+            await extraction.run(source, staging, members, report, meanwhile=survey)
         await swap.run(excluded if context.clear_existing else EVERYTHING, context.confirm)
 
     async def _excluded(self, context: RestoreContext) -> Sequence[bytes]:
