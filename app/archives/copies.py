@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
 from app.archives.manifest import ComponentDetails, Details, Manifest, ManifestComponent
 from app.archives.store import BackupStore
-from app.archives.streams import ByteStream
+from app.archives.streams import ByteStream, told
 from app.errors import (
     ArchiveDamaged,
     ArchiveError,
@@ -124,8 +124,13 @@ class CopySource:
             secret = self._identities if entry.encryption else None
             plain = opened.store.open_component(entry.objects[0], part.plain_size, part.plain_sha256, secret)
             failures: list[LiberuError] = []
+
+            def note(error: BaseException, noted: list[LiberuError] = failures) -> None:
+                if isinstance(error, StorageError | ArchiveError):  # its consumer may make another one of it
+                    noted.append(error)
+
             try:
-                return await use(_watched(plain, failures)), copy
+                return await use(told(plain, note)), copy
             except LiberuError as error:
                 if not failures:
                     raise
@@ -196,14 +201,3 @@ def _same(opened: _Opened, part: ComponentDetails) -> ManifestComponent:
     if (found.kind, found.name, found.plain_size, found.plain_sha256) != known:
         raise ManifestInvalid(f"{opened.manifest.folder} holds another version of {part.kind} {part.name}")
     return opened.manifest.component(part.number)
-
-
-async def _watched(source: ByteStream, failures: list[LiberuError]) -> AsyncGenerator[bytes, None]:
-    """`source`; what it raises is noted: its consumer may make another error of it."""
-    async with aclosing(source):
-        try:
-            async for chunk in source:
-                yield chunk
-        except (StorageError, ArchiveError) as error:
-            failures.append(error)
-            raise

@@ -180,6 +180,7 @@ class Sink(io.RawIOBase):
         self._gathered = 0
         self.digest: Digest | None = None
         self.watchers: list[Callable[[bytes], None]] = []
+        self.refused = False  # by a watcher
 
     def writable(self) -> bool:
         return True
@@ -199,8 +200,10 @@ class Sink(io.RawIOBase):
             self._parts, self._gathered = [], 0
             if self.digest is not None:
                 self.digest.update(chunk)
+            self.refused = True
             for see in self.watchers:
                 see(chunk)
+            self.refused = False
             self._queue.put(chunk)
 
 
@@ -252,6 +255,7 @@ class Stage(AsyncGenerator[bytes, None]):
         self._interrupt = interrupt
         self._watchers: list[Callable[[bytes], None]] = []
         self._last_words: list[Callable[[], None]] = []
+        self._told: list[Callable[[BaseException], None]] = []
         self._input: _Input | None = None
         self._output: _Queue | None = None
         self._thread: Future[None] | None = None
@@ -268,6 +272,10 @@ class Stage(AsyncGenerator[bytes, None]):
         if end is not None:
             self._last_words.append(end)
 
+    def tell(self, failed: Callable[[BaseException], None]) -> None:
+        """See `told`; before it has begun."""
+        self._told.append(failed)
+
     def begin(self) -> _Queue:
         """Start the thread, and those of the stages before it; its output is whoever's calls this."""
         self._output = output = _Queue(asyncio.get_running_loop())
@@ -279,8 +287,14 @@ class Stage(AsyncGenerator[bytes, None]):
         sink = Sink(output)
         sink.watchers = self._watchers
         try:
-            self._work(self._reader, sink)
-            sink.send()
+            try:
+                self._work(self._reader, sink)
+                sink.send()
+            except Exception as error:
+                if not sink.refused and not isinstance(error, StageClosed):
+                    for failed in self._told:
+                        failed(error)
+                raise
             for end in self._last_words:
                 end()
             self._whole = True
@@ -390,12 +404,24 @@ def watched(
 
     In the thread that the chunks come from, where there is one: what takes little time needs none of its own.
     """
-    if isinstance(source, Stage) and not source.begun:
-        stage = source
-    else:
-        stage = Stage(lambda reader, sink: _pass_on(reader(), sink), name, source, None)
+    stage = _stage(source, name)
     stage.watch(see, end)
     return stage
+
+
+def told(source: ByteStream, failed: Callable[[BaseException], None]) -> ByteStream:
+    """Pass `source` on; `failed` is told its error, in a thread, before whoever reads it is. Not those of watchers.
+    Closes `source`."""
+    stage = _stage(source, "tell")
+    stage.tell(failed)
+    return stage
+
+
+def _stage(source: ByteStream, name: str) -> Stage:
+    """`source` itself, where nobody reads it yet."""
+    if isinstance(source, Stage) and not source.begun:
+        return source
+    return Stage(lambda reader, sink: _pass_on(reader(), sink), name, source, None)
 
 
 def _pass_on(reader: SourceReader, sink: Sink) -> None:

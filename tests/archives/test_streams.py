@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.archives.streams import CHUNK, ByteStream, Sink, SourceReader, consume, produce, transform, watched
+from app.archives.streams import CHUNK, ByteStream, Sink, SourceReader, consume, produce, told, transform, watched
 
 
 def _copy(reader: SourceReader, sink: Sink) -> None:
@@ -135,3 +135,34 @@ async def test_watching_sees_all_and_passes_all_on() -> None:
     assert b"".join([chunk async for chunk in stream]) == b"onetwo"
     assert b"".join(seen) in (b"onetwoonetwo", b"oneonetwotwo")
     assert (threads, ended) == ({"one"}, [1])
+
+
+@pytest.mark.parametrize("staged", [True, False])
+async def test_what_a_stream_fails_with_is_told_before_its_reader_knows_it(*, staged: bool) -> None:
+    async def source() -> ByteStream:
+        yield b"one"
+        raise ValueError("torn")
+
+    heard: list[BaseException] = []
+    stream = told(transform(source(), _copy) if staged else source(), heard.append)
+    with pytest.raises(ValueError, match="torn") as caught:
+        async for _ in watched(stream, lambda chunk: None):
+            pass
+    assert heard == [caught.value]
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+async def test_what_a_watcher_refuses_is_no_failure_of_the_stream(*, at_end: bool) -> None:
+    async def source() -> ByteStream:
+        yield b"one"
+
+    def refuse(*_: object) -> None:
+        raise ValueError("unwanted")
+
+    heard: list[BaseException] = []
+    stream = told(transform(source(), _copy), heard.append)
+    stream = watched(stream, lambda chunk: None, refuse) if at_end else watched(stream, refuse)
+    with pytest.raises(ValueError, match="unwanted"):
+        async for _ in stream:
+            pass
+    assert heard == []
