@@ -22,6 +22,7 @@ from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.repositories.executors import InstallationRepository
 from app.db.repositories.security import TokenRepository
+from app.db.schema import is_at, newest
 from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.secret_files import remove_old
@@ -78,6 +79,7 @@ from app.storage.config import LocalConfiguration
 log = logging.getLogger(__name__)
 _SERVICE = Principal(0, None, frozenset({"*"}))
 _STARTING = 0x1BACC0B
+_MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def migrate(settings: Settings) -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     config.set_main_option("sqlalchemy.url", settings.database_url.replace("%", "%%"))
     command.upgrade(config, "head")
 
@@ -143,8 +145,9 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
     with nullcontext() if settings.replicated else locked(settings.data):
         async with starting(settings):
             keys = await asyncio.to_thread(load_or_create, settings.keys_folder, settings.master_keys)
-            await asyncio.to_thread(migrate, settings)
             database = Database(settings.database_url)
+            if not await is_at(database, await asyncio.to_thread(newest, _MIGRATIONS)):
+                await asyncio.to_thread(migrate, settings)
             await _same_installation(database, keys, settings)
             await SealingService(database, keys.cipher).check()
             made = compose(settings, keys, database)
