@@ -65,6 +65,7 @@ from app.services.notices import Notices
 from app.services.notifications import NotificationService
 from app.services.operations import OperationService
 from app.services.quotas import QuotaService
+from app.services.remains import RemainsService
 from app.services.removal import Removal
 from app.services.room import Room
 from app.services.schedules import ScheduleService
@@ -232,6 +233,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         jwt=JwtVerifier(settings.jwt),
         limiter=RateLimiter(settings.server),
         domains=domains,
+        remains=RemainsService(domains),
         deployments=DeploymentService(domains, components),
         destinations=destinations,
         upkeep=upkeep,

@@ -20,6 +20,7 @@ from app.services.metrics import MetricsService
 from app.services.notifications import NotificationService
 from app.services.operations import OperationService
 from app.services.quotas import QuotaService
+from app.services.remains import RemainsService
 from app.services.room import Room
 from app.services.schedules import ScheduleService
 from app.services.tokens import TokenService
@@ -33,6 +34,7 @@ class Container:
     jwt: JwtVerifier
     limiter: RateLimiter
     domains: DomainService
+    remains: RemainsService
     deployments: DeploymentService
     destinations: DestinationService
     upkeep: UpkeepService

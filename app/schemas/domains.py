@@ -222,6 +222,24 @@ class DomainOut(Model):
     updated_at: datetime
 
 
+class RemainsOut(Model):
+    """What a restore has left of one part of a domain. `unsettled`: it stopped half-way, and is to be finished or
+    undone; otherwise it is what was replaced, kept until `due_at`. `folder`: where it lies; null for a database (the
+    runbook tells its names). `error_message`: why it could not be seen to after the operation had ended, whose own
+    error tells the first reason."""
+
+    id: int
+    operation_uid: str
+    kind: str
+    name: str
+    unsettled: bool
+    folder: str | None
+    due_at: datetime
+    attempts: int
+    error_message: str | None
+    created_at: datetime
+
+
 class ProbeOut(Model):
     type: str
     found: bool

@@ -19,6 +19,8 @@ from app.services.places import VERSION, PlaceService
 from app.services.unit import Unit
 from app.settings import SitesSettings
 
+_WHO = {"username", "host_key", "sudo", "credentials_secret"}
+
 
 class DomainService:
     def __init__(self, cipher: CredentialCipher, sites: SitesSettings) -> None:
@@ -66,6 +68,8 @@ class DomainService:
         if body.domain_name != domain.domain_name:
             raise InvalidRequest("A domain's name cannot change: its backups belong to it", field="domain_name")
         self._allow(domain, body, principal)
+        if not _where(domain, domain.deployment or {"type": "auto"}) <= _where(body, _plain(body)):
+            await self._settled(unit, domain)
         shared = domain.shared if body.shared is None else body.shared
         claimed = await self._places.claim(unit, principal, domain, body, shared=shared)
         self._apply(domain, body, principal)
@@ -88,14 +92,22 @@ class DomainService:
         repository = DomainRepository(unit.session)
         if await repository.has_active_operation(domain.uid):
             raise Conflict(f"{domain.domain_name} has a running operation; wait for it or cancel it")
+        await self._settled(unit, domain)
+        await repository.delete(domain)
+        await repository.flush()
+
+    @staticmethod
+    async def _settled(unit: Unit, domain: Domain) -> None:
+        """Raises Conflict while only the domain's settings tell where a restore has to be finished or undone."""
         for left in await RemainsRepository(unit.session).of_domain(domain.id):
             if left.unsettled:
                 raise Conflict(
                     f"A restore of {domain.domain_name} stopped half-way, and only its settings tell where what was "
-                    f"live lies; wait until it is settled ({left.error_message or 'it is tried soon'})"
+                    f"live lies; wait until it is settled ({left.error_message or 'it is tried soon'}), "
+                    f"or forget it: DELETE /api/domains/{domain.id}/remains/{left.id}"
                 )
-        await repository.delete(domain)
-        await repository.flush()
+        if await DomainRepository(unit.session).has_active_operation(domain.uid, ("restore", "tidy")):
+            raise Conflict(f"A restore of {domain.domain_name} runs; wait for it or cancel it")
 
     def _allow(self, domain: Domain, body: DomainIn, principal: Principal) -> None:
         """Raises Forbidden, InvalidRequest. Changes nothing."""
@@ -173,6 +185,14 @@ class DomainService:
             database.credentials = self._cipher.seal(secrets)
             kept.append(database)
         domain.databases = kept
+
+
+def _where(of: Domain | DomainIn, deployment: dict[str, Any]) -> set[tuple[object, ...]]:
+    """Where its files, mail and databases lie, whoever logs in there."""
+    server = {name: value for name, value in _set(deployment).items() if name not in _WHO}
+    found: set[tuple[object, ...]] = {("server", *sorted(server.items()))}
+    found |= {(kind, path) for kind, path in (("files", of.document_root), ("mail", of.mail_path)) if path}
+    return found | {("database", one.engine, one.name, one.host, one.port, one.socket) for one in of.databases}
 
 
 def _plain(body: DomainIn) -> dict[str, Any]:

@@ -56,6 +56,8 @@ ROUTES = {
     "PUT /api/domains/{domain_id}": item(DOMAINS, body="domain"),
     "DELETE /api/domains/{domain_id}": item(DOMAINS, 204),
     "POST /api/domains/{domain_id}/detect-deployment": item(CREATE),
+    "GET /api/domains/{domain_id}/remains": item(READ),
+    "DELETE /api/domains/{domain_id}/remains/{remains_id}": operators(DOMAINS, 404),
     "GET /api/deployment": Route(READ, 200, 200, 200),
     "PUT /api/domains/by-name/{name}": Route(DOMAINS, 409, 200, 200, "domain"),
     "POST /api/backup-destinations": Route(PLACES, 201, 201, 201, "new_destination"),

@@ -141,6 +141,13 @@ def test_what_can_neither_be_finished_nor_undone_is_kept_and_named_and_tried_aga
         assert (ended["status"], ended["error_code"]) == ("failed", "swap_unfinished"), ended
         assert f"{mounted}/{staging}/old" in ended["error_message"]
         assert list((mounted / staging / "old").iterdir()), "nothing was removed"
+        [left] = restless.call("GET", f"/api/domains/{domain['id']}/remains")
+        assert (left["unsettled"], left["folder"]) == (True, f"{mounted}/{staging}")
+        moved = {"domain_name": "shop.example.com", "user_id": 7, "document_root": f"{mounted}2"}
+        refused = restless.call("PUT", f"/api/domains/{domain['id']}", 409, json=moved)
+        assert f"remains/{left['id']}" in refused["detail"], "only its settings tell where it is to be settled"
+        moved |= {"document_root": str(mounted), "exclusions": ["*.log"]}
+        restless.call("PUT", f"/api/domains/{domain['id']}", json=moved)
     finally:
         for path in fixed:
             subprocess.run(["umount", str(path)], check=True)
@@ -148,6 +155,37 @@ def test_what_can_neither_be_finished_nor_undone_is_kept_and_named_and_tried_aga
         state.execute("UPDATE restore_remains SET due_at = '2020-01-01 00:00:00.000000'")
     restless.until(lambda: leftovers(mounted), lambda found: not found)
     assert same(old, mounted) == []
+
+
+@needs_root
+def test_an_operator_can_take_over_what_stopped_half_way(restless: Service, mounted: Path) -> None:
+    domain = register(restless, mounted)
+    started, _, _ = half_swapped(restless, domain, mounted)
+    away(restless)
+    with sqlite3.connect(restless.folder / "data/liberu.db") as state:
+        state.execute("UPDATE operations SET attempt = 5 WHERE id = ?", (started["id"],))
+    (staging,) = leftovers(mounted)
+    (mounted / staging).rename(mounted / "elsewhere")  # it is lost for the service: nobody can settle this
+    (mounted / staging).mkdir(mode=0o755)
+    restless.start()
+    ended = restless.wait(started)
+    assert (ended["status"], ended["error_code"]) == ("failed", "swap_unfinished"), ended
+    path = f"/api/domains/{domain['id']}"
+    [left] = restless.call("GET", f"{path}/remains")
+    restless.call("DELETE", path, 409)
+
+    def free() -> bool:
+        active = restless.call("GET", "/api/operations", params={"status": "running"})["data"]
+        return not active and not restless.call("GET", "/api/operations", params={"status": "pending"})["data"]
+
+    with sqlite3.connect(restless.folder / "data/liberu.db") as state:
+        state.execute("UPDATE restore_remains SET due_at = '2099-01-01 00:00:00.000000'")
+    restless.until(free, bool)
+    restless.call("DELETE", f"{path}/remains/{left['id']}", 204)
+    assert restless.call("GET", f"{path}/remains") == []
+    assert list((mounted / "elsewhere" / "old").iterdir()), "nothing was removed"
+    (mounted / staging).rmdir()
+    assert restless.call("DELETE", path, 204) is None
 
 
 @needs_root

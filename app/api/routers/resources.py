@@ -21,7 +21,7 @@ from app.schemas.destinations import (
     SweepIn,
     Usage,
 )
-from app.schemas.domains import DetectionOut, DomainIn, DomainName, DomainOut, EnvironmentOut
+from app.schemas.domains import DetectionOut, DomainIn, DomainName, DomainOut, EnvironmentOut, RemainsOut
 from app.schemas.operations import NewToken, OperationOut, TokenIn, TokenOut
 
 router = APIRouter(prefix="/api")
@@ -87,6 +87,20 @@ async def upsert_domain(
 @router.delete("/domains/{domain_id}", status_code=204, tags=["domains"])
 async def delete_domain(domain_id: Id, unit: Transaction, caller: Caller, services: Services) -> None:
     await services.domains.delete(unit, caller, domain_id)
+
+
+@router.get("/domains/{domain_id}/remains", tags=["domains"])
+async def list_remains(domain_id: Id, unit: Transaction, caller: Reader, services: Services) -> list[RemainsOut]:
+    """What restores have left: what they replaced, and what stopped half-way and is tried again."""
+    return await services.remains.list(unit, caller, domain_id)
+
+
+@router.delete("/domains/{domain_id}/remains/{remains_id}", status_code=204, tags=["domains"])
+async def forget_remains(
+    domain_id: Id, remains_id: Id, unit: Transaction, caller: Caller, services: Services
+) -> None:
+    """Operators, once they have put it right by hand: nothing is moved or removed where the site runs."""
+    await services.remains.forget(unit, caller, domain_id, remains_id)
 
 
 def shown(services: Services, destination: Destination) -> DestinationOut:

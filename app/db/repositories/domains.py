@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import or_, select
@@ -41,10 +42,13 @@ class DomainRepository(Repository):
         columns = {"domain_name": Domain.domain_name, "id": Domain.id, "created_at": Domain.created_at}
         return await self._page(query, request, columns)
 
-    async def has_active_operation(self, domain_uid: str) -> bool:
+    async def has_active_operation(self, domain_uid: str, types: Collection[str] = ()) -> bool:
+        """`types`: of operations; any, when there are none."""
         query = select(Operation.id).where(
             Operation.domain_uid == domain_uid, Operation.status.in_(("pending", "running"))
         )
+        if types:
+            query = query.where(Operation.type.in_(types))
         return await self._session.scalar(query.limit(1)) is not None
 
     async def name(self, domain_id: int) -> str | None:

@@ -1,0 +1,56 @@
+"""RemainsService: what ended restores have left where a domain runs."""
+
+from __future__ import annotations
+
+from app.db.models import RestoreRemains
+from app.db.repositories.domains import DomainRepository
+from app.db.repositories.remains import RemainsRepository
+from app.deployments.tree import SwapPlan
+from app.errors import Conflict, NotFound
+from app.schemas.domains import RemainsOut
+from app.security.tokens import Principal
+from app.services.domains import DomainService
+from app.services.unit import Unit
+
+
+class RemainsService:
+    def __init__(self, domains: DomainService) -> None:
+        self._domains = domains
+
+    async def list(self, unit: Unit, principal: Principal, domain_id: int) -> list[RemainsOut]:
+        """The oldest first. Raises NotFound."""
+        domain = await self._domains.get(unit, principal, domain_id)
+        return [_shown(row) for row in await RemainsRepository(unit.session).of_domain(domain.id)]
+
+    async def forget(self, unit: Unit, principal: Principal, domain_id: int, remains_id: int) -> None:
+        """See to it no more: nothing is moved or removed where the site runs. Operators only.
+
+        Raises NotFound, Forbidden; Conflict while an operation of the domain may be seeing to it.
+        """
+        principal.require_operator("What a restore has left")
+        principal.require("domains:manage")
+        domain = await self._domains.get(unit, principal, domain_id)
+        if await DomainRepository(unit.session).has_active_operation(domain.uid):
+            raise Conflict(f"{domain.domain_name} has a running operation; wait for it or cancel it")
+        repository = RemainsRepository(unit.session)
+        for row in await repository.of_domain(domain.id):
+            if row.id == remains_id:
+                await repository.delete(row)
+                return
+        raise NotFound(f"No restore of {domain.domain_name} has left {remains_id}, or it has been seen to")
+
+
+def _shown(row: RestoreRemains) -> RemainsOut:
+    plan = row.journal.get("plan")
+    return RemainsOut(
+        id=row.id,
+        operation_uid=row.operation_uid,
+        kind=row.kind,
+        name=row.name,
+        unsettled=row.unsettled,
+        folder=SwapPlan(**plan).staging_path if plan else None,
+        due_at=row.due_at,
+        attempts=row.attempts,
+        error_message=row.error_message,
+        created_at=row.created_at,
+    )
