@@ -161,6 +161,7 @@ class Place:
             "domain_id": domain["id"],
             "name": name,
             "number": 1,
+            "remains_id": 1,
             "user_id": OWNER,
             "_root": root,
         }
