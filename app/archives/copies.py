@@ -14,6 +14,8 @@ from app.archives.streams import ByteStream, told
 from app.errors import (
     ArchiveDamaged,
     ArchiveError,
+    CommandFailed,
+    ComponentError,
     LiberuError,
     ManifestInvalid,
     NotFound,
@@ -24,6 +26,8 @@ from app.errors import (
 
 T = TypeVar("T")
 _DAMAGE = (ArchiveDamaged, ManifestInvalid, ObjectNotFound, SizeMismatch)
+#: What garbage in an archive can look like to whoever reads it.
+_CONFUSION = (ArchiveError, CommandFailed, ComponentError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +111,9 @@ class CopySource:
     ) -> tuple[T, Copy]:
         """What `use` makes of the part's plain bytes, and the copy they are from.
 
-        When a stream fails, `use` is called again, from the beginning, with that of the next copy: it must have
-        changed nothing, as far as `repeatable` says. Errors of its own pass through. Raises what is wrong with the
-        last copy.
+        When a stream fails, or `use` does of a copy that turns out to be damaged, it is called again, from the
+        beginning, with the next copy: it must have changed nothing, as far as `repeatable` says. Errors of its own
+        pass through. Raises what is wrong with the last copy.
         """
         last: LiberuError | None = None
         for copy in self._usable(part.number):
@@ -132,9 +136,10 @@ class CopySource:
             try:
                 return await use(told(plain, note)), copy
             except LiberuError as error:
-                if not failures:
+                problem = failures[0] if failures else await _damage_behind(error, opened.store, entry)
+                if problem is None:
                     raise
-                self._note(copy, part.number, failures[0])
+                self._note(copy, part.number, problem)
                 if not repeatable():
                     raise
                 last = error
@@ -192,6 +197,23 @@ class CopySource:
         if len(problems) == 1:
             return problems[0].error
         return type(problems[-1].error)("No copy can be used: " + "; ".join(str(problem) for problem in problems))
+
+
+async def _damage_behind(
+    error: LiberuError, store: BackupStore, entry: ManifestComponent
+) -> StorageError | ArchiveError | None:
+    """What is wrong with an archive that somebody could make nothing of; None when it is whole, or cannot be read.
+
+    Its hash is known only at its end: until then damage looks like a strange archive, or a strange dump. age tells it
+    before a byte of it gets out.
+    """
+    if entry.encryption or not isinstance(error, _CONFUSION):
+        return None
+    try:
+        await store.verify_object(entry.objects[0])
+    except (StorageError, ArchiveError) as found:
+        return found if isinstance(found, _DAMAGE) else None
+    return None
 
 
 def _same(opened: _Opened, part: ComponentDetails) -> ManifestComponent:

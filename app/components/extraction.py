@@ -69,8 +69,10 @@ class Extraction:
             await self._compare(folder, members, whole=whole)
             if meanwhile is not None:
                 await meanwhile()
-        finally:
-            await syncing
+        except BaseException:  # this is what is told, not what the sync may end with
+            await asyncio.gather(syncing, return_exceptions=True)
+            raise
+        await syncing
         await self._owners(folder, members, report)
         report.facts["members"] = members.count
 

@@ -119,16 +119,14 @@ class FilesComponent(Component):
 
     async def _replace(self, source: ByteStream, swap: Swap, context: RestoreContext, report: Report) -> None:
         staging = await swap.prepare(self._target.owner)
-        excluded: Sequence[bytes] = ()
 
         async def survey() -> None:
-            nonlocal excluded
-            excluded = await self._excluded(context)
-            report.facts["live"] = await self._surveyed(members, context, excluded)
+            report.facts["live"] = await self._surveyed(members, context, await self._excluded(context))
 
         with closing(MemberList()) as members:
             extraction = Extraction(self._deployment, self._target)
             await extraction.run(source, staging, members, report, meanwhile=survey)
+        excluded = await self._excluded(context)  # as it is now: the disk may have taken long
         await swap.run(excluded if context.clear_existing else EVERYTHING, context.confirm)
 
     async def _excluded(self, context: RestoreContext) -> Sequence[bytes]:

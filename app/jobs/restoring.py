@@ -254,13 +254,18 @@ class Restoring:
             return []
         try:
             async with self._site(rows[0].domain_id) as (domain, site):
-                return [await self._finish(row, domain, site, context) for row in rows]
+                seen = [await self._finish(row, domain, site, context) for row in rows]
+                return [one for one in seen if one is not None]
         except LiberuError as error:
             return [await self._postpone(row, error) for row in rows]
 
     async def _finish(
         self, row: RestoreRemains, domain: Domain, site: DomainSite, context: JobContext | None
-    ) -> Result:
+    ) -> Result | None:
+        """None when an operator has taken it over meanwhile."""
+        async with self._database.transaction() as session:
+            if not await RemainsRepository(session).there(row):
+                return None
         journal = row.journal = dict(row.journal)
         detail = None
 

@@ -106,8 +106,8 @@ class DomainService:
                     f"live lies; wait until it is settled ({left.error_message or 'it is tried soon'}), "
                     f"or forget it: DELETE /api/domains/{domain.id}/remains/{left.id}"
                 )
-        if await DomainRepository(unit.session).has_active_operation(domain.uid, ("restore", "tidy")):
-            raise Conflict(f"A restore of {domain.domain_name} runs; wait for it or cancel it")
+        if await DomainRepository(unit.session).is_being_changed(domain):
+            raise Conflict(f"A restore or an import of {domain.domain_name} runs; wait for it or cancel it")
 
     def _allow(self, domain: Domain, body: DomainIn, principal: Principal) -> None:
         """Raises Forbidden, InvalidRequest. Changes nothing."""

@@ -23,19 +23,20 @@ class RemainsService:
         return [_shown(row) for row in await RemainsRepository(unit.session).of_domain(domain.id)]
 
     async def forget(self, unit: Unit, principal: Principal, domain_id: int, remains_id: int) -> None:
-        """See to it no more: nothing is moved or removed where the site runs. Operators only.
+        """See to it no more: nothing is moved or removed where the site runs. Operators only. What removes it at
+        this very moment goes on.
 
-        Raises NotFound, Forbidden; Conflict while an operation of the domain may be seeing to it.
+        Raises NotFound, Forbidden; Conflict while something unsettled may be settled by an operation that runs.
         """
         principal.require_operator("What a restore has left")
         principal.require("domains:manage")
         domain = await self._domains.get(unit, principal, domain_id)
-        if await DomainRepository(unit.session).has_active_operation(domain.uid):
-            raise Conflict(f"{domain.domain_name} has a running operation; wait for it or cancel it")
         repository = RemainsRepository(unit.session)
         for row in await repository.of_domain(domain.id):
             if row.id == remains_id:
-                await repository.delete(row)
+                if row.unsettled and await DomainRepository(unit.session).runs(domain.uid):
+                    raise Conflict(f"{domain.domain_name} has a running operation; wait for it or cancel it")
+                await repository.forget(row)
                 return
         raise NotFound(f"No restore of {domain.domain_name} has left {remains_id}, or it has been seen to")
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
+import tarfile
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 
 import pytest
 
 from app.archives.compression import Compressor
 from app.archives.copies import Copy, CopySource
 from app.archives.manifest import Manifest
+from app.archives.members import MemberList
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream, from_bytes
+from app.components.extraction import listed
 from app.errors import (
     ArchiveDamaged,
     CommandFailed,
     DestinationUnreachable,
     LiberuError,
+    LoadFailed,
     ManifestInvalid,
     NotFound,
     ObjectNotFound,
@@ -203,6 +208,74 @@ async def test_what_the_consumer_makes_of_a_stream_s_error_hides_it_not(
     async with source_of(stores) as source:
         _, details = await source.open([1])
         assert (await source.component(details.components[0], use))[0] == len(CONTENT)
+
+
+@pytest.mark.parametrize("error", [CommandFailed("tar", 2, ""), LoadFailed("syntax"), ArchiveDamaged("no tar")])
+async def test_damage_that_confuses_the_consumer_before_the_hash_tells_is_damage(
+    stores: list[BackupStore], places: list[Place], manifest: Manifest, error: LiberuError
+) -> None:
+    places[0].fails[object_of(manifest)] = flipped
+    turns = 0
+
+    async def use(stream: ByteStream) -> int:
+        nonlocal turns
+        turns += 1
+        if turns == 1:
+            await anext(stream)
+            await stream.aclose()
+            raise error
+        return sum([len(chunk) async for chunk in stream])
+
+    async with source_of(stores) as source:
+        _, details = await source.open([1])
+        size, copy = await source.component(details.components[0], use)
+        assert (size, copy.name) == (len(CONTENT), "place 2")
+        [problem] = source.problems_of(1)
+        assert (problem.copy.name, problem.damage) == ("place 1", True)
+    places[0].fails.clear()
+    turns = 0
+    async with source_of(stores) as source:
+        _, details = await source.open([1])
+        with pytest.raises(type(error)):
+            await source.component(details.components[0], use)
+    assert (turns, source.problems) == (1, []), "the archive is whole: it is the consumer's own error"
+
+
+def tar_of(files: int) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for number in range(files):
+            content = f"<p>{number}</p>".encode() * (number % 400)
+            member = tarfile.TarInfo(f"d{number % 20}/page {number}.html")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("place", range(12))
+async def test_a_flipped_bit_is_damage_wherever_it_lies(
+    places: list[Place], stores: list[BackupStore], place: int
+) -> None:
+    """A tar's reader, or zstd's, stumbles over many of them long before the hash is known."""
+    content = tar_of(3000)
+    [manifest, _] = [await commit(store, "u1", content) for store in stores]
+    key = object_of(manifest)
+    stored = bytearray(b"".join([chunk async for chunk in places[0].get(key)]))
+    stored[len(stored) * (2 * place + 1) // 24] ^= 4
+    await places[0].put(key, from_bytes(bytes(stored)))
+
+    async def use(stream: ByteStream) -> int:
+        with closing(MemberList()) as members:
+            async with aclosing(listed(stream, members)) as chunks:
+                async for _ in chunks:
+                    pass
+            return members.count
+
+    async with source_of(stores) as source:
+        _, details = await source.open([1])
+        count, copy = await source.component(details.components[0], use)
+        assert (count, copy.name) == (3000, "place 2")
+        assert [(problem.copy.name, problem.damage) for problem in source.problems_of(1)] == [("place 1", True)]
 
 
 async def test_what_has_changed_something_is_not_begun_again(

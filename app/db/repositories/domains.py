@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import or_, select
@@ -12,6 +11,7 @@ from sqlalchemy.orm import selectinload
 from app.db.models import Domain, Operation
 from app.db.repositories.base import Page, PageRequest, Repository
 
+_ACTIVE = ("pending", "running")
 _WITH_ALL = (selectinload(Domain.databases), selectinload(Domain.mailboxes))
 
 
@@ -42,14 +42,32 @@ class DomainRepository(Repository):
         columns = {"domain_name": Domain.domain_name, "id": Domain.id, "created_at": Domain.created_at}
         return await self._page(query, request, columns)
 
-    async def has_active_operation(self, domain_uid: str, types: Collection[str] = ()) -> bool:
-        """`types`: of operations; any, when there are none."""
-        query = select(Operation.id).where(
-            Operation.domain_uid == domain_uid, Operation.status.in_(("pending", "running"))
-        )
-        if types:
-            query = query.where(Operation.type.in_(types))
+    async def has_active_operation(self, domain_uid: str) -> bool:
+        query = select(Operation.id).where(Operation.domain_uid == domain_uid, Operation.status.in_(_ACTIVE))
         return await self._session.scalar(query.limit(1)) is not None
+
+    async def runs(self, domain_uid: str) -> bool:
+        """Whether an operation of it is at work now; one that waits, perhaps for a server that is gone, is not."""
+        query = select(Operation.id).where(Operation.domain_uid == domain_uid, Operation.status == "running")
+        return await self._session.scalar(query.limit(1)) is not None
+
+    async def is_being_changed(self, domain: Domain) -> bool:
+        """Whether an operation changes, or will change, what is live of it. An import may be of many domains: its
+        journal names those that it has begun with."""
+        changing = select(Operation.id).where(
+            Operation.domain_uid == domain.uid,
+            Operation.type.in_(("restore", "import", "tidy")),
+            Operation.status.in_(_ACTIVE),
+        )
+        if await self._session.scalar(changing.limit(1)) is not None:
+            return True
+        imports = select(Operation.journal).where(Operation.type == "import", Operation.status.in_(_ACTIVE))
+        for journal in await self._session.scalars(imports):
+            if any(
+                isinstance(part, dict) and part.get("domain_id") == domain.id for part in (journal or {}).values()
+            ):
+                return True
+        return False
 
     async def name(self, domain_id: int) -> str | None:
         return await self._session.scalar(select(Domain.domain_name).where(Domain.id == domain_id))

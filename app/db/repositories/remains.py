@@ -33,8 +33,12 @@ class RemainsRepository(Repository):
 
     async def save(self, row: RestoreRemains) -> None:
         """What has changed of a row that was read in another session; nothing when it is gone."""
-        if await self._session.get(RestoreRemains, row.id) is not None:
+        if await self._session.get(RestoreRemains, row.id, with_for_update=True) is not None:
             await self._session.merge(row)
+
+    async def there(self, row: RestoreRemains) -> bool:
+        """Still, of a row that was read in another session."""
+        return await self._session.scalar(select(RestoreRemains.id).where(RestoreRemains.id == row.id)) is not None
 
     async def forget(self, row: RestoreRemains) -> None:
         await self._session.execute(delete(RestoreRemains).where(RestoreRemains.id == row.id))
