@@ -44,6 +44,7 @@ PIECE = 1 << 20
 #: FTP confirms nothing before its end: what may still be on its way when a line breaks is kept, and sent again.
 WINDOW = 16 << 20
 _SESSIONS = 4
+_NOTICES = 15
 _TRIES = 10
 _PAGE = 1 << 16
 _MAX_LINE = 1 << 14
@@ -418,9 +419,14 @@ class FtpDriver(StorageDriver):
         self._forget_idle()
         opened: list[FtpSession] = []
         try:
-            with suppress(DestinationBusy):
-                while len(opened) < _SESSIONS:
-                    opened.append(await self._connections.try_to_open(partial(self._opened, "Connecting once more")))
+            for _ in range(_NOTICES):  # a server may still count those that were just closed
+                with suppress(DestinationBusy):
+                    while len(opened) < _SESSIONS:
+                        more = partial(self._opened, "Connecting once more")
+                        opened.append(await self._connections.try_to_open(more))
+                if opened:
+                    break
+                await asyncio.sleep(0.2)
             return len(opened), _SESSIONS
         finally:
             for session in opened:
