@@ -21,9 +21,7 @@ async def made(database: Database) -> Domain:
         return domain
 
 
-def operation(
-    domain: Domain, type: str, status: str, journal: dict[str, Any] | None = None, uid: str = ""
-) -> Operation:
+def operation(domain: Domain, type: str, status: str, journal: dict[str, Any], uid: str) -> Operation:
     return Operation(
         type=type, status=status, domain_uid=uid or domain.uid, request={}, destinations=[], journal=journal
     )

@@ -126,8 +126,9 @@ class FilesComponent(Component):
         with closing(MemberList()) as members:
             extraction = Extraction(self._deployment, self._target)
             await extraction.run(source, staging, members, report, meanwhile=survey)
-        excluded = await self._excluded(context)  # as it is now: the disk may have taken long
-        await swap.run(excluded if context.clear_existing else EVERYTHING, context.confirm)
+        # The exclusions as they are now: the disk may have taken long.
+        stays = await self._excluded(context) if context.clear_existing else EVERYTHING
+        await swap.run(stays, context.confirm)
 
     async def _excluded(self, context: RestoreContext) -> Sequence[bytes]:
         """What the backup left out on purpose, as far as it is live: it stays."""

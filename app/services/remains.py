@@ -43,15 +43,5 @@ class RemainsService:
 
 def _shown(row: RestoreRemains) -> RemainsOut:
     plan = row.journal.get("plan")
-    return RemainsOut(
-        id=row.id,
-        operation_uid=row.operation_uid,
-        kind=row.kind,
-        name=row.name,
-        unsettled=row.unsettled,
-        folder=SwapPlan(**plan).staging_path if plan else None,
-        due_at=row.due_at,
-        attempts=row.attempts,
-        error_message=row.error_message,
-        created_at=row.created_at,
-    )
+    columns = {name: getattr(row, name) for name in RemainsOut.model_fields if name != "folder"}
+    return RemainsOut(**columns, folder=SwapPlan(**plan).staging_path if plan else None)

@@ -89,6 +89,16 @@ def away(service: Service) -> Path:
     return destination.rename(service.folder / "elsewhere")
 
 
+def given_up(service: Service, site: Path) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """A domain whose half-swapped restore has used up its attempts, its destination away; what was live before."""
+    domain = register(service, site)
+    started, old, _ = half_swapped(service, domain, site)
+    away(service)
+    with sqlite3.connect(service.folder / "data/liberu.db") as state:
+        state.execute("UPDATE operations SET attempt = 5 WHERE id = ?", (started["id"],))
+    return domain, started, old
+
+
 def leftovers(site: Path) -> list[str]:
     return [path.name for path in site.iterdir() if path.name.startswith(STAGING_PREFIX)]
 
@@ -108,10 +118,7 @@ def test_it_is_finished_though_the_destination_is_away(restless: Service, mounte
 
 @needs_root
 def test_it_is_undone_when_it_is_cancelled(restless: Service, mounted: Path) -> None:
-    started, old, _ = half_swapped(restless, register(restless, mounted), mounted)
-    away(restless)
-    with sqlite3.connect(restless.folder / "data/liberu.db") as state:
-        state.execute("UPDATE operations SET attempt = 5 WHERE id = ?", (started["id"],))
+    _, started, old = given_up(restless, mounted)
     restless.start()
     ended = restless.wait(started)
     assert ended["status"] == "failed", ended
@@ -124,11 +131,7 @@ def test_it_is_undone_when_it_is_cancelled(restless: Service, mounted: Path) -> 
 def test_what_can_neither_be_finished_nor_undone_is_kept_and_named_and_tried_again(
     restless: Service, mounted: Path
 ) -> None:
-    domain = register(restless, mounted)
-    started, old, _ = half_swapped(restless, domain, mounted)
-    away(restless)
-    with sqlite3.connect(restless.folder / "data/liberu.db") as state:
-        state.execute("UPDATE operations SET attempt = 5 WHERE id = ?", (started["id"],))
+    domain, started, old = given_up(restless, mounted)
     (staging,) = leftovers(mounted)
     old_files = [path for path in (mounted / staging / "old").iterdir() if path.is_file() and not path.is_symlink()]
     waiting = [path for path in mounted.iterdir() if path.is_file() and not path.is_symlink()]
@@ -159,11 +162,7 @@ def test_what_can_neither_be_finished_nor_undone_is_kept_and_named_and_tried_aga
 
 @needs_root
 def test_an_operator_can_take_over_what_stopped_half_way(restless: Service, mounted: Path) -> None:
-    domain = register(restless, mounted)
-    started, _, _ = half_swapped(restless, domain, mounted)
-    away(restless)
-    with sqlite3.connect(restless.folder / "data/liberu.db") as state:
-        state.execute("UPDATE operations SET attempt = 5 WHERE id = ?", (started["id"],))
+    domain, started, _ = given_up(restless, mounted)
     (staging,) = leftovers(mounted)
     (mounted / staging).rename(mounted / "elsewhere")  # it is lost for the service: nobody can settle this
     (mounted / staging).mkdir(mode=0o755)

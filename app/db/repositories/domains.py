@@ -5,13 +5,13 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import selectinload
 
 from app.db.models import Domain, Operation
 from app.db.repositories.base import Page, PageRequest, Repository
+from app.db.repositories.operations import ACTIVE
 
-_ACTIVE = ("pending", "running")
 _WITH_ALL = (selectinload(Domain.databases), selectinload(Domain.mailboxes))
 
 
@@ -43,31 +43,24 @@ class DomainRepository(Repository):
         return await self._page(query, request, columns)
 
     async def has_active_operation(self, domain_uid: str) -> bool:
-        query = select(Operation.id).where(Operation.domain_uid == domain_uid, Operation.status.in_(_ACTIVE))
-        return await self._session.scalar(query.limit(1)) is not None
+        return await self._any(Operation.domain_uid == domain_uid, Operation.status.in_(ACTIVE))
 
     async def runs(self, domain_uid: str) -> bool:
         """Whether an operation of it is at work now; one that waits, perhaps for a server that is gone, is not."""
-        query = select(Operation.id).where(Operation.domain_uid == domain_uid, Operation.status == "running")
-        return await self._session.scalar(query.limit(1)) is not None
+        return await self._any(Operation.domain_uid == domain_uid, Operation.status == "running")
 
     async def is_being_changed(self, domain: Domain) -> bool:
         """Whether an operation changes, or will change, what is live of it. An import may be of many domains: its
         journal names those that it has begun with."""
-        changing = select(Operation.id).where(
-            Operation.domain_uid == domain.uid,
-            Operation.type.in_(("restore", "import", "tidy")),
-            Operation.status.in_(_ACTIVE),
-        )
-        if await self._session.scalar(changing.limit(1)) is not None:
+        changes = Operation.type.in_(("restore", "import", "tidy"))
+        if await self._any(Operation.domain_uid == domain.uid, changes, Operation.status.in_(ACTIVE)):
             return True
-        imports = select(Operation.journal).where(Operation.type == "import", Operation.status.in_(_ACTIVE))
-        for journal in await self._session.scalars(imports):
-            if any(
-                isinstance(part, dict) and part.get("domain_id") == domain.id for part in (journal or {}).values()
-            ):
-                return True
-        return False
+        imports = select(Operation.journal).where(Operation.type == "import", Operation.status.in_(ACTIVE))
+        journals = (await self._session.scalars(imports)).all()
+        return any(part.get("domain_id") == domain.id for journal in journals for part in journal.values())
+
+    async def _any(self, *conditions: ColumnElement[bool]) -> bool:
+        return await self._session.scalar(select(Operation.id).where(*conditions).limit(1)) is not None
 
     async def name(self, domain_id: int) -> str | None:
         return await self._session.scalar(select(Domain.domain_name).where(Domain.id == domain_id))
