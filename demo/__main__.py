@@ -136,7 +136,8 @@ def main() -> None:
             console.print("   ... and a private SSH server, over which the site is reached")
             setting = stack.enter_context(ssh_host()).configuration
         postgresql = SamplePostgresql(stack.enter_context(postgresql_server()))
-        service = Service(folder, **env)
+        # What a restore replaced would be kept for a day, in the folder that is compared.
+        service = Service(folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="0", **env)
         stack.callback(service.stop)
         service.start()
 
