@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pyrage
 
 from app.errors import ArchiveDamaged, DecryptionFailed, KeyMaterialInvalid
+
+BUFFER = 1 << 20
 
 
 def parse_recipient(text: str) -> Any:
@@ -42,44 +46,64 @@ class Writable(Protocol):
     def write(self, data: bytes, /) -> int: ...
 
 
-class _Guard:
-    """A file-like object that keeps its own errors: the binding would flatten them into its own."""
+class _Guarded(io.RawIOBase):
+    """What keeps the first error of a source or sink: the binding would flatten it into its own."""
 
-    def __init__(self, inner: Any, guards: list[_Guard]) -> None:
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
         self._inner = inner
         self.failure: BaseException | None = None
-        guards.append(self)
+        self.abandoned = False  # what is still buffered goes nowhere
 
-    def read(self, size: int = -1) -> bytes:
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
         try:
-            return bytes(self._inner.read(size))
+            data = self._inner.read(len(buffer))
         except BaseException as error:
             self.failure = error
             raise
+        buffer[: len(data)] = data
+        return len(data)
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Any) -> int:
+        if self.abandoned or self.failure is not None:
+            return len(data)
         try:
             return int(self._inner.write(data))
         except BaseException as error:
             self.failure = error
             raise
 
-    def flush(self) -> None:
-        return None
 
+@contextmanager
+def _buffered(source: Readable, sink: Writable) -> Iterator[tuple[Readable, Writable]]:
+    """Both with buffers in C: the binding reads and writes 8 KiB at a time. The first error of either passes through.
 
-def _first_failure(guards: list[_Guard]) -> BaseException | None:
-    return next((guard.failure for guard in guards if guard.failure is not None), None)
+    After an error nothing more is written.
+    """
+    read, written = _Guarded(source), _Guarded(sink)
+    output = io.BufferedWriter(written, BUFFER)
+    try:
+        yield io.BufferedReader(read, BUFFER), output
+        output.flush()
+    except Exception:
+        if (failure := read.failure or written.failure) is not None:
+            raise failure from None
+        raise
+    finally:
+        written.abandoned = True  # closing flushes
 
 
 def encrypt(source: Readable, sink: Writable, recipients: Sequence[str]) -> None:
     """Encrypt all of `source` to every recipient; its errors pass through. Blocking: call in a thread."""
     keys = [parse_recipient(text) for text in recipients]
-    guards: list[_Guard] = []
-    try:
-        pyrage.encrypt_io(_Guard(source, guards), _Guard(sink, guards), keys)
-    except Exception as error:
-        raise _first_failure(guards) or error from None
+    with _buffered(source, sink) as (plain, encrypted):
+        pyrage.encrypt_io(plain, encrypted, keys)
 
 
 def decrypt(source: Readable, sink: Writable, identities: Sequence[str]) -> None:
@@ -88,14 +112,12 @@ def decrypt(source: Readable, sink: Writable, identities: Sequence[str]) -> None
     Raises DecryptionFailed when no identity fits and ArchiveDamaged when the stream is cut or altered.
     """
     keys = [parse_identity(text) for text in identities]
-    guards: list[_Guard] = []
-    try:
-        pyrage.decrypt_io(_Guard(source, guards), _Guard(sink, guards), keys)
-    except Exception as error:
-        if (failure := _first_failure(guards)) is not None:
-            raise failure from None
-        if "matching" in str(error).lower():
-            raise DecryptionFailed(
-                "None of the identities at hand can open this archive; give the identity of one of its recipients"
-            ) from error
-        raise ArchiveDamaged(f"The archive cannot be decrypted: {error}") from error
+    with _buffered(source, sink) as (encrypted, plain):
+        try:
+            pyrage.decrypt_io(encrypted, plain, keys)
+        except Exception as error:  # an OSError too, when a block was altered
+            if "matching" in str(error).lower():
+                raise DecryptionFailed(
+                    "None of the identities at hand can open this archive; give the identity of one of its recipients"
+                ) from error
+            raise ArchiveDamaged(f"The archive cannot be decrypted: {error}") from error
