@@ -73,8 +73,9 @@ class PostgresqlServer:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[PostgresqlServer]:
-    binaries = Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
+def postgresql_server(binaries: Path | None = None) -> Iterator[PostgresqlServer]:
+    """`binaries`: another version's, see demo.versions; None: this system's."""
+    binaries = binaries or Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
     folder = Path(tempfile.mkdtemp(prefix="liberu-pg-"))
     server = PostgresqlServer(free_port())
     user = None
@@ -131,30 +132,64 @@ class MariadbServer:
 
 
 @contextmanager
-def mariadb_server() -> Iterator[MariadbServer]:
-    folder = Path(tempfile.mkdtemp(prefix="liberu-mariadb-"))
-    server = MariadbServer(free_port(), str(folder / "s"))
+def mariadb_server(root: Path | None = None) -> Iterator[MariadbServer]:
+    """`root`: where another version is unpacked, see demo.versions; None: this system's."""
+    base = [] if root is None else [f"--basedir={root}/usr"]
+    path = f"{os.environ['PATH']}:/usr/sbin" if root is None else f"{root}/usr/bin:{root}/usr/sbin"
+    with _folder("mysql") as (folder, user):
+        subprocess.run(
+            [_program("mariadb-install-db", path), "--no-defaults", *base, f"--datadir={folder}/data",
+             "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve",
+             "--innodb-use-native-aio=0"],
+            user=user, check=True, capture_output=True, cwd=folder,
+        )  # fmt: skip
+        with _mysql_server([_program("mariadbd", path), "--no-defaults", *base], folder, user) as server:
+            yield server
+
+
+@contextmanager
+def mysql_server(root: Path) -> Iterator[MariadbServer]:
+    """MySQL's own server, of those that are unpacked at `root`, see demo.versions."""
+    program = [f"{root}/usr/sbin/mysqld", "--no-defaults", f"--basedir={root}/usr", "--mysqlx=OFF", "--secure-file-priv="]
+    program += [f"--lc-messages-dir={root}/usr/share/mysql", f"--plugin-dir={root}/usr/lib/mysql/plugin"]
+    with _folder("mysql") as (folder, user):
+        made = [*program, "--initialize-insecure", f"--datadir={folder}/data"]
+        subprocess.run(made, user=user, check=True, capture_output=True, cwd=folder)
+        with _mysql_server(program, folder, user) as server:
+            yield server
+
+
+@contextmanager
+def _folder(owner: str) -> Iterator[tuple[Path, int | None]]:
+    """A folder for a server, and as whom it is to run: it refuses to be root."""
+    folder = Path(tempfile.mkdtemp(prefix=f"liberu-{owner}-"))
     user = None
-    if os.geteuid() == 0:  # the server refuses to run as root
-        entry = pwd.getpwnam("mysql")
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
-        user = entry.pw_uid
-    data = folder / "data"
-    subprocess.run(
-        ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
-         "--skip-test-db", "--skip-name-resolve", "--innodb-use-native-aio=0"],
-        user=user, check=True, capture_output=True, cwd=folder,
-    )  # fmt: skip
+    try:
+        if os.geteuid() == 0:
+            entry = pwd.getpwnam(owner)
+            os.chown(folder, entry.pw_uid, entry.pw_gid)
+            user = entry.pw_uid
+        yield folder, user
+    finally:
+        shutil.rmtree(folder)
+
+
+def _program(name: str, path: str) -> str:
+    return shutil.which(name, path=path) or name
+
+
+@contextmanager
+def _mysql_server(program: list[str], folder: Path, user: int | None) -> Iterator[MariadbServer]:
+    server = MariadbServer(free_port(), str(folder / "s"))
     start = folder / "start.sql"
     start.write_text(
         f"CREATE USER admin@'127.0.0.1' IDENTIFIED BY '{server.admin_password}';\n"
         "GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION;\n"
     )
     start.chmod(0o644)
-    mariadbd = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin") or "mariadbd"
     log = (folder / "log").open("wb")
     process = subprocess.Popen(
-        [mariadbd, "--no-defaults", f"--datadir={data}", f"--socket={server.socket}", f"--port={server.port}",
+        [*program, f"--datadir={folder}/data", f"--socket={server.socket}", f"--port={server.port}",
          "--bind-address=127.0.0.1", f"--init-file={start}", "--skip-name-resolve", "--skip-log-bin",
          "--innodb-use-native-aio=0",  # the kernel has few slots, and tests start many servers
          "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", "--event-scheduler=OFF"],
@@ -175,4 +210,3 @@ def mariadb_server() -> Iterator[MariadbServer]:
         process.terminate()
         process.wait(60)
         log.close()
-        shutil.rmtree(folder)
