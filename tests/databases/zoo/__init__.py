@@ -1,0 +1,1 @@
+"""Database objects of every kind, one small file of SQL each, and what reads those files."""

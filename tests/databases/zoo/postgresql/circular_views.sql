@@ -1,0 +1,5 @@
+-- Views that need each other: possible by CREATE OR REPLACE.
+-- since: 15
+CREATE VIEW a AS SELECT 1 AS n;
+CREATE VIEW b AS SELECT n FROM a;
+CREATE OR REPLACE VIEW a AS SELECT 1 AS n WHERE NOT EXISTS (SELECT FROM b);
