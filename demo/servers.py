@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,8 +132,9 @@ class MariadbServer:
 
 
 @contextmanager
-def mariadb_server(root: Path | None = None) -> Iterator[MariadbServer]:
-    """`root`: where another version is unpacked, see demo.versions; None: this system's."""
+def mariadb_server(root: Path | None = None, options: Sequence[str] = ()) -> Iterator[MariadbServer]:
+    """`root`: where another version is unpacked, see demo.versions; None: this system's. `options`: of the server,
+    over our own."""
     base = [] if root is None else [f"--basedir={root}/usr"]
     path = f"{os.environ['PATH']}:/usr/sbin" if root is None else f"{root}/usr/bin:{root}/usr/sbin"
     with _folder("mysql") as (folder, user):
@@ -143,19 +144,19 @@ def mariadb_server(root: Path | None = None) -> Iterator[MariadbServer]:
              "--innodb-use-native-aio=0"],
             user=user, check=True, capture_output=True, cwd=folder,
         )  # fmt: skip
-        with _mysql_server([_program("mariadbd", path), "--no-defaults", *base], folder, user) as server:
+        with _mysql_server([_program("mariadbd", path), "--no-defaults", *base], folder, user, options) as server:
             yield server
 
 
 @contextmanager
-def mysql_server(root: Path) -> Iterator[MariadbServer]:
-    """MySQL's own server, of those that are unpacked at `root`, see demo.versions."""
+def mysql_server(root: Path, options: Sequence[str] = ()) -> Iterator[MariadbServer]:
+    """MySQL's own server, of those that are unpacked at `root`, see demo.versions. `options`: see mariadb_server."""
     program = [f"{root}/usr/sbin/mysqld", "--no-defaults", f"--basedir={root}/usr", "--mysqlx=OFF", "--secure-file-priv="]
     program += [f"--lc-messages-dir={root}/usr/share/mysql", f"--plugin-dir={root}/usr/lib/mysql/plugin"]
     with _folder("mysql") as (folder, user):
         made = [*program, "--initialize-insecure", f"--datadir={folder}/data"]
         subprocess.run(made, user=user, check=True, capture_output=True, cwd=folder)
-        with _mysql_server(program, folder, user) as server:
+        with _mysql_server(program, folder, user, options) as server:
             yield server
 
 
@@ -179,7 +180,9 @@ def _program(name: str, path: str) -> str:
 
 
 @contextmanager
-def _mysql_server(program: list[str], folder: Path, user: int | None) -> Iterator[MariadbServer]:
+def _mysql_server(
+    program: list[str], folder: Path, user: int | None, options: Sequence[str]
+) -> Iterator[MariadbServer]:
     server = MariadbServer(free_port(), str(folder / "s"))
     start = folder / "start.sql"
     start.write_text(
@@ -192,7 +195,7 @@ def _mysql_server(program: list[str], folder: Path, user: int | None) -> Iterato
         [*program, f"--datadir={folder}/data", f"--socket={server.socket}", f"--port={server.port}",
          "--bind-address=127.0.0.1", f"--init-file={start}", "--skip-name-resolve", "--skip-log-bin",
          "--innodb-use-native-aio=0",  # the kernel has few slots, and tests start many servers
-         "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", "--event-scheduler=OFF"],
+         "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", "--event-scheduler=OFF", *options],
         user=user, stdout=subprocess.DEVNULL, stderr=log, cwd=folder,
     )  # fmt: skip
     try:

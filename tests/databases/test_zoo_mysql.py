@@ -1,0 +1,183 @@
+"""Every kind of object of MariaDB and MySQL comes back, or is named, or is refused before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from fnmatch import fnmatch
+
+import pytest
+
+from app.archives.streams import from_bytes
+from app.components.mysql import MysqlComponent
+from app.components.mysql_client import Account, MysqlTarget
+from app.deployments.process import SEARCH_PATH
+from app.deployments.standalone import StandaloneDeployment
+from app.errors import ConsentRequired, LiberuError
+from demo import versions
+from demo.servers import MariadbServer, mariadb_server, mysql_server
+from tests.components.helpers import Context, MemorySafety, collect
+from tests.databases.catalogue_mysql import Client, mysql_drop_rows, mysql_native, mysql_snapshot
+from tests.databases.comparison import NotWhole, Snapshot, differences, unnamed
+from tests.databases.known_mysql import KNOWN
+from tests.databases.zoo.case import Case, cases, version
+
+PASSWORD = "owner-pw"
+SYSTEM = "mariadb"
+ACCOUNTS = f"""
+CREATE USER owner@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'; CREATE USER copier@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';
+CREATE USER other@'%' IDENTIFIED BY '{PASSWORD}'; CREATE ROLE reader; CREATE DATABASE zoo_elsewhere;
+GRANT ALL ON zoo_live.* TO owner@'127.0.0.1'; GRANT ALL ON zoo_copy.* TO copier@'127.0.0.1';
+"""
+
+
+def _matrix() -> list[object]:
+    """This system's server in all ways, the newer ones with an administrator; MySQL's without one too."""
+    servers = [(SYSTEM, "mariadb", (10, 11), ["admin", "alone", "other"])]
+    servers += [(f"mariadb-{name}", "mariadb", version(name), ["admin"]) for name in versions.mariadb()]
+    servers += [(f"mysql-{name}", "mysql", version(name), ["admin", "alone"]) for name in versions.mysql()]
+    made = []
+    for case in cases("mysql"):
+        for server, product, number, ways in servers:
+            since = case.since(product)
+            if since is None or since > number or (case.options and server not in {SYSTEM, "mysql-9.7"}):
+                continue
+            if since > (10, 11) and product == "mariadb":
+                ways = ["admin", "alone", "other"]
+            for way in ways:
+                name = f"{case.name}/{way}/{server}"
+                reason = next((text for pattern, text in KNOWN.items() if fnmatch(name, pattern)), None)
+                marks = [pytest.mark.xfail(strict=True, raises=NotWhole, reason=reason)] if reason else []
+                marks += [pytest.mark.large] if "slow" in case.keys else []
+                made.append(pytest.param(case, way, server, id=name, marks=marks))
+    return made
+
+
+class Servers:
+    """Each version with its options is started once, when it is first asked for."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._started: dict[tuple[str, tuple[str, ...]], MariadbServer] = {}
+
+    def get(self, name: str, options: tuple[str, ...]) -> MariadbServer:
+        if (name, options) not in self._started:
+            product, _, number = name.partition("-")
+            if product == "mysql":
+                made = mysql_server(versions.mysql()[number], options)
+            else:
+                made = mariadb_server(versions.mariadb()[number] if number else None, options)
+            server = self._stack.enter_context(made)
+            server.run(ACCOUNTS)
+            self._started[name, options] = server
+        return self._started[name, options]
+
+    @staticmethod
+    def programs(name: str) -> str:
+        product, _, number = name.partition("-")
+        known = versions.mysql() if product == "mysql" else versions.mariadb()
+        return f"{known[number]}/usr/bin" if number else ""
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    with ExitStack() as stack:
+        yield Servers(stack)
+
+
+class Zoo:
+    """One case's database on one server."""
+
+    def __init__(self, servers: Servers, case: Case, name: str) -> None:
+        self.case = case
+        self.server = servers.get(name, case.options)
+        folder = Servers.programs(name)
+        self._path = f"{folder}:{SEARCH_PATH}" if folder else SEARCH_PATH
+        client, dump = ("mysql", "mysqldump") if name.startswith("mysql") else ("mariadb", "mariadb-dump")
+        self._client, self._dump = (f"{folder}/{client}", f"{folder}/{dump}") if folder else (client, dump)
+
+    def create(self, database: str) -> None:
+        self.server.run(f"CREATE DATABASE {database} {self.case.keys.get('database', 'CHARACTER SET utf8mb4')}")
+
+    def fill(self) -> None:
+        for who, sql in self.case.sections:
+            if who == "owner":
+                self.server.run(sql, "zoo_live", "owner", PASSWORD)
+            elif who == "admin":
+                self.server.run(sql, "zoo_live")
+
+    def damage(self) -> None:
+        mysql_drop_rows(self._reader("zoo_live"))
+        self.server.run("CREATE TABLE liberu_newer (c int)", "zoo_live")
+
+    def component(self, database: str, *, admin: bool) -> MysqlComponent:
+        user = "owner" if database == "zoo_live" else "copier"
+        administrator = Account("admin", self.server.admin_password) if admin else None
+        target = MysqlTarget(database, Account(user, PASSWORD), administrator, "127.0.0.1", self.server.port)
+        return MysqlComponent(StandaloneDeployment(self._path), target)
+
+    def snapshot(self, database: str) -> Snapshot:
+        reader = self._reader(database)
+        found = mysql_snapshot(reader)
+        found["dump"] = mysql_native(reader, self._dump)
+        return found
+
+    def _reader(self, database: str) -> Client:
+        return Client(self.server, database, self._client)
+
+    def drop(self) -> None:
+        for database in ("zoo_live", "zoo_copy", "zoo_elsewhere"):
+            self.server.run(f"SET FOREIGN_KEY_CHECKS = 0; DROP DATABASE IF EXISTS {database}")
+        self.server.run("CREATE DATABASE zoo_elsewhere")
+
+
+@pytest.mark.parametrize(("case", "way", "name"), _matrix())
+async def test_what_was_backed_up_comes_back(servers: Servers, case: Case, way: str, name: str) -> None:
+    """`admin`: with an administrator; `alone`: without; `other`: into a database of another name and account."""
+    zoo = Zoo(servers, case, name)
+    zoo.create("zoo_live")
+    if way == "other":
+        zoo.create("zoo_copy")
+    try:
+        zoo.fill()
+        await _round(zoo, way)
+    finally:
+        zoo.drop()
+
+
+async def _round(zoo: Zoo, way: str) -> None:
+    before = zoo.snapshot("zoo_live")
+    source = zoo.component("zoo_live", admin=way != "alone")
+    try:
+        dump = await source.dump()
+        archive = await collect(dump)
+    except LiberuError as error:
+        raise NotWhole(f"the backup fails: {error.code}: {error.message}") from error
+    database = "zoo_copy" if way == "other" else "zoo_live"
+    if way == "other":
+        before.pop("grants", None)  # they belong to the name
+    else:
+        zoo.damage()
+    live = zoo.snapshot(database)
+    component = zoo.component(database, admin=way != "alone")
+    context = Context(safety=MemorySafety(component.dump))
+    try:
+        await component.preflight(context.context, len(archive))
+    except LiberuError:
+        assert not differences(live, zoo.snapshot(database))  # refused in time
+        return
+    try:
+        restored = await component.restore(from_bytes(archive), context.context, len(archive))
+    except LiberuError as error:
+        changed = differences(live, zoo.snapshot(database))
+        if isinstance(error, ConsentRequired) and not changed:
+            return  # refused in time
+        told = f"LIVE CHANGED {changed[:20]}" if changed else "live as it was"
+        raise NotWhole(f"the restore fails: {error.code}: {error.message} [{told}]") from error
+    warnings = [*dump.report.warnings, *dump.report.incomplete, *restored.warnings, *restored.incomplete]
+    after = zoo.snapshot(database)
+    if way == "other":
+        after.pop("grants", None)
+    found = differences(before, after)
+    if lacking := unnamed(found, warnings):
+        raise NotWhole("not as it was, and nobody said so:\n" + "\n".join(lacking[:60]))

@@ -1,0 +1,4 @@
+-- An event at a time that has passed, kept by ON COMPLETION PRESERVE.
+-- since: mariadb 10, mysql 8.0
+CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);
+CREATE EVENT past ON SCHEDULE AT '2020-01-01 00:00:00' ON COMPLETION PRESERVE DISABLE DO DELETE FROM t;

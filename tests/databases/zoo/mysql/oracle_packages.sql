@@ -1,0 +1,17 @@
+-- Packages, procedures and functions of Oracle's mode.
+-- since: mariadb 10.3
+CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);
+SET sql_mode = ORACLE;
+DELIMITER //
+CREATE PACKAGE tools AS
+  FUNCTION twice(a INT) RETURN INT;
+  PROCEDURE hello;
+END//
+CREATE PACKAGE BODY tools AS
+  counter INT := 0;
+  FUNCTION twice(a INT) RETURN INT AS BEGIN RETURN a * 2; END;
+  PROCEDURE hello AS BEGIN SELECT 'it''s' AS x; END;
+END//
+CREATE PROCEDURE p(a IN INT, b OUT VARCHAR2) AS BEGIN b := 'x'; END//
+CREATE FUNCTION f RETURN INT AS BEGIN RETURN 1; END//
+DELIMITER ;

@@ -1,0 +1,5 @@
+-- An aggregate function of the tenant.
+-- since: mariadb 10.3
+DELIMITER //
+CREATE AGGREGATE FUNCTION total(a int) RETURNS int BEGIN DECLARE s int DEFAULT 0; DECLARE CONTINUE HANDLER FOR NOT FOUND RETURN s; LOOP FETCH GROUP NEXT ROW; SET s = s + a; END LOOP; END//
+DELIMITER ;
