@@ -42,9 +42,9 @@ WORKERS ?= 2
 test: check
 	env -u PYTHONPATH $(CLUSTER) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 
-# objects of 5 GiB through every driver; needs about 12 GB of disk
+# objects of 5 GiB through every driver, the largest values of databases; needs about 12 GB of disk
 test-large: setup
-	$(RUN) -m pytest -m large tests/storage/test_large.py
+	$(RUN) -m pytest -m large tests/storage/test_large.py tests/databases
 
 # the readers of foreign archives against changed ones; SECONDS for each kind of archive
 SECONDS ?= 300

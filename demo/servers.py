@@ -23,10 +23,12 @@ from demo.ports import free_port
 
 @dataclass
 class PostgresqlServer:
-    """`argv`, `user`: how the server is started."""
+    """`argv`, `user`: how the server is started. `psql`: the program itself, which starts faster than the script that
+    Debian puts before it."""
 
     port: int
     admin_password: str = "admin-pw"
+    psql: str = "psql"
     argv: list[str] = field(default_factory=list)
     user: int | None = None
     _process: subprocess.Popen[bytes] | None = None
@@ -56,7 +58,7 @@ class PostgresqlServer:
             "PGPASSWORD": password or self.admin_password, "PGDATABASE": database,
         }  # fmt: skip
         result = subprocess.run(
-            ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"],
+            [self.psql, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"],
             input=sql, env=env, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
@@ -75,9 +77,10 @@ class PostgresqlServer:
 @contextmanager
 def postgresql_server(binaries: Path | None = None) -> Iterator[PostgresqlServer]:
     """`binaries`: another version's, see demo.versions; None: this system's."""
-    binaries = binaries or Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
+    system = Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
+    binaries = binaries or system
     folder = Path(tempfile.mkdtemp(prefix="liberu-pg-"))
-    server = PostgresqlServer(free_port())
+    server = PostgresqlServer(free_port(), psql=str(system / "psql"))
     user = None
     if os.geteuid() == 0:  # the server refuses to run as root
         entry = pwd.getpwnam("postgres")
@@ -151,7 +154,13 @@ def mariadb_server(root: Path | None = None, options: Sequence[str] = ()) -> Ite
 @contextmanager
 def mysql_server(root: Path, options: Sequence[str] = ()) -> Iterator[MariadbServer]:
     """MySQL's own server, of those that are unpacked at `root`, see demo.versions. `options`: see mariadb_server."""
-    program = [f"{root}/usr/sbin/mysqld", "--no-defaults", f"--basedir={root}/usr", "--mysqlx=OFF", "--secure-file-priv="]
+    program = [
+        f"{root}/usr/sbin/mysqld",
+        "--no-defaults",
+        f"--basedir={root}/usr",
+        "--mysqlx=OFF",
+        "--secure-file-priv=",
+    ]
     program += [f"--lc-messages-dir={root}/usr/share/mysql", f"--plugin-dir={root}/usr/lib/mysql/plugin"]
     with _folder("mysql") as (folder, user):
         made = [*program, "--initialize-insecure", f"--datadir={folder}/data"]
@@ -185,6 +194,10 @@ def _mysql_server(
 ) -> Iterator[MariadbServer]:
     server = MariadbServer(free_port(), str(folder / "s"))
     start = folder / "start.sql"
+    temporary = folder / "tmp"  # of its own: a server that starts removes what others keep there
+    temporary.mkdir()
+    if user is not None:
+        os.chown(temporary, user, -1)
     start.write_text(
         f"CREATE USER admin@'127.0.0.1' IDENTIFIED BY '{server.admin_password}';\n"
         "GRANT ALL ON *.* TO admin@'127.0.0.1' WITH GRANT OPTION;\n"
@@ -193,7 +206,8 @@ def _mysql_server(
     log = (folder / "log").open("wb")
     process = subprocess.Popen(
         [*program, f"--datadir={folder}/data", f"--socket={server.socket}", f"--port={server.port}",
-         "--bind-address=127.0.0.1", f"--init-file={start}", "--skip-name-resolve", "--skip-log-bin",
+         f"--tmpdir={temporary}", "--bind-address=127.0.0.1", f"--init-file={start}", "--skip-name-resolve",
+         "--skip-log-bin",
          "--innodb-use-native-aio=0",  # the kernel has few slots, and tests start many servers
          "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=32M", "--event-scheduler=OFF", *options],
         user=user, stdout=subprocess.DEVNULL, stderr=log, cwd=folder,

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from demo.servers import MariadbServer
@@ -17,7 +18,6 @@ from tests.databases.comparison import Snapshot
 _DEFINER = re.compile(r"DEFINER=(?:`(?:[^`]|``)*`|'(?:[^']|'')*')@(?:`(?:[^`]|``)*`|'(?:[^']|'')*')")
 _ESCAPED = re.compile(r"\\(.)")
 _UNESCAPED = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
-_NULL = "\\N"
 
 #: A table of the information schema → columns that say where, when or how much, and the column of the database.
 _TABLES = {
@@ -48,7 +48,9 @@ _GRANTS = {
     "TABLE_PRIVILEGES": "TABLE_NAME, PRIVILEGE_TYPE, IS_GRANTABLE",
     "COLUMN_PRIVILEGES": "TABLE_NAME, COLUMN_NAME, PRIVILEGE_TYPE, IS_GRANTABLE",
 }
-_CREATE = {"FUNCTION", "PROCEDURE", "PACKAGE", "PACKAGE BODY"}
+
+
+_INFORMATION_SCHEMA: dict[int, dict[str, list[str]]] = {}
 
 
 def identifier(name: str) -> str:
@@ -71,7 +73,20 @@ class Client:
         """As rows; of several statements, one after the other. What a statement is refused with is a row as well."""
         output, errors = self.run(sql)
         rows = [[_plain(cell) for cell in line.split("\t")] for line in output.split("\n") if line]
-        return rows + [["error", re.sub(r" at line \d+", "", line)] for line in errors.splitlines() if "ERROR" in line]
+        return rows + [
+            ["error", re.sub(r" at line \d+", "", line)] for line in errors.splitlines() if "ERROR" in line
+        ]
+
+    def information_schema(self) -> dict[str, list[str]]:
+        """Its tables and their columns; they differ by server and version. Asked once of each server."""
+        known = _INFORMATION_SCHEMA.setdefault(self._server.port, {})
+        if not known:
+            for table, column in self.ask(
+                "SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS "
+                "WHERE TABLE_SCHEMA = 'information_schema' ORDER BY TABLE_NAME, ORDINAL_POSITION;"
+            ):
+                known.setdefault(table.upper(), []).append(column)
+        return known
 
     def run(self, sql: str, *options: str) -> tuple[str, str]:
         argv = ["--batch", "--skip-column-names", "--force", "--default-character-set=utf8mb4", *options]
@@ -110,24 +125,39 @@ def _plain(cell: str) -> str:
     return _ESCAPED.sub(lambda found: _UNESCAPED.get(found[1], found[1]), cell)
 
 
+@dataclass(slots=True)
+class Contents:
+    """What there is to ask about. `tables`: name → type and engine; `columns`: table → name and type of each."""
+
+    tables: dict[str, tuple[str, str]] = field(default_factory=dict)
+    columns: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    programs: list[tuple[str, str]] = field(default_factory=list)
+
+
 def mysql_snapshot(reader: Client) -> Snapshot:
-    """Two questions for what is there, one for all definitions, one for all rows."""
-    found: Snapshot = {}
-    tables, columns = _information(reader, found)
-    _definitions(reader, found, tables)
-    _rows(reader, found, tables, columns)
+    """One question for what is there, one for all definitions and rows."""
+    found: Snapshot = {"SHOW CREATE": [], "rows": []}
+    contents = _information(reader, found)
+    answers = reader.ask("\n".join([*_definitions(contents), "SELECT '#rows';", *_rows(contents)]))
+    at = answers.index(["#rows"]) if ["#rows"] in answers else 0
+    for row in answers[:at]:
+        kept = [cell for cell in row if not re.fullmatch(r"\d{4}-\d\d-\d\d [\d:.]+", cell)]  # when it was made
+        found["SHOW CREATE"].append(_here(reader, " | ".join(kept)))
+    sums: dict[str, list[str]] = {name: [] for name, (kind, _) in contents.tables.items() if kind != "VIEW"}
+    for row in answers[at + 1 :]:
+        if row[0] == "error":
+            found["rows"].append(_here(reader, " ".join(row)))
+        else:
+            sums[row[0][1:]].append(row[1])
+    for name, all_of in sums.items():
+        digest = hashlib.sha256("".join(sorted(all_of)).encode()).hexdigest()[:16]
+        found["rows"].append(f"{name} | {len(all_of)} | {digest}")
     return found
 
 
-def _information(reader: Client, found: Snapshot) -> tuple[dict[str, tuple[str, str]], dict[str, list[tuple[str, str]]]]:
-    """Every line of the information schema on the database; name → (type, engine) and name → (column, type)."""
-    known = reader.ask(
-        "SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'information_schema' "
-        "ORDER BY TABLE_NAME, ORDINAL_POSITION;"
-    )
-    of: dict[str, list[str]] = {}
-    for table, column in known:
-        of.setdefault(table.upper(), []).append(column)
+def _information(reader: Client, found: Snapshot) -> Contents:
+    """Every line of the information schema on the database."""
+    of = reader.information_schema()
     here, script = literal(reader.database), ["SET SESSION group_concat_max_len = 1 << 24;"]
     script.append(
         "SELECT 'database', DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA "
@@ -150,63 +180,55 @@ def _information(reader: Client, found: Snapshot) -> tuple[dict[str, tuple[str, 
         "SELECT 'grants', CONCAT_WS(' ', Routine_name, Routine_type, User, Host, Proc_priv) FROM mysql.procs_priv "
         f"WHERE Db = {here};"
     )
-    script.append(f"SELECT '#table', TABLE_NAME, TABLE_TYPE, IFNULL(ENGINE, '') FROM information_schema.TABLES WHERE TABLE_SCHEMA = {here};")
-    script.append(f"SELECT '#column', TABLE_NAME, COLUMN_NAME, COLUMN_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {here} ORDER BY TABLE_NAME, ORDINAL_POSITION;")
-    tables: dict[str, tuple[str, str]] = {}
-    columns: dict[str, list[tuple[str, str]]] = {}
+    script.append(
+        "SELECT '#table', TABLE_NAME, TABLE_TYPE, IFNULL(ENGINE, '') FROM information_schema.TABLES "
+        f"WHERE TABLE_SCHEMA = {here};"
+    )
+    script.append(
+        "SELECT '#column', TABLE_NAME, COLUMN_NAME, COLUMN_TYPE FROM information_schema.COLUMNS "
+        f"WHERE TABLE_SCHEMA = {here} ORDER BY TABLE_NAME, ORDINAL_POSITION;"
+    )
+    script += [
+        "SELECT '#program', ROUTINE_TYPE, ROUTINE_NAME FROM information_schema.ROUTINES "
+        f"WHERE ROUTINE_SCHEMA = {here};",
+        f"SELECT '#program', 'TRIGGER', TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {here};",
+        f"SELECT '#program', 'EVENT', EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {here};",
+    ]
+    contents = Contents()
     for row in reader.ask("\n".join(script)):
+        assert row[0] != "error", row
         if row[0] == "#table":
-            tables[row[1]] = (row[2], row[3])
+            contents.tables[row[1]] = (row[2], row[3])
         elif row[0] == "#column":
-            columns.setdefault(row[1], []).append((row[2], row[3]))
+            contents.columns.setdefault(row[1], []).append((row[2], row[3]))
+        elif row[0] == "#program":
+            contents.programs.append((row[1], row[2]))
         else:
             found.setdefault(row[0], []).append(_here(reader, " | ".join(row[1:])))
-    return tables, columns
+    return contents
 
 
-def _definitions(reader: Client, found: Snapshot, tables: dict[str, tuple[str, str]]) -> None:
-    """As SHOW CREATE has them: vertical output, so that every column of it is kept with its name."""
-    here, script = literal(reader.database), []
-    for name, (kind, _) in sorted(tables.items()):
-        what = "VIEW" if kind == "VIEW" else "TABLE"
-        script.append(f"SHOW CREATE {what} {identifier(name)};")
-    routines = reader.ask(
-        f"SELECT 'FUNCTION', TRIGGER_NAME, '' FROM information_schema.TRIGGERS WHERE FALSE UNION ALL "
-        f"SELECT ROUTINE_TYPE, ROUTINE_NAME, 'r' FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = {here} UNION ALL "
-        f"SELECT 'TRIGGER', TRIGGER_NAME, 't' FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {here} UNION ALL "
-        f"SELECT 'EVENT', EVENT_NAME, 'e' FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {here};"
-    )
-    script += [f"SHOW CREATE {kind} {identifier(name)};" for kind, name, _ in sorted(routines)]
+def _definitions(contents: Contents) -> list[str]:
+    script = []
+    for name, (kind, _) in sorted(contents.tables.items()):
+        script.append(f"SHOW CREATE {'VIEW' if kind == 'VIEW' else 'TABLE'} {identifier(name)};")
+    return script + [f"SHOW CREATE {kind} {identifier(name)};" for kind, name in sorted(contents.programs)]
+
+
+def _rows(contents: Contents) -> list[str]:
+    """Of every table a sum of each row, of every sequence where it is."""
     lines = []
-    for row in reader.ask("\n".join(script)):
-        kept = [re.sub(r" STARTS '[^']*'", "", cell) for cell in row if not re.fullmatch(r"\d{4}-\d\d-\d\d [\d:.]+", cell)]
-        lines.append(_here(reader, " | ".join(kept)))
-    found["SHOW CREATE"] = lines
-
-
-def _rows(
-    reader: Client, found: Snapshot, tables: dict[str, tuple[str, str]], columns: dict[str, list[tuple[str, str]]]
-) -> None:
-    """Of every table how many and a sum over them in no order, of every sequence where it is."""
-    lines = []
-    for name, (kind, engine) in sorted(tables.items()):
+    for name, (kind, engine) in sorted(contents.tables.items()):
         if kind in {"VIEW", "SYSTEM VIEW"} or engine.upper() == "BLACKHOLE":
             continue
         if kind == "SEQUENCE":
-            lines.append(f"SELECT {literal('#' + name)}, CONCAT_WS(' ', next_not_cached_value, cycle_count) FROM {identifier(name)};")
-            continue
-        parts = ", ".join(f"IFNULL({_exact(column, of)}, 'NULL')" for column, of in columns.get(name, []))
-        history = " FOR SYSTEM_TIME ALL" if kind == "SYSTEM VERSIONED" else ""
-        lines.append(f"SELECT {literal('#' + name)}, MD5(CONCAT_WS('|', {parts})) FROM {identifier(name)}{history};")
-    sums: dict[str, list[str]] = {name: [] for name, (kind, _) in tables.items() if kind != "VIEW"}
-    for row in reader.ask("\n".join(lines)):
-        if row[0] == "error":
-            found.setdefault("rows", []).append(" ".join(row))
+            parts, history = "CONCAT_WS(' ', next_not_cached_value, cycle_count)", ""
         else:
-            sums[row[0][1:]].append(row[1])
-    for name, all_of in sums.items():
-        digest = hashlib.sha256("".join(sorted(all_of)).encode()).hexdigest()[:16]
-        found.setdefault("rows", []).append(f"{name} | {len(all_of)} | {digest}")
+            each = (f"IFNULL({_exact(column, of)}, 'NULL')" for column, of in contents.columns.get(name, []))
+            parts = f"MD5(CONCAT_WS('|', {', '.join(each)}))"
+            history = " FOR SYSTEM_TIME ALL" if kind == "SYSTEM VERSIONED" else ""
+        lines.append(f"SELECT {literal('#' + name)}, {parts} FROM {identifier(name)}{history};")
+    return lines
 
 
 def _exact(column: str, of: str) -> str:

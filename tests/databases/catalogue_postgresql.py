@@ -1,4 +1,4 @@
-"""All that a PostgreSQL database holds, as lines of text: a query per catalogue, objects by name instead of number."""
+"""All that a PostgreSQL database holds, as lines of text: a query per catalogue, objects by name, not number."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def _row(catalogue: str, drop: str, more: str = "''", name: str = "x.oid", where
 _ACL_KIND = "CASE c.relkind WHEN 'S' THEN 's'::\"char\" ELSE 'r' END"
 _USER_SCHEMA = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 _NO_MEMBER = (
-    "NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')"
+    "NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid "
+    "AND e.deptype = 'e')"
 )
 _RELATION = f"pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND {_USER_SCHEMA} AND {_NO_MEMBER}"
 
@@ -61,10 +62,12 @@ QUERIES: dict[str, str] = {
     "relation": f"""SELECT concat_ws(' | ', c.oid::regclass, c.relkind, c.relpersistence, c.relowner::regrole,
         {_ACL.format(column="c.relacl", kind=_ACL_KIND, owner="c.relowner")},
         c.reloptions, c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.relispopulated,
-        (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace), (SELECT amname FROM pg_am WHERE oid = c.relam),
+        (SELECT spcname FROM pg_tablespace WHERE oid = c.reltablespace),
+        (SELECT amname FROM pg_am WHERE oid = c.relam),
         CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END, pg_get_expr(c.relpartbound, c.oid),
         'of', NULLIF(c.reloftype, 0)::regtype, (SELECT t.reloptions FROM pg_class t WHERE t.oid = c.reltoastrelid),
-        (SELECT string_agg(h.inhparent::regclass::text, ',' ORDER BY h.inhseqno) FROM pg_inherits h WHERE h.inhrelid = c.oid))
+        (SELECT string_agg(h.inhparent::regclass::text, ',' ORDER BY h.inhseqno) FROM pg_inherits h
+        WHERE h.inhrelid = c.oid))
         FROM {_RELATION} WHERE c.relkind NOT IN ('i', 'I', 't')""",
     "column": f"""SELECT concat_ws(' | ', concat(c.oid::regclass, '.', quote_ident(a.attname)),
         row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod),
@@ -80,10 +83,12 @@ QUERIES: dict[str, str] = {
         (SELECT p.conname FROM pg_constraint p WHERE p.oid = k.conparentid))
         FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace AND {_USER_SCHEMA} WHERE k.oid >= 16384""",
     "index": f"""SELECT concat_ws(' | ', c.oid::regclass, pg_get_indexdef(c.oid), x.indisvalid, x.indisclustered,
-        x.indisreplident, x.indisprimary, x.indisunique, x.indimmediate, (SELECT i.inhparent::regclass FROM pg_inherits i
-        WHERE i.inhrelid = c.oid)) FROM {_RELATION} JOIN pg_index x ON x.indexrelid = c.oid""",
-    "sequence": f"""SELECT concat_ws(' | ', c.oid::regclass, s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmax,
-        s.seqmin, s.seqcache, s.seqcycle, (SELECT concat(o.refobjid::regclass, '.', o.refobjsubid, o.deptype) FROM pg_depend o
+        x.indisreplident, x.indisprimary, x.indisunique, x.indimmediate,
+        (SELECT i.inhparent::regclass FROM pg_inherits i WHERE i.inhrelid = c.oid))
+        FROM {_RELATION} JOIN pg_index x ON x.indexrelid = c.oid""",
+    "sequence": f"""SELECT concat_ws(' | ', c.oid::regclass, s.seqtypid::regtype, s.seqstart, s.seqincrement,
+        s.seqmax, s.seqmin, s.seqcache, s.seqcycle,
+        (SELECT concat(o.refobjid::regclass, '.', o.refobjsubid, o.deptype) FROM pg_depend o
         WHERE o.classid = 'pg_class'::regclass AND o.objid = c.oid AND o.deptype IN ('a', 'i')))
         FROM {_RELATION} JOIN pg_sequence s ON s.seqrelid = c.oid""",
     "view": f"SELECT concat_ws(' | ', c.oid::regclass, pg_get_viewdef(c.oid)) FROM {_RELATION} "
@@ -143,7 +148,10 @@ QUERIES: dict[str, str] = {
         "p.amproc::regprocedure::text) FROM pg_amproc p WHERE p.amprocfamily = x.oid)",
     ),
     "collation": _owned(
-        "pg_collation", "coll", "", "(to_jsonb(x) - '{oid,collname,collnamespace,collowner,collversion}'::text[])::text"
+        "pg_collation",
+        "coll",
+        "",
+        "(to_jsonb(x) - '{oid,collname,collnamespace,collowner,collversion}'::text[])::text",
     ),
     "conversion": _owned(
         "pg_conversion", "con", "", "x.conforencoding, x.contoencoding, x.conproc::regproc, x.condefault"
@@ -169,14 +177,13 @@ QUERIES: dict[str, str] = {
     "access method": _row("pg_am", "amhandler", "x.amhandler::regproc"),
     "statistics": _owned("pg_statistic_ext", "stx", "", "pg_get_statisticsobjdef(x.oid), x.stxstattarget"),
     "event trigger": _owned("pg_event_trigger", "evt", "", "x.evtevent, x.evtfoid::regproc, x.evtenabled, x.evttags"),
-    "publication": _owned(
-        "pg_publication", "pub", "", "(to_jsonb(x) - '{oid,pubowner}'::text[])::text"
-    ),
+    "publication": _owned("pg_publication", "pub", "", "(to_jsonb(x) - '{oid,pubowner}'::text[])::text"),
     "publication table": "SELECT concat_ws(' | ', p.pubname, r.prrelid::regclass, pg_get_expr(r.prqual, r.prrelid), "
-    "(SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = r.prrelid AND attnum = ANY(r.prattrs))) "
+    "(SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute WHERE attrelid = r.prrelid "
+    "AND attnum = ANY(r.prattrs))) "
     "FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid",
-    "publication schema": "SELECT concat_ws(' | ', p.pubname, r.pnnspid::regnamespace) FROM pg_publication_namespace r "
-    "JOIN pg_publication p ON p.oid = r.pnpubid",
+    "publication schema": "SELECT concat_ws(' | ', p.pubname, r.pnnspid::regnamespace) "
+    "FROM pg_publication_namespace r JOIN pg_publication p ON p.oid = r.pnpubid",
     "subscription": "SELECT concat_ws(' | ', subname, subowner::regrole, subenabled, subslotname, subpublications) "
     "FROM pg_subscription s JOIN pg_database b ON b.oid = s.subdbid WHERE b.datname = current_database()",
     "foreign data wrapper": _owned("pg_foreign_data_wrapper", "fdw", "F", "x.fdwoptions"),
@@ -184,8 +191,10 @@ QUERIES: dict[str, str] = {
     "user mapping": "SELECT concat_ws(' | ', srvname, usename, umoptions) FROM pg_user_mappings",
     "foreign table": "SELECT concat_ws(' | ', t.ftrelid::regclass, s.srvname, t.ftoptions) FROM pg_foreign_table t "
     "JOIN pg_foreign_server s ON s.oid = t.ftserver",
-    "default privileges": "SELECT concat_ws(' | ', d.defaclrole::regrole, NULLIF(d.defaclnamespace, 0)::regnamespace, "
-    "d.defaclobjtype, (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(d.defaclacl) a)) FROM pg_default_acl d",
+    "default privileges": "SELECT concat_ws(' | ', d.defaclrole::regrole, "
+    "NULLIF(d.defaclnamespace, 0)::regnamespace, "
+    "d.defaclobjtype, (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(d.defaclacl) a)) "
+    "FROM pg_default_acl d",
     "comment": "SELECT concat_ws(' | ', i.type, i.identity, d.description) FROM pg_description d, "
     "pg_identify_object(d.classoid, d.objoid, d.objsubid) i WHERE d.objoid >= 16384 OR i.identity = 'public'",
     "security label": "SELECT concat_ws(' | ', objtype, objname, provider, label) FROM pg_seclabels",
@@ -202,18 +211,23 @@ _EXTENSION_ROWS = (
 )
 
 
-def postgresql_snapshot(server: PostgresqlServer, database: str) -> Snapshot:
+def connect(server: PostgresqlServer, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
     """As an administrator, whom no policy hides a row from."""
-    with psycopg.connect(
+    return psycopg.connect(
         host="127.0.0.1", port=server.port, user="admin", password=server.admin_password, dbname=database
-    ) as connection:
+    )
+
+
+def postgresql_snapshot(server: PostgresqlServer, database: str) -> Snapshot:
+    with connect(server, database) as connection:
         connection.execute("SET search_path = ''")
         connection.execute("SET extra_float_digits = 3")
         found = {section: _lines(connection, query) for section, query in QUERIES.items()}
         found["rows"] = []
-        tables = [line for query in (_ROWS, _EXTENSION_ROWS) for line in connection.execute(query.encode()).fetchall()]
-        for name, kind in tables:
-            name, kind = _text(name), _text(kind)
+        tables = [
+            line for query in (_ROWS, _EXTENSION_ROWS) for line in connection.execute(query.encode()).fetchall()
+        ]
+        for name, kind in ((_text(row[0]), _text(row[1])) for row in tables):
             found["rows"].append(f"{name} | {_rows(connection, name, kind)}")
     return found
 
@@ -221,7 +235,9 @@ def postgresql_snapshot(server: PostgresqlServer, database: str) -> Snapshot:
 def _rows(connection: psycopg.Connection[tuple[object, ...]], table: str, kind: str) -> str:
     """Their number and a sum over them in no order; of a sequence, where it is."""
     columns = "(x.last_value, x.is_called)::text" if kind == "S" else "x::text"
-    query = f"SELECT count(*), md5(string_agg(h, '' ORDER BY h)) FROM (SELECT md5({columns}) FROM ONLY {table} x) x (h)"
+    query = (
+        f"SELECT count(*), md5(string_agg(h, '' ORDER BY h)) FROM (SELECT md5({columns}) FROM ONLY {table} x) x (h)"
+    )
     try:
         with connection.transaction():
             row = connection.execute(query.encode()).fetchone()
@@ -245,9 +261,7 @@ def _text(value: object) -> str:
 
 def postgresql_drop_rows(server: PostgresqlServer, database: str) -> None:
     """Empty every table that holds rows, whatever refers to it or watches it."""
-    with psycopg.connect(
-        host="127.0.0.1", port=server.port, user="admin", password=server.admin_password, dbname=database
-    ) as connection:
+    with connect(server, database) as connection:
         connection.execute("SET session_replication_role = replica")
         names = connection.execute(_ROWS.encode()).fetchall()
         for name, kind in names:
@@ -265,4 +279,6 @@ def postgresql_native(server: PostgresqlServer, database: str, program: str) -> 
         timeout=60,
     )
     text = result.stdout.decode("utf-8", "surrogateescape") or result.stderr.decode("utf-8", "surrogateescape")
-    return [line for line in text.splitlines() if line and not re.match(r"--|\\(un)?restrict |SELECT pg_catalog", line)]
+    return [
+        line for line in text.splitlines() if line and not re.match(r"--|\\(un)?restrict |SELECT pg_catalog", line)
+    ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from app.archives.streams import from_bytes as as_archive
 from app.components.mysql import MysqlComponent
 from app.components.mysql_client import Account, MysqlTarget
 from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
@@ -22,14 +24,16 @@ from demo.servers import (
     postgresql_server,
 )
 from tests.components.helpers import Context, MemorySafety, collect
-from app.archives.streams import from_bytes as as_archive
 
 PASSWORD = "owner-pw"
 MYSQL = """
 CREATE TABLE customer (id int PRIMARY KEY AUTO_INCREMENT, name varchar(200) NOT NULL, photo mediumblob,
-  letters int AS (CHAR_LENGTH(name)) STORED, at timestamp(6) NULL, data json, KEY (name), CHECK (CHAR_LENGTH(name) > 1));
-INSERT INTO customer (name, photo, at, data) WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 900)
-  SELECT CONCAT('Zoë 😀 it''s \\\\ ', n), UNHEX(SHA2(n, 512)), '2026-01-02 03:04:05.678901', '{"a": [1, null]}' FROM n;
+  letters int AS (CHAR_LENGTH(name)) STORED, at timestamp(6) NULL, data json, KEY (name),
+  CHECK (CHAR_LENGTH(name) > 1));
+INSERT INTO customer (name, photo, at, data)
+  WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 900)
+  SELECT CONCAT('Zoë 😀 it''s \\\\ ', n), UNHEX(SHA2(n, 512)), '2026-01-02 03:04:05.678901', '{"a": [1, null]}'
+  FROM n;
 CREATE TABLE orders (id int PRIMARY KEY, customer int, note text, FOREIGN KEY (customer) REFERENCES customer (id));
 INSERT INTO orders SELECT id, id, CONCAT('line\\nbreak;-- ', id) FROM customer;
 CREATE TABLE log (what text);
@@ -68,13 +72,10 @@ POSTGRESQL_DAMAGE = "DROP TABLE orders; DELETE FROM customer; CREATE TABLE newer
 Started = Callable[[], AbstractContextManager[MariadbServer]]
 MYSQL_SERVERS: dict[str, tuple[Started, str]] = {
     **{
-        f"MariaDB {name}": (lambda root=root: mariadb_server(root), f"{root}/usr/bin:")
+        f"MariaDB {name}": (partial(mariadb_server, root), f"{root}/usr/bin:")
         for name, root in versions.mariadb().items()
     },
-    **{
-        f"MySQL {name}": (lambda root=root: mysql_server(root), f"{root}/usr/bin:")
-        for name, root in versions.mysql().items()
-    },
+    **{f"MySQL {name}": (partial(mysql_server, root), f"{root}/usr/bin:") for name, root in versions.mysql().items()},
 }
 
 
@@ -82,7 +83,9 @@ class Mysql:
     def __init__(self, server: MariadbServer, search_path: str) -> None:
         self.server = server
         self._search_path = search_path
-        server.run(f"CREATE DATABASE shop CHARACTER SET utf8mb4; CREATE USER owner@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
+        server.run(
+            f"CREATE DATABASE shop CHARACTER SET utf8mb4; CREATE USER owner@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'"
+        )
         server.run("GRANT ALL ON shop.* TO owner@'127.0.0.1'")
 
     def run(self, sql: str) -> str:

@@ -7,7 +7,9 @@ from contextlib import ExitStack
 from fnmatch import fnmatch
 
 import pytest
+from _pytest.mark import ParameterSet
 
+from app.archives.manifest import Warning_
 from app.archives.streams import from_bytes
 from app.components.mysql import MysqlComponent
 from app.components.mysql_client import Account, MysqlTarget
@@ -31,20 +33,25 @@ GRANT ALL ON zoo_live.* TO owner@'127.0.0.1'; GRANT ALL ON zoo_copy.* TO copier@
 """
 
 
-def _matrix() -> list[object]:
+#: Who refers into it is no reason to keep it.
+FORGET = "SET FOREIGN_KEY_CHECKS = 0; DROP DATABASE IF EXISTS {};"
+
+
+def _matrix() -> list[ParameterSet]:
     """This system's server in all ways, the newer ones with an administrator; MySQL's without one too."""
-    servers = [(SYSTEM, "mariadb", (10, 11), ["admin", "alone", "other"])]
+    servers: list[tuple[str, str, tuple[int, ...], list[str]]] = [
+        (SYSTEM, "mariadb", (10, 11), ["other", "admin", "alone"])
+    ]
     servers += [(f"mariadb-{name}", "mariadb", version(name), ["admin"]) for name in versions.mariadb()]
     servers += [(f"mysql-{name}", "mysql", version(name), ["admin", "alone"]) for name in versions.mysql()]
-    made = []
+    made: list[ParameterSet] = []
     for case in cases("mysql"):
         for server, product, number, ways in servers:
             since = case.since(product)
             if since is None or since > number or (case.options and server not in {SYSTEM, "mysql-9.7"}):
                 continue
-            if since > (10, 11) and product == "mariadb":
-                ways = ["admin", "alone", "other"]
-            for way in ways:
+            first = since > (10, 11) and product == "mariadb"
+            for way in ["other", "admin", "alone"] if first else ways:
                 name = f"{case.name}/{way}/{server}"
                 reason = next((text for pattern, text in KNOWN.items() if fnmatch(name, pattern)), None)
                 marks = [pytest.mark.xfail(strict=True, raises=NotWhole, reason=reason)] if reason else []
@@ -53,14 +60,85 @@ def _matrix() -> list[object]:
     return made
 
 
+class Zoo:
+    """One case's database on one server, its state and its backup."""
+
+    def __init__(self, server: MariadbServer, case: Case, name: str) -> None:
+        self.case = case
+        self.server = server
+        folder = _programs(name)
+        self._path = f"{folder}:{SEARCH_PATH}" if folder else SEARCH_PATH
+        client, dump = ("mysql", "mysqldump") if name.startswith("mysql") else ("mariadb", "mariadb-dump")
+        self._client, self._dump = (f"{folder}/{client}", f"{folder}/{dump}") if folder else (client, dump)
+        self.before: Snapshot = {}
+        self.warnings: list[Warning_] = []
+        self.archive = b""
+        self.refused: LiberuError | None = None
+
+    def create(self, database: str) -> None:
+        options = self.case.keys.get("database", "CHARACTER SET utf8mb4")
+        self.server.run(f"{FORGET.format(database)} CREATE DATABASE {database} {options};")
+
+    def fill(self) -> None:
+        for who, sql in self.case.sections:
+            if who == "owner":
+                self.server.run(sql, "zoo_live", "owner", PASSWORD)
+            elif who == "admin":
+                self.server.run(sql, "zoo_live")
+
+    async def back_up(self, *, admin: bool) -> None:
+        self.before = self.snapshot("zoo_live")
+        try:
+            dump = await self.component("zoo_live", admin=admin).dump()
+            self.archive = await collect(dump)
+            self.warnings = [*dump.report.warnings, *dump.report.incomplete]
+        except LiberuError as error:
+            self.refused = error
+
+    def damage(self) -> None:
+        mysql_drop_rows(self._reader("zoo_live"))
+        self.server.run("CREATE TABLE liberu_newer (c int PRIMARY KEY)", "zoo_live")
+
+    def component(self, database: str, *, admin: bool) -> MysqlComponent:
+        user = "owner" if database == "zoo_live" else "copier"
+        administrator = Account("admin", self.server.admin_password) if admin else None
+        target = MysqlTarget(database, Account(user, PASSWORD), administrator, "127.0.0.1", self.server.port)
+        return MysqlComponent(StandaloneDeployment(self._path), target)
+
+    def snapshot(self, database: str) -> Snapshot:
+        """By the catalogues and by the native program."""
+        return self.catalogue(database) | {"dump": mysql_native(self._reader(database), self._dump)}
+
+    def catalogue(self, database: str) -> Snapshot:
+        return mysql_snapshot(self._reader(database))
+
+    def _reader(self, database: str) -> Client:
+        return Client(self.server, database, self._client)
+
+
 class Servers:
     """Each version with its options is started once, when it is first asked for."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._started: dict[tuple[str, tuple[str, ...]], MariadbServer] = {}
+        self._zoo: dict[str, Zoo] = {}
 
-    def get(self, name: str, options: tuple[str, ...]) -> MariadbServer:
+    async def zoo(self, case: Case, way: str, name: str) -> Zoo:
+        """The backup of a copy elsewhere serves what follows it as well: it leaves the database as it was."""
+        known = self._zoo.pop(name, None)
+        if known is None or known.case is not case:
+            known = Zoo(self._server(name, case.options), case, name)
+            known.server.run(f"{FORGET.format('zoo_elsewhere')} CREATE DATABASE zoo_elsewhere;")
+            known.create("zoo_live")
+            known.fill()
+            await known.back_up(admin=way != "alone")
+        if way == "other":
+            known.create("zoo_copy")
+            self._zoo[name] = known
+        return known
+
+    def _server(self, name: str, options: tuple[str, ...]) -> MariadbServer:
         if (name, options) not in self._started:
             product, _, number = name.partition("-")
             if product == "mysql":
@@ -72,11 +150,11 @@ class Servers:
             self._started[name, options] = server
         return self._started[name, options]
 
-    @staticmethod
-    def programs(name: str) -> str:
-        product, _, number = name.partition("-")
-        known = versions.mysql() if product == "mysql" else versions.mariadb()
-        return f"{known[number]}/usr/bin" if number else ""
+
+def _programs(name: str) -> str:
+    product, _, number = name.partition("-")
+    known = versions.mysql() if product == "mysql" else versions.mariadb()
+    return f"{known[number]}/usr/bin" if number else ""
 
 
 @pytest.fixture(scope="module")
@@ -85,99 +163,35 @@ def servers() -> Iterator[Servers]:
         yield Servers(stack)
 
 
-class Zoo:
-    """One case's database on one server."""
-
-    def __init__(self, servers: Servers, case: Case, name: str) -> None:
-        self.case = case
-        self.server = servers.get(name, case.options)
-        folder = Servers.programs(name)
-        self._path = f"{folder}:{SEARCH_PATH}" if folder else SEARCH_PATH
-        client, dump = ("mysql", "mysqldump") if name.startswith("mysql") else ("mariadb", "mariadb-dump")
-        self._client, self._dump = (f"{folder}/{client}", f"{folder}/{dump}") if folder else (client, dump)
-
-    def create(self, database: str) -> None:
-        self.server.run(f"CREATE DATABASE {database} {self.case.keys.get('database', 'CHARACTER SET utf8mb4')}")
-
-    def fill(self) -> None:
-        for who, sql in self.case.sections:
-            if who == "owner":
-                self.server.run(sql, "zoo_live", "owner", PASSWORD)
-            elif who == "admin":
-                self.server.run(sql, "zoo_live")
-
-    def damage(self) -> None:
-        mysql_drop_rows(self._reader("zoo_live"))
-        self.server.run("CREATE TABLE liberu_newer (c int)", "zoo_live")
-
-    def component(self, database: str, *, admin: bool) -> MysqlComponent:
-        user = "owner" if database == "zoo_live" else "copier"
-        administrator = Account("admin", self.server.admin_password) if admin else None
-        target = MysqlTarget(database, Account(user, PASSWORD), administrator, "127.0.0.1", self.server.port)
-        return MysqlComponent(StandaloneDeployment(self._path), target)
-
-    def snapshot(self, database: str) -> Snapshot:
-        reader = self._reader(database)
-        found = mysql_snapshot(reader)
-        found["dump"] = mysql_native(reader, self._dump)
-        return found
-
-    def _reader(self, database: str) -> Client:
-        return Client(self.server, database, self._client)
-
-    def drop(self) -> None:
-        for database in ("zoo_live", "zoo_copy", "zoo_elsewhere"):
-            self.server.run(f"SET FOREIGN_KEY_CHECKS = 0; DROP DATABASE IF EXISTS {database}")
-        self.server.run("CREATE DATABASE zoo_elsewhere")
-
-
 @pytest.mark.parametrize(("case", "way", "name"), _matrix())
 async def test_what_was_backed_up_comes_back(servers: Servers, case: Case, way: str, name: str) -> None:
     """`admin`: with an administrator; `alone`: without; `other`: into a database of another name and account."""
-    zoo = Zoo(servers, case, name)
-    zoo.create("zoo_live")
-    if way == "other":
-        zoo.create("zoo_copy")
-    try:
-        zoo.fill()
-        await _round(zoo, way)
-    finally:
-        zoo.drop()
-
-
-async def _round(zoo: Zoo, way: str) -> None:
-    before = zoo.snapshot("zoo_live")
-    source = zoo.component("zoo_live", admin=way != "alone")
-    try:
-        dump = await source.dump()
-        archive = await collect(dump)
-    except LiberuError as error:
-        raise NotWhole(f"the backup fails: {error.code}: {error.message}") from error
+    zoo = await servers.zoo(case, way, name)
+    if zoo.refused is not None:
+        raise NotWhole(f"the backup fails: {zoo.refused.code}: {zoo.refused.message}")
     database = "zoo_copy" if way == "other" else "zoo_live"
-    if way == "other":
-        before.pop("grants", None)  # they belong to the name
-    else:
+    if way != "other":
         zoo.damage()
-    live = zoo.snapshot(database)
+    live = zoo.catalogue(database)
     component = zoo.component(database, admin=way != "alone")
     context = Context(safety=MemorySafety(component.dump))
     try:
-        await component.preflight(context.context, len(archive))
+        await component.preflight(context.context, len(zoo.archive))
     except LiberuError:
-        assert not differences(live, zoo.snapshot(database))  # refused in time
+        assert not differences(live, zoo.catalogue(database))  # refused in time
         return
     try:
-        restored = await component.restore(from_bytes(archive), context.context, len(archive))
+        restored = await component.restore(from_bytes(zoo.archive), context.context, len(zoo.archive))
     except LiberuError as error:
-        changed = differences(live, zoo.snapshot(database))
+        changed = differences(live, zoo.catalogue(database))
         if isinstance(error, ConsentRequired) and not changed:
             return  # refused in time
         told = f"LIVE CHANGED {changed[:20]}" if changed else "live as it was"
         raise NotWhole(f"the restore fails: {error.code}: {error.message} [{told}]") from error
-    warnings = [*dump.report.warnings, *dump.report.incomplete, *restored.warnings, *restored.incomplete]
-    after = zoo.snapshot(database)
-    if way == "other":
+    warnings = [*zoo.warnings, *restored.warnings, *restored.incomplete]
+    before, after = dict(zoo.before), zoo.snapshot(database)
+    if way == "other":  # grants are on names
+        before.pop("grants", None)
         after.pop("grants", None)
-    found = differences(before, after)
-    if lacking := unnamed(found, warnings):
+    if lacking := unnamed(differences(before, after), warnings):
         raise NotWhole("not as it was, and nobody said so:\n" + "\n".join(lacking[:60]))

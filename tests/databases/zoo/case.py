@@ -6,7 +6,7 @@ A file begins with a comment that says what it holds, then lines of the form `--
     -- database: ENCODING 'LATIN1' …      what follows CREATE DATABASE
     -- server: --log-bin=binlog           options of a server of its own
     -- admin:                             SQL of an administrator, in the database
-    -- owner:                             SQL of the account that owns the database (what comes before any section too)
+    -- owner:                             SQL of the database's owner, as is what comes before any section
     -- target:                            SQL of an administrator in an empty database that is restored into
 """
 
