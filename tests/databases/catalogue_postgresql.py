@@ -24,6 +24,11 @@ _OURS = (
 )
 
 
+def _options(column: str) -> str:
+    """In an order of their own."""
+    return f"(SELECT string_agg(o, ', ' ORDER BY o) FROM unnest({column}) o)"
+
+
 def _owned(catalogue: str, prefix: str, acl: str = "", more: str = "''", where: str = "true") -> str:
     """Name, owner, access list and `more` of one catalogue's objects. `acl`: the kind of acldefault."""
     access = _ACL.format(column=f"x.{prefix}acl", kind=f"'{acl}'", owner=f"x.{prefix}owner") if acl else "''"
@@ -79,7 +84,8 @@ QUERIES: dict[str, str] = {
         LEFT JOIN pg_attrdef b ON b.adrelid = c.oid AND b.adnum = a.attnum WHERE c.relkind NOT IN ('t')""",
     "constraint": f"""SELECT concat_ws(' | ', coalesce(NULLIF(k.conrelid, 0)::regclass::text,
         NULLIF(k.contypid, 0)::regtype::text) || '.' || quote_ident(k.conname), pg_get_constraintdef(k.oid),
-        k.convalidated, k.condeferrable, k.condeferred, k.conislocal, k.coninhcount, k.connoinherit,
+        k.convalidated, k.condeferrable, k.condeferred, k.conislocal, k.coninhcount,
+        CASE WHEN k.contype IN ('c', 'n') THEN k.connoinherit END,
         (SELECT p.conname FROM pg_constraint p WHERE p.oid = k.conparentid))
         FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace AND {_USER_SCHEMA} WHERE k.oid >= 16384""",
     "index": f"""SELECT concat_ws(' | ', c.oid::regclass, pg_get_indexdef(c.oid), x.indisvalid, x.indisclustered,
@@ -151,7 +157,7 @@ QUERIES: dict[str, str] = {
         "pg_collation",
         "coll",
         "",
-        "(to_jsonb(x) - '{oid,collname,collnamespace,collowner,collversion}'::text[])::text",
+        "(to_jsonb(x) - '{oid,collname,collnamespace,collowner,collversion,collencoding}'::text[])::text",
     ),
     "conversion": _owned(
         "pg_conversion", "con", "", "x.conforencoding, x.contoencoding, x.conproc::regproc, x.condefault"
@@ -186,11 +192,11 @@ QUERIES: dict[str, str] = {
     "FROM pg_publication_namespace r JOIN pg_publication p ON p.oid = r.pnpubid",
     "subscription": "SELECT concat_ws(' | ', subname, subowner::regrole, subenabled, subslotname, subpublications) "
     "FROM pg_subscription s JOIN pg_database b ON b.oid = s.subdbid WHERE b.datname = current_database()",
-    "foreign data wrapper": _owned("pg_foreign_data_wrapper", "fdw", "F", "x.fdwoptions"),
-    "server": _owned("pg_foreign_server", "srv", "S", "x.srvtype, x.srvversion, x.srvoptions"),
-    "user mapping": "SELECT concat_ws(' | ', srvname, usename, umoptions) FROM pg_user_mappings",
-    "foreign table": "SELECT concat_ws(' | ', t.ftrelid::regclass, s.srvname, t.ftoptions) FROM pg_foreign_table t "
-    "JOIN pg_foreign_server s ON s.oid = t.ftserver",
+    "foreign data wrapper": _owned("pg_foreign_data_wrapper", "fdw", "F", _options("x.fdwoptions")),
+    "server": _owned("pg_foreign_server", "srv", "S", "x.srvtype, x.srvversion, " + _options("x.srvoptions")),
+    "user mapping": f"SELECT concat_ws(' | ', srvname, usename, {_options('umoptions')}) FROM pg_user_mappings",
+    "foreign table": f"SELECT concat_ws(' | ', t.ftrelid::regclass, s.srvname, {_options('t.ftoptions')}) "
+    "FROM pg_foreign_table t JOIN pg_foreign_server s ON s.oid = t.ftserver",
     "default privileges": "SELECT concat_ws(' | ', d.defaclrole::regrole, "
     "NULLIF(d.defaclnamespace, 0)::regnamespace, "
     "d.defaclobjtype, (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(d.defaclacl) a)) "
@@ -205,7 +211,11 @@ QUERIES: dict[str, str] = {
     + _ACL.format(column="m.lomacl", kind="'L'", owner="m.lomowner")
     + ", md5(lo_get(m.oid))) FROM pg_largeobject_metadata m",
 }
-_ROWS = f"SELECT c.oid::regclass::text, c.relkind FROM {_RELATION} WHERE c.relkind IN ('r', 'm', 'S')"
+#: Of partitions as one: a hash by numbers that change puts rows elsewhere.
+_ROWS = (
+    f"SELECT c.oid::regclass::text, c.relkind FROM {_RELATION} WHERE c.relkind IN ('r', 'p', 'm', 'S') "
+    "AND NOT c.relispartition"
+)
 _EXTENSION_ROWS = (
     "SELECT t.oid::regclass::text, 'r' FROM pg_extension e, unnest(e.extconfig) t (oid) WHERE e.extconfig IS NOT NULL"
 )
@@ -213,9 +223,13 @@ _EXTENSION_ROWS = (
 
 def connect(server: PostgresqlServer, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
     """As an administrator, whom no policy hides a row from."""
-    return psycopg.connect(
+    connection = psycopg.connect(
         host="127.0.0.1", port=server.port, user="admin", password=server.admin_password, dbname=database
     )
+    if connection.info.parameter_status("server_encoding") != "SQL_ASCII":
+        connection.execute("SET client_encoding = 'UTF8'")
+        connection.commit()
+    return connection
 
 
 def postgresql_snapshot(server: PostgresqlServer, database: str) -> Snapshot:
@@ -235,12 +249,11 @@ def postgresql_snapshot(server: PostgresqlServer, database: str) -> Snapshot:
 def _rows(connection: psycopg.Connection[tuple[object, ...]], table: str, kind: str) -> str:
     """Their number and a sum over them in no order; of a sequence, where it is."""
     columns = "(x.last_value, x.is_called)::text" if kind == "S" else "x::text"
-    query = (
-        f"SELECT count(*), md5(string_agg(h, '' ORDER BY h)) FROM (SELECT md5({columns}) FROM ONLY {table} x) x (h)"
-    )
+    which = table if kind == "p" else f"ONLY {table}"
+    query = f"SELECT count(*), md5(string_agg(h, '' ORDER BY h)) FROM (SELECT md5({columns}) FROM {which} x) x (h)"
     try:
         with connection.transaction():
-            row = connection.execute(query.encode()).fetchone()
+            row = connection.execute(query.encode("utf-8", "surrogateescape")).fetchone()
     except psycopg.Error as error:  # a materialized view without data
         return str(error)
     return str(row)
@@ -265,8 +278,9 @@ def postgresql_drop_rows(server: PostgresqlServer, database: str) -> None:
         connection.execute("SET session_replication_role = replica")
         names = connection.execute(_ROWS.encode()).fetchall()
         for name, kind in names:
-            if _text(kind) == "r":
-                connection.execute(b"DELETE FROM ONLY " + _text(name).encode("utf-8", "surrogateescape"))
+            which = {"r": "ONLY ", "p": ""}.get(_text(kind))
+            if which is not None:
+                connection.execute(f"DELETE FROM {which}{_text(name)}".encode("utf-8", "surrogateescape"))
 
 
 def postgresql_native(server: PostgresqlServer, database: str, program: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ from tests.databases.catalogue_postgresql import (
 )
 from tests.databases.comparison import NotWhole, Snapshot, differences, unnamed
 from tests.databases.known_postgresql import KNOWN
-from tests.databases.zoo.case import Case, cases, version
+from tests.databases.zoo.case import Case, cases, parameter, version
 
 PASSWORD = "owner-pw"
 SYSTEM = "system"
@@ -36,8 +35,14 @@ ROLES = (
 )
 
 
+SUBSCRIPTIONS = (
+    "SELECT quote_ident(subname) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid "
+    "WHERE d.datname = current_database()"
+)
+
+
 def _matrix() -> list[ParameterSet]:
-    """This system's server in both ways; the newest in one; those between for what they were the first to know."""
+    """This system's server in both ways, the newest in one; the newer in both for what is not in this system's."""
     made: list[ParameterSet] = []
     for case in cases("postgresql"):
         since = case.since() or (0,)
@@ -47,11 +52,7 @@ def _matrix() -> list[ParameterSet]:
         else:
             runs = [(name, way) for name in fitting for way in ("other", "same")]
         for server, way in runs:
-            name = f"{case.name}/{way}/{server}"
-            reason = next((text for pattern, text in KNOWN.items() if fnmatch(name, pattern)), None)
-            marks = [pytest.mark.xfail(strict=True, raises=NotWhole, reason=reason)] if reason else []
-            marks += [pytest.mark.large] if "slow" in case.keys else []
-            made.append(pytest.param(case, way, server, id=name, marks=marks))
+            made.append(parameter(case, way, server, KNOWN, again=since <= (15,) and server != SYSTEM))
     return made
 
 
@@ -102,7 +103,7 @@ class Zoo:
 
     def damage(self) -> None:
         postgresql_drop_rows(self.server, "zoo")
-        self.server.run("CREATE TABLE liberu_newer (c int)", "zoo")
+        self.server.run("CREATE TABLE liberu_newer (c int)", "zoo", "owner", PASSWORD)
 
     def component(self, database: str) -> PostgresqlComponent:
         target = PostgresqlTarget(database, "owner", PASSWORD, "127.0.0.1", self.server.port)
@@ -123,7 +124,7 @@ class Zoo:
                 return
             with connect(self.server, database) as inside:
                 inside.autocommit = True
-                for (name,) in inside.execute("SELECT quote_ident(subname) FROM pg_subscription").fetchall():
+                for (name,) in inside.execute(SUBSCRIPTIONS).fetchall():
                     inside.execute(f"DROP SUBSCRIPTION {name}".encode())
             connection.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())
 

@@ -5,6 +5,7 @@ A file begins with a comment that says what it holds, then lines of the form `--
     -- since: 15                          the oldest server that knows it; MySQL's files name it per product
     -- database: ENCODING 'LATIN1' …      what follows CREATE DATABASE
     -- server: --log-bin=binlog           options of a server of its own
+    -- slow: yes                          not in every run: `make test-large`
     -- admin:                             SQL of an administrator, in the database
     -- owner:                             SQL of the database's owner, as is what comes before any section
     -- target:                            SQL of an administrator in an empty database that is restored into
@@ -14,7 +15,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
+
+import pytest
+from _pytest.mark import ParameterSet
+
+from tests.databases.comparison import NotWhole
 
 FOLDER = Path(__file__).parent
 _KEY = re.compile(r"^-- (since|database|server|slow):(.*)$")
@@ -41,6 +48,16 @@ class Case:
             named = re.search(rf"{product} ([\d.]+)", found)
             return version(named[1]) if named else None
         return version(found)
+
+
+def parameter(case: Case, way: str, server: str, known: dict[str, str], *, again: bool) -> ParameterSet:
+    """`known`: `file/way/server`, as a pattern, to what happens. `again`: an older server runs it too: only `make
+    test-large` does it on this one, and what is known of the older may be better here."""
+    name = f"{case.name}/{way}/{server}"
+    reason = next((text for pattern, text in known.items() if fnmatch(name, pattern)), None)
+    marks = [pytest.mark.xfail(strict=not again, raises=NotWhole, reason=reason)] if reason else []
+    marks += [pytest.mark.large] if again or "slow" in case.keys else []
+    return pytest.param(case, way, server, id=name, marks=marks)
 
 
 def version(text: str) -> tuple[int, ...]:
