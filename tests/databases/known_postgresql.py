@@ -11,9 +11,11 @@ KNOWN: dict[str, str] = {
     # It cannot be restored over what is there.
     "identity_columns/same/*": _DROP + "cannot drop sequence by_default_id_seq because column id … requires it",
     "collations/same/*": _DROP + 'collation "copied" already exists',
+    "builtin_locale_database/same/*": _DROP + 'collation "mine" already exists',
     "conversions/same/*": _DROP + 'conversion "mine" already exists',
     "text_search/same/*": _DROP + "duplicate key … pg_ts_dict_dictname_index (stem) already exists",
     "foreign_data/same/*": _DROP + 'server "far" already exists',
+    "publications/same/*": _DROP + 'publication "none" already exists',
     "extensions/same/*": _DROP + 'the schema of an extension of the tenant: schema "ext" already exists',
     # What an administrator made in the tenant's database keeps all of it from being restored.
     "aggregates_superuser/*": _SUPERUSER + "aggregate transition data type cannot be internal",
@@ -43,6 +45,7 @@ KNOWN: dict[str, str] = {
     # The whole backup fails for it.
     "row_level_security_forced/*": 'pg_dump: query would be affected by row-level security policy for table "t"',
     "sql_ascii_database/*": 'pg_dump: invalid byte sequence for encoding "UTF8": 0xe9 0x20 0xff',
+    "sql_ascii_database_names/*": 'pg_dump: invalid byte sequence for encoding "UTF8": 0xe9',
     "table_not_readable/*": "pg_dump: permission denied for table hidden",
     # Lost without a word.
     "default_privileges/other/*": _ACL + "default privileges and the grants that came of them; PUBLIC may EXECUTE",
