@@ -79,7 +79,8 @@ QUERIES: dict[str, str] = {
         CASE WHEN a.attnotnull THEN 'not null' END, pg_get_expr(b.adbin, b.adrelid), 'identity', a.attidentity,
         'generated', a.attgenerated, a.attcollation::regcollation, a.attstorage, a.attcompression,
         'statistics', a.attstattarget,
-        (SELECT array_agg(o) FROM unnest(a.attoptions) o WHERE o !~ '^pg_attver='), a.attfdwoptions, a.attislocal, a.attinhcount,
+        (SELECT array_agg(o) FROM unnest(a.attoptions) o WHERE o !~ '^pg_attver='), a.attfdwoptions,
+        a.attislocal, a.attinhcount,
         (SELECT string_agg(x::text, ' ' ORDER BY x::text) FROM unnest(a.attacl) x))
         FROM {_RELATION} JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         LEFT JOIN pg_attrdef b ON b.adrelid = c.oid AND b.adnum = a.attnum WHERE c.relkind NOT IN ('t')""",

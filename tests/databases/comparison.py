@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from app.archives.manifest import Warning_
 
@@ -24,6 +24,18 @@ def differences(before: Snapshot, after: Snapshot) -> list[str]:
         found += [f"- {section}: {line}" for line in (old - new).elements()]
         found += [f"+ {section}: {line}" for line in (new - old).elements()]
     return found
+
+
+#: What the server's own program says, in a snapshot.
+NATIVE = "native dump"
+
+
+def unexplained(before: Snapshot, after: Snapshot, warnings: Sequence[Warning_]) -> list[str]:
+    """The differences that no warning names; the native dump counts where the catalogues are equal: it has lines
+    around each object that do not name it."""
+    found = differences(before, after)
+    catalogues = [line for line in found if not line[2:].startswith(NATIVE)]
+    return unnamed(catalogues or found, warnings)
 
 
 def unnamed(found: Iterable[str], warnings: Iterable[Warning_]) -> list[str]:

@@ -19,7 +19,7 @@ from demo import versions
 from demo.servers import MariadbServer, mariadb_server, mysql_server
 from tests.components.helpers import Context, MemorySafety, collect
 from tests.databases.catalogue_mysql import Client, mysql_drop_rows, mysql_native, mysql_snapshot
-from tests.databases.comparison import NotWhole, Snapshot, differences, unnamed
+from tests.databases.comparison import NATIVE, NotWhole, Snapshot, differences, unexplained
 from tests.databases.known_mysql import KNOWN
 from tests.databases.zoo.case import Case, cases, parameter, version
 
@@ -104,7 +104,7 @@ class Zoo:
 
     def snapshot(self, database: str) -> Snapshot:
         """By the catalogues and by the native program."""
-        return self.catalogue(database) | {"dump": mysql_native(self._reader(database), self._dump)}
+        return self.catalogue(database) | {NATIVE: mysql_native(self._reader(database), self._dump)}
 
     def catalogue(self, database: str) -> Snapshot:
         return mysql_snapshot(self._reader(database))
@@ -190,5 +190,5 @@ async def test_what_was_backed_up_comes_back(servers: Servers, case: Case, way: 
     if way == "other":  # grants are on names
         before.pop("grants", None)
         after.pop("grants", None)
-    if lacking := unnamed(differences(before, after), warnings):
+    if lacking := unexplained(before, after, warnings):
         raise NotWhole("not as it was, and nobody said so:\n" + "\n".join(lacking[:60]))

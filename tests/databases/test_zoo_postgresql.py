@@ -24,7 +24,7 @@ from tests.databases.catalogue_postgresql import (
     postgresql_native,
     postgresql_snapshot,
 )
-from tests.databases.comparison import NotWhole, Snapshot, differences, unnamed
+from tests.databases.comparison import NATIVE, NotWhole, Snapshot, differences, unexplained
 from tests.databases.known_postgresql import KNOWN
 from tests.databases.zoo.case import Case, cases, parameter, version
 
@@ -111,7 +111,7 @@ class Zoo:
 
     def snapshot(self, database: str) -> Snapshot:
         """By the catalogues and by the native program."""
-        return self.catalogue(database) | {"pg_dump": postgresql_native(self.server, database, self._pg_dump)}
+        return self.catalogue(database) | {NATIVE: postgresql_native(self.server, database, self._pg_dump)}
 
     def catalogue(self, database: str) -> Snapshot:
         return postgresql_snapshot(self.server, database)
@@ -192,5 +192,5 @@ async def test_what_was_backed_up_comes_back(servers: Servers, case: Case, way: 
         told = f"LIVE CHANGED {changed[:20]}" if changed else "live as it was"
         raise NotWhole(f"the restore fails: {error.code}: {error.message} [{told}]") from error
     warnings = [*zoo.warnings, *restored.warnings, *restored.incomplete]
-    if lacking := unnamed(differences(zoo.before, zoo.snapshot(target)), warnings):
+    if lacking := unexplained(zoo.before, zoo.snapshot(target), warnings):
         raise NotWhole("not as it was, and nobody said so:\n" + "\n".join(lacking[:60]))
