@@ -96,7 +96,7 @@ class Client:
     def dump(self, program: str, *options: str) -> tuple[str, str]:
         argv = ["--routines", "--triggers", "--events", "--hex-blob", "--skip-comments", "--skip-extended-insert"]
         argv += ["--order-by-primary", "--force", "--default-character-set=utf8mb4", "--max-allowed-packet=1G"]
-        argv += ["--no-tablespaces", "--no-data", *options]
+        argv += ["--no-tablespaces", "--no-data", "--skip-lock-tables", *options]
         return client(self._server, program, [*argv, "--", self.database], "")
 
 
