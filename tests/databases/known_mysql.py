@@ -18,7 +18,7 @@ KNOWN: dict[str, str] = {
     "oracle_packages/alone/*": "1064 at DROP PACKAGE, and so does the undo: neither the old nor the new is live",
     "oracle_packages/*": "1064 at DROP PACKAGE IF EXISTS: sql_mode is not ORACLE there",
     "routine_sql_mode_definer_ansi/[ao][dt]*": '1227: DEFINER="qu""ote`d"@"%" of ANSI_QUOTES is not taken out',
-    "sequence_default*/alone/*": "1100: Table 'ticket' was not locked with LOCK TABLES; neither the old nor the new is live",
+    "sequence_default*/alone/*": "1100: Table 'ticket' was not locked with LOCK TABLES; neither old nor new is live",
     "sequence_default/*": "1142 on the live database's sequence: the dump names it `zoo_live`.`ticket`",
     "sequence_default_before/*": "1142 on the live database's sequence: the dump names it `zoo_live`.`z_ticket`",
     "server_requires_keys/*": "1173: This table type requires a primary key, noticed by the restore only",
