@@ -12,7 +12,7 @@ KNOWN: dict[str, str] = {
     "binlog_trigger_and_function/alone/*": "1419 at DROP TRIGGER; then restore_unsettled, though nothing was changed",
     "binlog_trigger_and_function/*": "1419 at CREATE TRIGGER: the owner creates it, without SUPER",
     "checks_violated/*": "4025: CONSTRAINT `positive` failed",
-    "collations_mysql/*": "3105: the value specified for generated column 'v': MariaDB's dump program is used for MySQL",
+    "collations_mysql/*": "3105: a value for generated column 'v': MariaDB's dump program is used for MySQL",
     "foreign_key_elsewhere/[ao][dt]*": "1142: REFERENCES command denied for table `zoo_elsewhere`.`p`",
     "names_newline/alone/*": "as below; neither the old nor the new is live",
     "names_newline/*": "a view's name with a newline: the script filter takes its second line for SQL of the dump",
