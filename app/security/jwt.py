@@ -9,8 +9,9 @@ from typing import Any
 
 import jwt
 
-from app.addresses import AddressGuard, guarded_session
+from app.addresses import AddressGuard
 from app.errors import LiberuError, Unauthenticated
+from app.outgoing import guarded_session, target
 from app.security.tokens import Principal, known_abilities
 from app.settings import JwtSettings
 
@@ -50,8 +51,8 @@ class JwksClient:
 
         try:
             async with (
-                guarded_session(self._guard, self._url, self._seconds) as session,
-                session.get(self._url, allow_redirects=False) as response,
+                guarded_session(self._guard, self._seconds) as session,
+                session.get(target(self._url), allow_redirects=False) as response,
             ):
                 text = await response.content.read(_LARGEST)
                 found = jwt.PyJWKSet.from_json(text.decode()).keys

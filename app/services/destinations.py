@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -353,15 +352,14 @@ class DestinationService:
         return self._operators if user_id is None else self._tenants
 
     def _check_address(self, configuration: Configuration, user_id: int | None) -> None:
-        """An address is refused at once; a name is looked up when it is connected to."""
-        host = getattr(configuration, "host", None)
-        if host is None:
-            return
+        """An address is refused at once; a name is looked up when it is connected to. Raises AddressForbidden,
+        InvalidRequest for what is no host."""
         try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return
-        self._guard(user_id).check(host, host)
+            host = configuration.reached()
+            if host is not None:
+                self._guard(user_id).check_host(host)
+        except ValueError as error:
+            raise InvalidRequest(f"The host {error}", field="configuration") from error
 
 
 def _place(destination: Destination) -> tuple[Any, ...]:

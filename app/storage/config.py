@@ -25,6 +25,11 @@ class Configuration(BaseModel, ABC):
     def place(self) -> tuple[Any, ...]:
         """Where objects lie: two configurations of the same place find the same objects."""
 
+    def reached(self) -> str | None:
+        """The host that is connected to; None: none, or one that the driver knows. Raises ValueError when it cannot
+        be told."""
+        return None
+
     def secrets(self) -> dict[str, str]:
         """The secrets that were given."""
         given = {name: getattr(self, name) for name in self.secret_fields()}
@@ -65,6 +70,9 @@ class SftpConfiguration(Configuration):
     timeout: float = Field(30, ge=1, le=600)
     host_key: str | None = Field(None, max_length=5000)
 
+    def reached(self) -> str | None:
+        return self.host
+
     def place(self) -> tuple[Any, ...]:
         return (self.host, self.port, self.username, self.root)
 
@@ -99,6 +107,9 @@ class FtpConfiguration(Configuration):
     verify_certificate: bool = True
     certificate: str | None = Field(None, max_length=100_000, description="PEM of what signed the server's")
     timeout: float = Field(30, ge=1, le=600)
+
+    def reached(self) -> str | None:
+        return self.host
 
     def place(self) -> tuple[Any, ...]:
         return (self.host, self.port, self.username, self.root)
@@ -164,10 +175,12 @@ class S3Configuration(Configuration):
             raise ValueError("must be a folder's name without '.' and '..'")
         return f"{path}/" if path else ""
 
-    @property
-    def host(self) -> str | None:
-        """Of the endpoint, for the check of its address."""
-        return urlsplit(self.endpoint).hostname if self.endpoint else None
+    def reached(self) -> str | None:
+        if self.endpoint is None:
+            return None
+        parts = urlsplit(self.endpoint)
+        _ = parts.port
+        return parts.hostname or ""
 
     def place(self) -> tuple[Any, ...]:
         return (self.endpoint, self.region, self.bucket, self.prefix, self.key)
