@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 class GuardedSocket(socket.socket):
-    """Connects to no address that its guard refuses, whoever has looked it up, and is of no use to asyncio, which asks
-    for the peer before anything is sent, when it is connected to such a one."""
+    """Connects to no address that its guard refuses, whoever has looked it up. And asyncio, which asks for the peer
+    before anything is sent, makes no connection of one that has such a peer."""
 
     def __init__(
         self, guard: AddressGuard, family: int, type: int = socket.SOCK_STREAM, proto: int = socket.IPPROTO_TCP

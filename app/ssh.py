@@ -22,7 +22,8 @@ _WINDOW = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class SshAccount:
-    """How one logs in. `address`: where to connect, a name or an address; `host_key`: the only one that is accepted, None for any."""
+    """How one logs in. `address`: where to connect, a name or an address; `host_key`: the only one that is
+    accepted, None for any."""
 
     address: str
     port: int

@@ -166,8 +166,8 @@ class SftpConnections:
     async def _connect(self) -> tuple[SSHClientConnection, SFTPClient]:
         settings = self._configuration
         account = SshAccount(
-            settings.host, settings.port, settings.username, settings.password, settings.private_key, settings.passphrase,
-            self._host_key,
+            settings.host, settings.port, settings.username, settings.password, settings.private_key,
+            settings.passphrase, self._host_key,
         )  # fmt: skip
         async with asyncio.timeout(settings.timeout):
             with crowded(settings.host):

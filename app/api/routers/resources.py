@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from app.api.dependencies import Caller, IdempotencyKey, Paging, Reader, Services, Transaction
 from app.db.models import Destination
 from app.db.repositories.base import Page
-from app.schemas.common import Id, PageOf
+from app.schemas.common import Id, PageOf, Text
 from app.schemas.destinations import (
     CleanupIn,
     ConnectionTest,
@@ -46,7 +46,7 @@ async def create_domain(body: DomainIn, unit: Transaction, caller: Caller, servi
 
 @router.get("/domains", tags=["domains"])
 async def list_domains(
-    unit: Transaction, caller: Reader, services: Services, paging: Paging, search: str | None = None
+    unit: Transaction, caller: Reader, services: Services, paging: Paging, search: Text | None = None
 ) -> PageOf[DomainOut]:
     return paged(await services.domains.page(unit, caller, paging, search), DomainOut)
 
