@@ -98,7 +98,8 @@ DestinationIn = Annotated[
 
 
 class DestinationOut(Model):
-    """`secrets`: the names of the secrets that are set; their values are never shown. `free_bytes`: as it was at
+    """`configuration`: empty for a tenant who looks at a shared one, whose place is the operators' business.
+    `secrets`: the names of the secrets that are set; their values are never shown. `free_bytes`: as it was at
     `free_at`, where that can be known. `prepared_at`: since when its marker must lie there; null: its first use
     writes it."""
 

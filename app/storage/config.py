@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -29,6 +30,10 @@ class Configuration(BaseModel, ABC):
         """The host that is connected to; None: none, or one that the driver knows. Raises ValueError when it cannot
         be told."""
         return None
+
+    def whereabouts(self) -> list[str]:
+        """Words that tell where objects lie, for whom that is no business of."""
+        return [str(part) for part in self.place() if part is not None and not isinstance(part, int)]
 
     def secrets(self) -> dict[str, str]:
         """The secrets that were given."""
@@ -181,6 +186,12 @@ class S3Configuration(Configuration):
         parts = urlsplit(self.endpoint)
         _ = parts.port
         return parts.hostname or ""
+
+    def whereabouts(self) -> list[str]:
+        hosts = ["s3.amazonaws.com", f"s3.{self.region}.amazonaws.com"]
+        with suppress(ValueError):
+            hosts.append(self.reached() or "")
+        return [*super().whereabouts(), *hosts, *(f"{self.bucket}.{one}" for one in hosts)]
 
     def place(self) -> tuple[Any, ...]:
         return (self.endpoint, self.region, self.bucket, self.prefix, self.key)

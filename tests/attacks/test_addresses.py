@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from app.addresses import AddressGuard
+from app.deployments import ssh
 from app.errors import AddressForbidden, DestinationUnreachable, NotificationFailed
 from app.notifications.apprise import AppriseMessenger
 from app.notifications.webhook import WebhookMessenger
@@ -18,6 +19,7 @@ from app.outgoing import GuardedSocket, connected
 from app.security.jwt import JwksClient
 from app.storage.base import Options
 from app.storage.registry import build_driver
+from demo.service import Service
 from tests.test_notifications import NOTE, Receiver
 
 PUBLIC = "93.184.215.14"
@@ -305,3 +307,30 @@ async def test_apprise_wants_our_proxy_and_our_time(trap: Trap, monkeypatch: pyt
     with pytest.raises(NotificationFailed, match="No answer within 2 s"):
         await AppriseMessenger(f"json://127.0.0.1:{silent.getsockname()[1]}/", 2).send(NOTE)
     silent.close()
+
+
+def test_a_site_wants_to_be_the_metadata(service: Service) -> None:
+    """Where a database or a server is set, and where a name of one is looked up."""
+    server = {"type": "ssh", "username": "root", "password": "x"}
+    for host in ("169.254.169.254", "2852039166", "[fd00:ec2::254]"):
+        for more in (
+            {"databases": [{"engine": "mysql", "name": "a", "host": host}]},
+            {"deployment": server | {"host": host}},
+        ):
+            answer = service.call("POST", "/api/domains", 422, json={"domain_name": "a.example.com", **more})
+            assert answer["code"] == "address_forbidden"
+    body = {
+        "domain_name": "b.example.com", "deployment": {"type": "standalone"},
+        "databases": [{"engine": "mysql", "name": "a", "host": "10.0.0.1", "username": "u", "password": "p"}],
+    }  # fmt: skip
+    service.call("POST", "/api/domains", 201, json=body)
+
+
+async def test_a_server_wants_to_be_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "_OPERATORS", AddressGuard(lookup=Names("169.254.169.254")))
+
+    async def pin(found: dict[str, Any]) -> None: ...
+
+    server = ssh.server_of({"host": "evil.example", "username": "u", "password": "p"})
+    with pytest.raises(AddressForbidden):
+        await ssh.SshDeployment(server, pin).run(["true"])

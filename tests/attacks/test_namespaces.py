@@ -1,4 +1,4 @@
-"""`a.b.example` wants the backups, the databases and the live site of `a-b.example`: their namespaces have one name."""
+"""`a.b.example` wants the databases and the live site of `a-b.example`: their namespaces have one name."""
 
 from __future__ import annotations
 
