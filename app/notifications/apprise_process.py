@@ -39,8 +39,8 @@ class _Sockets:
                 return error.errno or 1
             return 0
 
-        def sendto(of: socket.socket, data: Any, *where: Any) -> int:
-            return sends(of, data, *where[:-1], self._judged(of, where[-1]))
+        def sendto(of: socket.socket, data: Any, *where: Any) -> Any:
+            return sends(of, data, *where[:-1], self._judged(of, where[-1]))  # type: ignore[call-overload]
 
         for name, made in (("connect", connect), ("connect_ex", connect_ex), ("sendto", sendto)):
             setattr(socket.socket, name, made)

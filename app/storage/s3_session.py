@@ -23,9 +23,9 @@ class BoundedSession(AIOHTTPSession):  # type: ignore[misc]
     """Its sockets reach what `guard` allows."""
 
     def __init__(self, *args: Any, guard: AddressGuard, **options: Any) -> None:
-        super().__init__(*args, **options)
         # Here: the SDK lets no such argument of a connector through its configuration.
-        self._connector_args = {**self._connector_args, "socket_factory": socket_factory(guard)}
+        connector = {**options.pop("connector_args"), "socket_factory": socket_factory(guard)}
+        super().__init__(*args, connector_args=connector, **options)
 
     async def send(self, request: Any) -> Any:
         """Raises DestinationInvalid for an answer that is too large."""

@@ -60,13 +60,15 @@ async def test_a_domain_wants_the_namespace_of_another_ones_name(double: Cluster
 
 @pytest.mark.parametrize("how", ["labels", "annotations"])
 async def test_pods_say_whose_they_are(double: ClusterDouble, cluster: Cluster, how: str) -> None:
-    double.pods = [pod(**{how: {"liberu.domain": VICTIM}})]
+    facts: dict[str, Any] = {how: {"liberu.domain": VICTIM}}
+    double.pods = [pod(**facts)]
     assert await names(cluster, VICTIM) == ["web-1"]
     double.hosts = {NAMESPACE: [ATTACKER]}
     with pytest.raises(TargetAmbiguous, match="another domain's") as refused:
         await names(cluster, ATTACKER)
     assert VICTIM not in refused.value.message
-    double.pods.append(pod("web-2", **{how: {"liberu.domain": ATTACKER}}))
+    facts = {how: {"liberu.domain": ATTACKER}}
+    double.pods.append(pod("web-2", **facts))
     with pytest.raises(TargetAmbiguous):
         await names(cluster, VICTIM)
 
