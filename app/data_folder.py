@@ -34,15 +34,21 @@ def private(folder: Path, databases: Sequence[str]) -> None:
 
     `databases`: files that are made empty where they are not there: SQLite gives its further files their modes."""
     folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    if os.geteuid() in (0, folder.stat().st_uid):
+        folder.chmod(0o700)
     for name in databases:
         with suppress(FileExistsError):
             os.close(os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     for path, folders, files, descriptor in os.fwalk(folder):
         for name in (*folders, *files):
-            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            open_to_others = stat.S_IMODE(status.st_mode) & 0o077
-            if open_to_others and not stat.S_ISLNK(status.st_mode) and status.st_uid == os.geteuid():
-                os.chmod(name, stat.S_IMODE(status.st_mode) & 0o700, dir_fd=descriptor)
+            with suppress(FileNotFoundError):  # SQLite's and an import's come and go
+                _tighten(name, descriptor)
         if Path(path) == folder and _BACKUPS in folders:
             folders.remove(_BACKUPS)
+
+
+def _tighten(name: str, folder: int) -> None:
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077 and not stat.S_ISLNK(status.st_mode) and os.geteuid() in (0, status.st_uid):
+        os.chmod(name, mode & 0o700, dir_fd=folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -15,7 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from app.errors import Unauthenticated
+from app.security.jwt import JwtVerifier
+from app.settings import JwtSettings
 from demo.service import ROOT, Service
 
 ISSUER, SECRET = "https://panel.example.com", "s" * 64
@@ -80,6 +87,33 @@ def test_a_token_wants_an_internal_error(panel: Service, number: int) -> None:
     body = {"domain_name": "t.example.com"}
     assert panel.call("GET", "/api/domains", 401, token=token)["code"] == "unauthenticated"
     panel.call("POST", "/api/domains", 401, token=token, json=body)
+
+
+ANY = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["٣", 10**30, "\0", "\ud800", "7"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = st.sampled_from(["user_id", "sub", "abilities", "operator", "exp", "nbf", "iat", "aud", "iss", "jti"])
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.dictionaries(NAMES, ANY, max_size=4))
+def test_any_token_is_somebody_or_nobody(changed: dict[str, Any]) -> None:
+    verifier = JwtVerifier(JwtSettings(issuer=ISSUER, algorithm="HS256", secret=SecretStr(SECRET)))
+    try:
+        found = asyncio.run(verifier.principal(signed(claims(**changed))))
+    except Unauthenticated:
+        return
+    assert found is not None
+    assert found.user_id is None or 1 <= found.user_id < 1 << 31
+    assert (found.user_id is None) == (changed.get("operator") is True)
+    assert found.actor.isprintable()
 
 
 def test_what_a_user_may_be_called(panel: Service) -> None:
