@@ -14,6 +14,7 @@ LiberuError
 ├── AuditBroken               the audit trail is not as it was written
 ├── Conflict                  the request and the present state exclude each other
 │   ├── AlreadyRunning        one backup per domain and type at a time
+│   ├── LastOperatorToken     without it nobody could get in
 │   ├── DestinationProtected  the default destination, or one that has backups
 │   ├── NotRestorable         the backup's state has nothing to restore
 │   ├── QuotaExceeded         the tenant has what its quota allows
@@ -146,6 +147,10 @@ class Conflict(LiberuError):
 class AlreadyRunning(Conflict):
     code = "already_running"
     retryable = True
+
+
+class LastOperatorToken(Conflict):
+    code = "last_operator_token"
 
 
 class DestinationProtected(Conflict):

@@ -246,6 +246,12 @@ class Settings(BaseSettings):
         return self.database_url.startswith("postgresql") and self.engine_url.startswith("postgresql")
 
     @property
+    def own_databases(self) -> list[str]:
+        """Files in the data folder."""
+        urls = {"liberu.db": self.database.url, "engine.db": self.database.engine_url}
+        return [name for name, url in urls.items() if url is None]
+
+    @property
     def database_url(self) -> str:
         return _text(self.database.url) or f"sqlite+aiosqlite:///{self.data.absolute()}/liberu.db"
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Discriminator, Field
 
 from app.idn import to_ascii
-from app.schemas.common import Id, Model
+from app.schemas.common import Id, Input, Model
 from app.schemas.domains import DomainName, PlainName
 
 
@@ -86,7 +86,7 @@ class NewDomains(Model):
     system_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}$")]
 
 
-class ImportIn(Model):
+class ImportIn(Input):
     """`format`: null = found out by the content. `domain_name`: the domain here that the archive's main domain
     becomes; needed when the archive names none. `only`: those of the archive's domains that are imported; null = all.
     `user_id`: whose domains may be written. `components`: null = all. Domains and databases go to those of the same

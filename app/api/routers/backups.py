@@ -22,7 +22,7 @@ from app.api.dependencies import (
 )
 from app.api.routers.resources import paged
 from app.schemas.backups import BackupIn, BackupOut, BackupType, BackupUpdate, BulkRestoreIn, RestoreIn, Stats, Status
-from app.schemas.common import Id, PageOf
+from app.schemas.common import Id, PageOf, Text
 from app.schemas.operations import OperationOut, Ticket
 from app.services.events import Subscription
 
@@ -125,7 +125,7 @@ async def list_operations(
     caller: Reader,
     services: Services,
     paging: Paging,
-    type: str | None = None,
+    type: Text | None = None,
     status: Status | None = None,
 ) -> PageOf[OperationOut]:
     return paged(await services.operations.page(unit, caller, paging, type, status), OperationOut)
