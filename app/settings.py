@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -17,10 +18,24 @@ Account = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$", co
 class ServerSettings(BaseModel):
     """Requests a minute, 0: no limit: of one token from one address, of users and of operators, and of an address
     with no valid token. `max_body`: bytes of a request's body, uploads apart. `cors_origins`: of pages elsewhere
-    whose scripts may call the API."""
+    whose scripts may call the API.
+
+    `trusted_proxies`: networks of the proxies whose X-Forwarded-For is believed. `connections`: at once, fewer where
+    the limit of open files says so; `connections_per_address`: of one client that is no trusted proxy, by default
+    half of them. `head_seconds`: for a request's head; `slow_seconds`: over so long the rate of a request's body and
+    of how an answer is taken is looked at. `grace_seconds`: from SIGTERM to the end of the process, whatever it is
+    at. `streams`: of events at once, `streams_per_token`: of one token."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    trusted_proxies: list[IPv4Network | IPv6Network] = []
+    connections: int = Field(10_000, ge=16)
+    connections_per_address: int | None = Field(None, ge=8)
+    head_seconds: float = Field(10, gt=0)
+    slow_seconds: float = Field(20, gt=0)
+    grace_seconds: float = Field(20, ge=2)
+    streams: int = Field(1000, ge=1)
+    streams_per_token: int = Field(50, ge=1)
     user_requests_per_minute: int = Field(60, ge=0)
     operator_requests_per_minute: int = Field(0, ge=0)
     failures_per_minute: int = Field(60, ge=0)
