@@ -162,7 +162,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         finally:
             for task in made.tasks:
                 await task.stop()
-            await made.engine.stop()
+            await made.engine.stop(settings.server.grace_seconds / 2)
             await made.deployments.close()
             await database.close()
 
@@ -240,7 +240,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         backups=backups,
         bulk_restores=BulkRestoreService(backups, operations),
         downloads=DownloadService(backups, destinations, keys),
-        events=EventService(database),
+        events=EventService(database, settings.server),
         imports=ImportService(sources, destinations, operations, settings.imports),
         metrics=MetricsService(room),
         notifications=NotificationService(messengers, keys.cipher, notices),

@@ -11,6 +11,7 @@ LiberuError
 ├── Unauthenticated           no valid token
 ├── Forbidden                 a valid token without the ability
 ├── RateLimited               too many requests: later
+│   └── TooManyStreams        of events at once
 ├── AuditBroken               the audit trail is not as it was written
 ├── Conflict                  the request and the present state exclude each other
 │   ├── AlreadyRunning        one backup per domain and type at a time
@@ -133,6 +134,10 @@ class Forbidden(LiberuError):
 class RateLimited(LiberuError):
     code = "rate_limited"
     retryable = True
+
+
+class TooManyStreams(RateLimited):
+    code = "too_many_streams"
 
 
 class AuditBroken(LiberuError):

@@ -201,7 +201,8 @@ class Connection(H11Protocol):
         self._look()
         late = now - self._since
         if self._owing == "head":
-            if late > self._bounds.head_seconds and (self.cycle is None or self._received):
+            begun = self.cycle is None or self._received or self.conn.trailing_data[0]
+            if begun and late > self._bounds.head_seconds:
                 self.cut()
         elif self._owing is not None and late > self._bounds.slow_seconds:
             if self._owing == "reading" or self._received < _SLOWEST * late:
