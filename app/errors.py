@@ -12,6 +12,8 @@ LiberuError
 ├── Forbidden                 a valid token without the ability
 ├── RateLimited               too many requests: later
 │   └── TooManyStreams        of events at once
+├── TooLarge                  an upload that is larger than one may be
+├── UploadsFull               the uploads of a tenant, or of all, have what they may have
 ├── AuditBroken               the audit trail is not as it was written
 ├── Conflict                  the request and the present state exclude each other
 │   ├── AlreadyRunning        one backup per domain and type at a time
@@ -138,6 +140,15 @@ class RateLimited(LiberuError):
 
 class TooManyStreams(RateLimited):
     code = "too_many_streams"
+
+
+class TooLarge(LiberuError):
+    code = "too_large"
+
+
+class UploadsFull(LiberuError):
+    code = "uploads_full"
+    retryable = True
 
 
 class AuditBroken(LiberuError):

@@ -198,7 +198,8 @@ class ImportSettings(BaseModel):
     """`folder`: where foreign backups may lie; a user's own are in a folder below it that is called by their number.
     The limits are of one import, over all that is nested in its archive. `password_hashes`: an import's result may
     hold the mailboxes' crypt hashes when its caller asks for them; they stay in the operation. `reserve_bytes`: stay
-    free in the data folder."""
+    free in the data folder. `upload_bytes`: of one upload; `uploads_bytes_per_user`, `uploads_bytes`: of all of a
+    user, of everybody, that have not been imported; they are kept for `upload_hours`."""
 
     password_hashes: bool = False
     folder: Path | None = None
@@ -208,6 +209,9 @@ class ImportSettings(BaseModel):
     max_depth: int = Field(3, ge=1)
     max_hours: float = Field(48, gt=0)
     upload_bytes: int = Field(100 << 30, ge=1 << 20)
+    uploads_bytes_per_user: int = Field(200 << 30, ge=1 << 20)
+    uploads_bytes: int = Field(1 << 40, ge=1 << 20)
+    upload_hours: float = Field(24, gt=0)
     reserve_bytes: int = Field(1 << 30, ge=0)
 
 

@@ -76,6 +76,8 @@ ROUTES = {
     "DELETE /api/tokens/{token_id}": operators("*", 204),
     "POST /api/backups/import-external": Route("backups:import", 404, 404, 404, "import"),
     "POST /api/backups/uploads": Route("backups:import", 201, 201, 201, "bytes"),
+    "GET /api/backups/uploads": Route("backups:import", 200, 200, 200),
+    "DELETE /api/backups/uploads/{upload_id}": Route("backups:import", 404, 404, 404),
     "POST /api/backups": item(CREATE, 202, body="backup"),
     "GET /api/backups": listing(),
     "GET /api/backups/stats": Route(READ, 200, 200, 200),
