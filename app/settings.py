@@ -130,7 +130,7 @@ class JobSettings(BaseModel):
 
     server: str | None = Field(None, pattern=SERVER_NAME)
     concurrency: int = Field(2, ge=1)
-    urgent: int = Field(1, ge=0)
+    urgent: int = Field(2, ge=0)
     dispatch_seconds: float = Field(1, gt=0)
     parents: int = Field(4, ge=1)
     components: int = Field(3, ge=1)
