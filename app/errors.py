@@ -27,6 +27,7 @@ LiberuError
 │   ├── ObjectNotFound
 │   ├── DestinationUnreachable
 │   │   └── DestinationBusy   the server allows no more connections now
+│   ├── DestinationTooSlow    it moves less than others can be kept waiting for
 │   ├── DestinationRefused    the server does not accept the credentials
 │   ├── HostKeyMismatch       another server answers than the one that was pinned
 │   ├── CertificateInvalid    the server's TLS certificate cannot be trusted
@@ -204,6 +205,10 @@ class DestinationUnreachable(StorageError):
 
 class DestinationBusy(DestinationUnreachable):
     code = "destination_busy"
+
+
+class DestinationTooSlow(StorageError):
+    code = "destination_too_slow"
 
 
 class DestinationRefused(StorageError):

@@ -219,8 +219,11 @@ class StorageSettings(BaseModel):
     """`resume_seconds`: how long a broken line to a destination is tried again. `allow_link_local`: destinations may
     have link-local addresses, where clouds have their metadata services; `allow_private`: tenants' may have addresses
     of private networks and of this machine, as operators' may anyway. `buffer_bytes`: what all transfers together
-    keep in memory until the other end has confirmed it."""
+    keep in memory until the other end has confirmed it. `slow_bytes_per_second`: an operation fails whose destination
+    moves less over `slow_seconds` of waiting for it, 0: never; tenants cannot set a lower `bandwidth`."""
 
+    slow_bytes_per_second: int = Field(96 << 10, ge=0)
+    slow_seconds: float = Field(300, gt=0)
     resume_seconds: float = Field(120, ge=0)
     buffer_bytes: int = Field(192 << 20, ge=16 << 20)
     allow_link_local: bool = False
