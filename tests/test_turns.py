@@ -127,7 +127,9 @@ def test_what_is_full_is_what_cannot_begin(
     waiting: list[Waiting], active: list[Active], destinations: dict[int, int], tenant: int | None
 ) -> None:
     """What the database is not asked for any more is nothing that could begin."""
-    turns = Turns([HERE, Slots("web1", operations=2, urgent=1, parents=0)], Limits(destinations, {4: 1}, tenant), active)
+    turns = Turns(
+        [HERE, Slots("web1", operations=2, urgent=1, parents=0)], Limits(destinations, {4: 1}, tenant), active
+    )
     for one in waiting:
         waited_for = one.priority == WAITED_FOR
         full = one.user_id in turns.full_tenants(one.server, waited_for=waited_for)

@@ -330,7 +330,8 @@ class DestinationService:
         self._check_address(body.configuration, owner)
         if owner is not None and body.bandwidth is not None and body.bandwidth < self._slow_bytes:
             raise InvalidRequest(
-                f"A user's destination must be allowed at least {human_size(self._slow_bytes)} a second", field="bandwidth"
+                f"A user's destination must be allowed at least {human_size(self._slow_bytes)} a second",
+                field="bandwidth",
             )
         first = principal.operator and await repository.default() is None
         if (body.is_default or first) and not destination.is_default:

@@ -152,7 +152,9 @@ class EventService:
     def seat(self, owner: str) -> Iterator[None]:
         """For the time of one stream. Raises TooManyStreams."""
         if self._open[owner] >= self._most_of_one:
-            raise TooManyStreams(f"This token has {self._most_of_one} event streams open: close some, or ask now and then")
+            raise TooManyStreams(
+                f"This token has {self._most_of_one} event streams open: close some, or ask now and then"
+            )
         if self._open.total() >= self._most:
             raise TooManyStreams(f"All {self._most} event streams are in use: ask now and then instead")
         self._open[owner] += 1

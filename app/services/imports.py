@@ -185,9 +185,7 @@ class ImportService:
                 return domain.id, domain.uid, domain.server
         return None, f"import-{secrets.token_hex(12)}", None
 
-    async def upload(
-        self, unit: Unit, principal: Principal, body: AsyncIterator[bytes], announced: int
-    ) -> UploadOut:
+    async def upload(self, unit: Unit, principal: Principal, body: AsyncIterator[bytes], announced: int) -> UploadOut:
         """Take an archive in, to its last byte or not at all. Raises TooLarge, UploadsFull, NoSpace."""
         principal.require("backups:import")
         await unit.release()

@@ -46,7 +46,12 @@ class LimitedDriver(StorageDriver):
     promises is the driver's own. `pace_counts`: `bandwidth` was set by whoever is waited for, and so is its wait."""
 
     def __init__(
-        self, driver: StorageDriver, limits: Limits, throughput: Throughput | None = None, *, pace_counts: bool = False
+        self,
+        driver: StorageDriver,
+        limits: Limits,
+        throughput: Throughput | None = None,
+        *,
+        pace_counts: bool = False,
     ) -> None:
         self._driver = driver
         self._limits = limits
@@ -56,24 +61,44 @@ class LimitedDriver(StorageDriver):
 
     async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:
         async with self._transfer():
-            return await self._driver.put(key, self._sent(stream), size)
+            try:
+                async with asyncio.timeout(None) as limit:
+                    return await self._driver.put(key, self._sent(stream, limit), size)
+            except TimeoutError as error:
+                if limit.expired():
+                    raise self._throughput.still() from error
+                raise
 
     async def get(self, key: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
         async with self._transfer(), aclosing(self._driver.get(key, offset)) as chunks:
             while True:
                 asked = time.monotonic()
-                chunk = await anext(chunks, None)
+                chunk = await self._next(chunks)
                 if chunk is None:
                     return
                 self._moved(len(chunk), asked)
                 await self._paced(self._limits.down, len(chunk))
                 yield chunk
 
-    async def _sent(self, stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async def _next(self, chunks: AsyncGenerator[bytes, None]) -> bytes | None:
+        try:
+            async with asyncio.timeout(self._throughput.longest) as limit:
+                return await anext(chunks, None)
+        except TimeoutError as error:
+            if limit.expired():
+                raise self._throughput.still() from error
+            raise
+
+    async def _sent(self, stream: AsyncIterator[bytes], limit: asyncio.Timeout) -> AsyncGenerator[bytes, None]:
+        """`limit` ends the put when the driver does not come back for more; at the end it has timeouts of its own."""
+        longest = self._throughput.longest
         async for chunk in stream:
             await self._paced(self._limits.up, len(chunk))
             given = time.monotonic()
+            if longest is not None:
+                limit.reschedule(asyncio.get_running_loop().time() + longest)
             yield chunk
+            limit.reschedule(None)
             self._moved(len(chunk), given)
 
     async def _paced(self, pace: Pace | None, size: int) -> None:
@@ -113,9 +138,7 @@ class LimitedDriver(StorageDriver):
         return await self._driver.delete(key)
 
     def at(self, moment: datetime) -> StorageDriver:
-        return LimitedDriver(
-            self._driver.at(moment), self._limits, self._throughput, pace_counts=self._pace_counts
-        )
+        return LimitedDriver(self._driver.at(moment), self._limits, self._throughput, pace_counts=self._pace_counts)
 
     async def history(self, prefix: str = "") -> AsyncGenerator[OldVersions, None]:
         async with aclosing(self._driver.history(prefix)) as found:

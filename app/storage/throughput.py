@@ -16,12 +16,21 @@ class Throughput:
     def __init__(self, minimum: int, seconds: float) -> None:
         self._minimum = minimum
         self._half = seconds / 2
+        #: Drivers work with large pieces: so long, in seconds, there may be nothing to be seen; None: for ever.
+        self.longest = 2 * seconds if minimum else None
         self._bytes = self._waited = 0.0
         self._before: tuple[float, float] | None = None
 
     def began(self) -> None:
         """An object."""
         self._bytes += EACH_OBJECT
+
+    def still(self) -> DestinationTooSlow:
+        """What is wrong when `longest` is over."""
+        return DestinationTooSlow(
+            f"The destination moved nothing that could be seen within {self.longest or 0:.0f} seconds: what is slower "
+            "keeps others waiting"
+        )
 
     def moved(self, size: int, waited: float, sharing: int = 1) -> None:
         """`size` bytes after `waited` seconds, while so many transfers shared the destination: each is to have its

@@ -16,6 +16,7 @@ from typing import IO
 import pytest
 
 from demo.service import ROOT, Service
+from tests.service.test_turns import backup, site
 
 KINDS = {"heads": 1, "bodies": 200, "idle": 1, "readers": 200}
 
@@ -168,3 +169,27 @@ def test_a_second_signal_ends_it_sooner(folder: Path) -> None:
         service.signal(signal.SIGTERM)
         service.signal(signal.SIGTERM)
         assert exit_of(service, 15) in (1, -signal.SIGTERM)
+
+
+def test_a_destination_wants_that_the_service_cannot_be_ended(folder: Path) -> None:
+    """It hangs in the middle of an upload, and then in the clearing up."""
+    service = Service(folder, LIBERU_SERVER__GRACE_SECONDS="4")
+    service.start()
+    command = [sys.executable, "-m", "tests.attacks.hanging_ftp"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            where = {"host": "127.0.0.1", "port": int(server.stdout.readline()), "username": "u", "password": "p",
+                     "ssl": "none", "allow_plaintext": True, "timeout": 600, "root": "/r"}  # fmt: skip
+            body = {"name": "hangs", "type": "ftp", "configuration": where, "encrypt": False}
+            made = service.call("POST", "/api/backup-destinations", 201, json=body)
+            started = backup(service, site(service, "a.example.com"), destination_id=made["id"])
+            assert server.stdout.readline() == b"hangs\n"
+            service.signal(signal.SIGTERM)
+            assert exit_of(service, 20) in (1, -signal.SIGTERM)
+            service.start()
+            found = service.call("GET", f"/api/operations/{started['id']}")
+            assert found["status"] in ("pending", "running"), "it is taken up again"
+        finally:
+            server.kill()
+            service.kill()

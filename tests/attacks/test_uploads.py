@@ -58,9 +58,7 @@ def stored(service: Service) -> int:
 
 def test_twenty_uploads_at_once_want_the_whole_disk(service: Service, tenants: list[str]) -> None:
     answers: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda: answers.append(sent(service, tenants[0], 2 * MIB))) for _ in range(20)
-    ]
+    threads = [threading.Thread(target=lambda: answers.append(sent(service, tenants[0], 2 * MIB))) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
