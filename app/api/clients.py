@@ -14,8 +14,8 @@ _SCHEMES = (b"http", b"https")
 
 
 def address_of(text: str) -> Address | None:
-    """Of `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]`, `[::1]:80` and `::ffff:1.2.3.4`, which is 1.2.3.4; None for anything
-    else, as `unknown`."""
+    """Of `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]`, `[::1]:80` and `::ffff:1.2.3.4`, which is 1.2.3.4; None for
+    anything else, as `unknown`."""
     host = text.strip().strip('"')
     if host.startswith("["):
         host, bracket, port = host[1:].partition("]")

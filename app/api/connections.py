@@ -1,7 +1,7 @@
 """How many connections there are, and how long each may take: what uvicorn and h11 leave to a proxy.
 
 A client owes us one of three things: a request's head, its body, or that it takes our answer. Who is too slow is cut
-off; when there is no more room, so is who has owed a head for the longest time. What we owe ourselves has no limit here.
+off; when there is no more room, so is who has owed a head for the longest time. What we owe has no limit here.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ class Throughput:
     def still(self) -> DestinationTooSlow:
         """What is wrong when `longest` is over."""
         return DestinationTooSlow(
-            f"The destination moved nothing that could be seen within {self.longest or 0:.0f} seconds: what is slower "
-            "keeps others waiting"
+            f"The destination moved nothing that could be seen within {self.longest or 0:.0f} seconds: what is "
+            "slower keeps others waiting"
         )
 
     def moved(self, size: int, waited: float, sharing: int = 1) -> None:

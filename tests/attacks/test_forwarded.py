@@ -1,4 +1,4 @@
-"""What anybody on this machine, or behind a proxy, wants: to be somebody else to the limits and to the audit trail."""
+"""What anybody on this machine or behind a proxy wants: to be somebody else to the limits and the audit trail."""
 
 from __future__ import annotations
 
