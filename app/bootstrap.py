@@ -160,8 +160,7 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         try:
             yield Application(made.container, keys, first_token)
         finally:
-            for task in made.tasks:
-                await task.stop()
+            await asyncio.gather(*(task.stop() for task in made.tasks))
             await made.engine.stop(settings.server.grace_seconds / 2)
             await made.deployments.close()
             await database.close()

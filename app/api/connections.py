@@ -130,11 +130,11 @@ class Connections:
     def _sweep(self) -> None:
         """One timer for all: thousands of timers would be what is to be prevented."""
         loop = asyncio.get_running_loop()
-        for connection in list(self._members):
-            connection.judge(loop.time())
         self._sweeping = bool(self._members)
         if self._sweeping:
             loop.call_later(_TICK, self._sweep)
+        for connection in list(self._members):
+            connection.judge(loop.time())
 
 
 class Connection(H11Protocol):

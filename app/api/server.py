@@ -57,7 +57,7 @@ class Server(uvicorn.Server):
         again = self.should_exit
         super().handle_exit(sig, frame)
         self.force_exit = self.force_exit or again
-        faulthandler.dump_traceback_later(_FASTER_SECONDS if again else self._grace, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(_FASTER_SECONDS if again else self._grace, exit=True)
 
 
 def serve(app: FastAPI, settings: ServerSettings) -> None:
