@@ -146,9 +146,8 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         try:
             yield Application(made.container, keys, first_token)
         finally:
-            for task in made.tasks:
-                await task.stop()
-            await made.engine.stop()
+            await asyncio.gather(*(task.stop() for task in made.tasks))
+            await made.engine.stop(settings.server.grace_seconds / 2)
             await made.deployments.close()
             await database.close()
 
@@ -226,7 +225,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         backups=backups,
         bulk_restores=BulkRestoreService(backups, operations),
         downloads=DownloadService(backups, destinations, keys),
-        events=EventService(database),
+        events=EventService(database, settings.server),
         imports=ImportService(sources, destinations, operations, settings.imports),
         metrics=MetricsService(room),
         notifications=NotificationService(messengers, keys.cipher, notices),

@@ -22,21 +22,13 @@ cli.add_typer(tokens, name="token")
 @cli.command()
 def serve() -> None:
     """Run the service at the configured address."""
-    import uvicorn
-
-    from app.api.framing import StrictProtocol
+    from app.api.server import serve as run
     from app.main import create_app
 
     limit_arenas()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of our memory would hold every secret
     settings = Settings()
-    uvicorn.run(
-        create_app(settings),
-        host=settings.server.host,
-        port=settings.server.port,
-        http=StrictProtocol,
-        log_level="warning",
-    )
+    run(create_app(settings), settings.server)
 
 
 def limit_arenas() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field
@@ -16,6 +17,9 @@ def _relative(value: str) -> str:
     if not value or "\0" in value or value.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise ValueError("must be a relative path without '.' and '..'")
     return value
+
+
+UploadId = Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]
 
 
 class FileSource(Model):
@@ -37,7 +41,7 @@ class UploadSource(Model):
     """What POST /api/backups/uploads has taken."""
 
     type: Literal["upload"]
-    upload_id: str = Field(pattern=r"^[0-9a-f-]{36}$")
+    upload_id: UploadId
 
 
 Source = Annotated[FileSource | DestinationSource | UploadSource, Discriminator("type")]
@@ -118,8 +122,18 @@ class ImportIn(Input):
 
 
 class UploadOut(Model):
-    """Kept for a day. `size` in bytes."""
+    """`size` in bytes."""
 
     upload_id: str
     size: int
     sha256: str
+
+
+class UploadInfo(Model):
+    """`user_id` null: an operator's. It is removed at `expires_at`, unless it is being imported."""
+
+    upload_id: str
+    user_id: int | None
+    size: int
+    created_at: datetime
+    expires_at: datetime

@@ -34,6 +34,7 @@ from app.services.marking import Marking
 from app.services.unit import Unit
 from app.services.usage import counted
 from app.settings import StorageSettings
+from app.sizes import human_size
 from app.storage.base import Options, StorageDriver
 from app.storage.budget import Budget
 from app.storage.config import CONFIGURATIONS, Configuration
@@ -42,6 +43,7 @@ from app.storage.discreet import DiscreetDriver
 from app.storage.limits import LimitedDriver, Limits
 from app.storage.prepared import PreparedDriver
 from app.storage.registry import build_driver
+from app.storage.throughput import Throughput
 
 log = logging.getLogger(__name__)
 STEPS = ("write", "read", "compare", "list", "delete", "connections")
@@ -60,6 +62,7 @@ class DestinationService:
         self._operators = AddressGuard(settings.allow_link_local)
         self._tenants = AddressGuard(settings.allow_link_local, settings.allow_private)
         self._resume_seconds = settings.resume_seconds
+        self._slow_bytes, self._slow_seconds = settings.slow_bytes_per_second, settings.slow_seconds
         self._budget = Budget(settings.buffer_bytes)
         self._pin = pin
         self._limits: dict[int, Limits] = {}
@@ -122,8 +125,9 @@ class DestinationService:
         if destination.user_id is None and not plainly:
             known = CONFIGURATIONS[destination.type].model_validate(destination.configuration)
             driver = DiscreetDriver(driver, known.whereabouts())
-        limits = self._limits_of(destination)
-        return driver if limits.wanted == (None, None) else LimitedDriver(driver, limits)
+        throughput = Throughput(self._slow_bytes, self._slow_seconds)
+        tenants = destination.user_id is not None
+        return LimitedDriver(driver, self._limits_of(destination), throughput, pace_counts=tenants)
 
     def _limits_of(self, destination: Destination) -> Limits:
         """Shared by all that runs; made anew when they were changed."""
@@ -334,6 +338,11 @@ class DestinationService:
             principal.require_operator("The default destination")
         owner = body.user_id if principal.operator else principal.user_id
         self._check_address(body.configuration, owner)
+        if owner is not None and body.bandwidth is not None and body.bandwidth < self._slow_bytes:
+            raise InvalidRequest(
+                f"A user's destination must be allowed at least {human_size(self._slow_bytes)} a second",
+                field="bandwidth",
+            )
         first = principal.operator and await repository.default() is None
         if (body.is_default or first) and not destination.is_default:
             await repository.clear_default()

@@ -159,7 +159,7 @@ class FtpSession(aioftp.Client):
                 await self._verdict()
             raise
         async with asyncio.timeout(10 * self._configuration.timeout):  # also when it says for ever that it goes on
-            await self.command(None, "2xx", "1xx")
+            await super().command(None, "2xx", "1xx")
 
     async def _verdict(self) -> None:
         """A server that is full closes the data connection first and says why afterwards. Raises StatusCodeError."""
@@ -212,6 +212,11 @@ class FtpSession(aioftp.Client):
         await data.writer.start_tls(
             context, server_hostname=self._configuration.host, ssl_handshake_timeout=self._configuration.timeout
         )
+
+    async def command(self, *arguments: Any, **options: Any) -> Any:
+        """As the library's, which waits so long for each line of an answer, within `timeout` in all."""
+        async with asyncio.timeout(self._configuration.timeout):
+            return await super().command(*arguments, **options)
 
     async def size(self, path: str) -> int:
         """Raises StatusCodeError when there is no file at `path`."""

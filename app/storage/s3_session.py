@@ -17,6 +17,8 @@ from app.sizes import human_size
 #: Bytes. A page of 1,000 keys of 1,024 bytes each, every byte of them escaped, is smaller.
 _MOST = 16 << 20
 _SECONDS = 600
+#: Bytes a second of what is sent.
+_SLOWEST = 8 << 10
 
 
 class BoundedSession(AIOHTTPSession):  # type: ignore[misc]
@@ -31,7 +33,11 @@ class BoundedSession(AIOHTTPSession):  # type: ignore[misc]
         """Raises DestinationInvalid for an answer that is too large."""
         wants_stream, request.stream_output = request.stream_output, True
         try:
-            answer = await super().send(request)
+            # The SDK's own timeouts begin anew with each byte.
+            async with asyncio.timeout(_SECONDS + _size(request.body) / _SLOWEST):
+                answer = await super().send(request)
+        except TimeoutError as error:
+            raise ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from error
         finally:
             request.stream_output = wants_stream
         if not wants_stream or answer.status_code >= 300:
@@ -56,3 +62,7 @@ class BoundedSession(AIOHTTPSession):  # type: ignore[misc]
             answer.close()
             raise
         return bytes(content)
+
+
+def _size(body: Any) -> int:
+    return len(body) if hasattr(body, "__len__") else 0

@@ -1,4 +1,4 @@
-"""The service as a user runs it, and a site."""
+"""The attacked service is a real one, in its own process."""
 
 from __future__ import annotations
 
