@@ -1,7 +1,7 @@
 """Talking to a MySQL or MariaDB server through its own command-line clients, at the deployment.
 
 The client has a language of its own beside SQL (`edit`, `source`, `connect`, `system` …). --binary-mode leaves of it
-the charset command and DELIMITER, which change how the script is cut into statements and nothing else (find_command in
+the charset command and DELIMITER, which change how a script is cut into statements and nothing else (find_command in
 client/mysql.cc, MariaDB 10.0 and MySQL 5.6 and later; an older client refuses the option and nothing runs). And it is
 confined: whatever it could be made to do, it has nothing to do it with.
 """
