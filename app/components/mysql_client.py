@@ -27,6 +27,13 @@ from app.errors import (
 )
 
 _ERROR = re.compile(r"(?:error:|ERROR|Got error:) ?(\d{4})\b")
+#: What the server says of a statement, or the client; before it, MariaDB's client shows the statement.
+_COMPLAINT = re.compile(r"^(?:\S+: )?(ERROR.*|.*(?:error|Error): .*)", re.MULTILINE)
+_SHOWN = re.compile(
+    r"-{14}\n\W*(?:/\*M?!\d*\s*)?((?:CREATE|DROP|ALTER|INSERT|REPLACE|LOCK|UPDATE|DELETE|SET|CALL)\b"
+    r"(?: (?:TABLES?|VIEW|TRIGGER|PROCEDURE|FUNCTION|EVENT|INTO|DATABASE|IF|NOT|EXISTS)\b)*)\s*(`[^`\n]{1,64}`)?",
+    re.IGNORECASE,
+)
 _ESCAPED = re.compile(r"\\(.)")
 _UNESCAPED = {"n": "\n", "t": "\t", "0": "\0"}
 _DENIED = {"1044", "1045", "1142", "1227", "1370", "1698"}
@@ -219,7 +226,7 @@ class MysqlClient:
                 except CommandFailed as error:
                     raise LoadFailed(f"{self.target.name}: {error.message}") from error
         if result.status != 0:
-            raise LoadFailed(f"{self.target.name}: {result.stderr.strip()[-1500:]}")
+            raise LoadFailed(f"{self.target.name}: {complaint(result.stderr)}")
 
     async def dumped(self, argv: Sequence[str], outcome: Outcome) -> ByteStream:
         """What a dump program writes, whatever its status."""
@@ -244,7 +251,7 @@ class MysqlClient:
                 yield chunk
 
     def explained(self, stderr: str) -> ComponentError:
-        text = stderr.strip()[-1000:]
+        text = complaint(stderr)
         name = f"MySQL database {self.target.name}"
         found = _ERROR.search(text)
         number = found[1] if found else ""
@@ -255,6 +262,15 @@ class MysqlClient:
         if number in _UNREACHABLE:
             return DatabaseUnreachable(f"{name}: the server does not answer: {text}")
         return ComponentError(f"{name}: {text}")
+
+
+def complaint(stderr: str) -> str:
+    """Code and message of the server, and what the statement was about: its text is data of somebody's."""
+    found = _COMPLAINT.findall(stderr)
+    text = (found[-1] if found else stderr.strip().rpartition("\n")[2])[:400]
+    if shown := _SHOWN.search(stderr):
+        text += f" ({' '.join(filter(None, shown.groups()))})"
+    return text
 
 
 def _is_root(user: User | None) -> bool:

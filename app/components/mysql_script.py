@@ -44,6 +44,8 @@ _ENDS = {b"-": b"\n", b"#": b"\n", b"/": b"*/"}
 #: A line of rows is waited for up to so many bytes; longer ones pass in pieces.
 _LINE = 16 << 20
 _MAX_OBJECTS = 64 << 20
+#: A comment before a statement is waited for up to so many bytes; a longer one counts as part of it.
+_COMMENT = 64 << 10
 #: So many bytes tell INSERT, DELIMITER and comments apart.
 _START = 12
 #: A line that enters a database is no longer.
@@ -66,6 +68,7 @@ class MysqlScript:
         self._foreign = foreign
         self._target = database.encode()
         self._own: set[bytes] = set()
+        self._made = b""  # a database that was made or removed, and not entered yet
         self._complete = False
         self._objects, self._events = bytearray(), bytearray()
         self._buffer = b""
@@ -102,10 +105,15 @@ class MysqlScript:
         if self._open in (b"'", b'"', b"`", b"/") or self._where == "block":
             raise LoadFailed("The dump ends in the middle of a statement")
         rest = bytes(self._statement) + self._buffer[self._at :]
-        if self._where == "statement" and rest.strip():
-            yield from self._done(rest + b";\n")  # the client sends the last one without an end all the same
-        elif rest.strip():
+        if _LEAD.fullmatch(rest):
+            self._complete = self._complete or bool(_END.search(rest))
             yield rest
+        elif self._where == "statement":
+            yield from self._done(rest + b";\n")  # the client sends the last one without an end all the same
+        else:
+            yield rest
+        if self._made:
+            raise _foreign_database(self._made)
         self.unmarked = not self._complete
         if self.unmarked and not self._foreign:
             raise LoadFailed("The dump ends before its end marker")
@@ -151,14 +159,14 @@ class MysqlScript:
             name := used_database(self._buffer[self._at : end])
         ):
             self._at = end
-            self._require_own(name)
+            self._enter(name)
         elif self._is_begun(start):
             self._where = "statement"
         self._complete = False
 
     def _is_begun(self, start: bytes) -> bool:
         """Whether enough has come to tell that it is a statement: not a comment, nor a line for the client alone."""
-        if len(self._buffer) - self._at > _LINE:
+        if len(self._buffer) - self._at > _COMMENT:
             return True
         short = start.upper()
         if short.startswith((b"--", b"#", b"/*M!999999", b"/*!999999", b"DELIMITER ", b"DELIMITER\t", b"USE ")):
@@ -280,17 +288,24 @@ class MysqlScript:
                 yield self._known(statement)
 
     def _of_database(self, statement: bytes) -> None:
-        """One that makes or enters the database that the dump is of means the one it is loaded into. Raises
+        """One that makes and enters the database that the dump is of means the one it is loaded into. Raises
         LoadFailed for any other."""
-        name, makes = named_database(statement)
-        if makes and not self._own:
-            self._own.add(name)
-        self._require_own(name)
+        name, verb = named_database(statement)
+        if verb == b"USE":
+            self._enter(name)
+        elif verb != b"ALTER" and not self._is_own(name):
+            if self._own or self._made not in (b"", name):
+                raise _foreign_database(name)
+            self._made = name
 
-    def _require_own(self, name: bytes) -> None:
-        if name and name != self._target and name not in self._own:
-            shown = name[:64].decode("utf-8", "replace")
-            raise LoadFailed(f"The dump is of another database too, {shown}: give each database a dump of its own")
+    def _enter(self, name: bytes) -> None:
+        if name == self._made and not self._own:
+            self._own, self._made = {name}, b""
+        elif not self._is_own(name):
+            raise _foreign_database(name)
+
+    def _is_own(self, name: bytes) -> bool:
+        return name == self._target or name in self._own
 
     def _known(self, text: bytes) -> bytes:
         return with_known_collations(text) if self.mariadb else text
@@ -300,6 +315,11 @@ class MysqlScript:
         kept += text
         if len(kept) > _MAX_OBJECTS:
             raise LoadFailed("The dump holds more than 64 MiB of views, triggers and routines")
+
+
+def _foreign_database(name: bytes) -> LoadFailed:
+    shown = name[:64].decode("utf-8", "replace")
+    return LoadFailed(f"The dump is about another database, {shown}: give each database a dump of its own")
 
 
 def _is_database(part: bytes) -> bool:

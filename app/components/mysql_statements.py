@@ -69,11 +69,11 @@ def used_database(line: bytes) -> bytes | None:
     return found and _bare(found[1])
 
 
-def named_database(statement: bytes) -> tuple[bytes, bool]:
-    """Of a statement about a database: its name, and whether it makes or removes it."""
+def named_database(statement: bytes) -> tuple[bytes, bytes]:
+    """Of a statement about a database: its name, and USE, CREATE, DROP or ALTER."""
     found = _DATABASE.match(statement)
     assert found is not None
-    return _bare(found[2] or b""), found[1] is not None
+    return _bare(found[2] or b""), (found[1] or b"USE").upper()
 
 
 def _bare(name: bytes) -> bytes:
