@@ -245,8 +245,8 @@ class MysqlClient:
 
     async def _begun(self, source: ByteStream) -> ByteStream:
         async with aclosing(source):
-            if self.mark:
-                yield self._beginning
+            if self.mark:  # on a line of its own: DELIMITER begins one
+                yield self._beginning + b"\n"
             async for chunk in source:
                 yield chunk
 

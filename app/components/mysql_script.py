@@ -25,6 +25,7 @@ _END = re.compile(rb"(?:\A|\n)-- Dump completed(?: on [^\n]*)?\s*\Z")
 _LEAD = re.compile(rb"(?:\s++|--[^\n]*+\n|#[^\n]*+\n|/\*(?!!|M!)(?:[^*]++|\*(?!/))*+\*/)*+")
 #: Enables a mode of MariaDB's client that its own line does not need; MySQL's client refuses the line.
 _SANDBOX = re.compile(rb"/\*M?!999999\\-[^\n]*\n")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _INSERT = re.compile(rb"(?:INSERT|REPLACE)\s", re.IGNORECASE)
 #: Lines of rows, as dump programs write them.
 _ROWS = re.compile(rb"(?:(?:INSERT|REPLACE|insert|replace)[ \t][^\n]*+\n|\([^\n]*+\n)++")
@@ -78,7 +79,7 @@ class MysqlScript:
         self._newline = True  # what is at `_at` begins a line
         self._line: list[bytes] = []  # what has come of a line of rows that is waited for
         self._waits, self._waiting = False, 0
-        self._final = False
+        self._first, self._final = True, False
         self._statement = bytearray()
 
     @property
@@ -96,6 +97,9 @@ class MysqlScript:
             return
         self._buffer = b"".join([self._buffer[self._at :], *self._line])
         self._at, self._waits, self._waiting, self._line = 0, False, 0, []
+        if self._first and self._buffer:
+            self._first = False
+            self._at = len(_BYTE_ORDER_MARK) if self._buffer.startswith(_BYTE_ORDER_MARK) else 0
         yield from self._work()
 
     def finish(self) -> Iterator[bytes]:

@@ -343,7 +343,7 @@ async def test_foreign_dumps_load_and_say_what_was_odd(site: Site, admin: bool) 
             sums = [word for id, body in POSTS for word in (str(id), md5(body.encode()).hexdigest())]
             assert found.split() == [*sums, "4", "NULL", "a;b", "41", "1"]
             assert site.as_owner("INSERT INTO posts VALUES (9, 'y'); SELECT body FROM posts WHERE id = 9") == "x"
-            assert site.as_owner("SHOW EVENTS").split()[1:3] == ["e", "owner@127.0.0.1"]
+            assert site.as_owner("SHOW EVENTS").split("\t")[1:3] == ["e", "owner@127.0.0.1"]
         elif content == mysqldump:
             found = site.as_owner("SELECT HEX(body) FROM posts; SELECT f()").split()
             assert found == ["636166C3A900200D0A", "780D0A79", "41"]

@@ -76,7 +76,8 @@ COMMIT;
 #: The texts in it.
 POSTS = [
     (1, "DELIMITER ;; -- # /* "), (2, """it's ' "quoted"; \\"""),
-    (3, "lines that begin with anything\nDELIMITER ;;\nCREATE VIEW stolen AS SELECT 1;\n-- Dump completed\nUSE mysql;\n"),
+    (3, "lines that begin with anything\nDELIMITER ;;\nCREATE VIEW stolen AS SELECT 1;\n"
+        "-- Dump completed\nUSE mysql;\n"),
 ]  # fmt: skip
 
 
@@ -131,6 +132,10 @@ def test_a_foreign_dump_must_not_end_in_the_middle() -> None:
         with pytest.raises(LoadFailed, match="middle"):
             read(cut, foreign=True)
     assert passed.strip() == b""
+
+
+def test_a_byte_order_mark_is_no_part_of_a_statement() -> None:
+    assert read(b"\xef\xbb\xbfSELECT 1;\n" + END)[0] == b"SELECT 1;\n" + END + b"\n"
 
 
 def test_statements_about_the_servers_log_are_left_out_and_named() -> None:
