@@ -328,7 +328,7 @@ async def test_foreign_dumps_load_and_say_what_was_odd(site: Site, admin: bool) 
     own = await collect(await component.dump())
     for content, expected in (
         (PHPMYADMIN, {"no_end_marker"}), (mysqldump, {"no_end_marker", "left_out"}),
-        (own[: own.index(b"-- Dump completed")], {"no_end_marker"}),
+        (own[: own.rindex(b"-- Dump completed")], {"no_end_marker"}),
     ):  # fmt: skip
         context = Context(safety=MemorySafety(component.dump)).context
         with pytest.raises(LoadFailed, match="end marker"):
