@@ -50,13 +50,14 @@ def hostile(rng: random.Random, what: Victim, neighbour: str) -> bytes:
     marker = str(what.marker)
 
     def command() -> bytes:
-        letter = rng.choice(LETTERS)
+        letter = rng.choice("!!.eTPrru" if rng.random() < 0.7 else LETTERS)
         argument = f"{what.target.name} 127.0.0.2" if letter in "ru" else f"sh -c 'id > {marker}'"
         return f"\\{letter} {argument}".encode()
 
     def named() -> bytes:
-        argument = f"{what.target.name} 127.0.0.2" if rng.random() < 0.3 else marker
-        return f"{rng.choice(NAMES)} {argument}".encode()
+        name = rng.choice(("connect", "system", "tee") if rng.random() < 0.7 else NAMES)
+        argument = {"connect": f"{what.target.name} 127.0.0.2", "system": f"id > {marker}"}.get(name, marker)
+        return f"{name} {argument}".encode()
 
     def statement() -> bytes:
         text = rng.choice([*ADMINISTRATION, *LEFT_BEHIND])
