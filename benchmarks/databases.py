@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pipeline import ours, peer
-from demo.servers import MariadbServer, PostgresqlServer, mariadb_server, postgresql_server
+from demo.servers import MariadbServer, mariadb_server, postgresql_server
 from demo.service import Service
 
 PAIRS = int(os.environ.get("BENCH_PAIRS", "3"))
@@ -28,6 +28,7 @@ MIB = int(os.environ.get("BENCH_MIB", "1024"))
 #: Of both tables together in a dump, about.
 _ROW_BYTES = 430
 _PASSWORD = "bench-pw"
+_COUNT = "SELECT COUNT(*), SUM(id) FROM orders"
 
 _MARIADB = """
 CREATE TABLE customer (id int PRIMARY KEY AUTO_INCREMENT, name varchar(200), email varchar(200), made datetime,
@@ -53,13 +54,13 @@ CREATE INDEX ON orders (customer);
 @dataclass
 class Subject:
     """`row`: as the API takes it. `backup`, `restore`: the peer's commands of $1 its archive and $2 the age recipient
-    or identity. `emptied`: prepares the peer's restore, which puts nothing back where something is."""
+    or identity. `emptied`: makes an empty database for the peer's restore. `run`: SQL, as the administrator."""
 
     row: dict[str, Any]
     backup: str
     restore: str
-    emptied: Callable[[], None]
-    count: Callable[[], str]
+    emptied: list[str]
+    run: Callable[..., str]
 
 
 @contextmanager
@@ -81,8 +82,8 @@ def mariadb(folder: Path) -> Iterator[Subject]:
             f"mariadb-dump --defaults-file={options} --single-transaction --routines --events --hex-blob bench "
             '| zstd -3 -T2 -q | age -r "$2" >"$1" && sync "$1"',
             f'age -d -i "$2" "$1" | zstd -dq | mariadb --defaults-file={options} peer',
-            lambda: server.run("CREATE OR REPLACE DATABASE peer CHARACTER SET utf8mb4") and None,
-            lambda: server.run("SELECT COUNT(*), SUM(id) FROM orders", "bench"),
+            ["CREATE OR REPLACE DATABASE peer CHARACTER SET utf8mb4"],
+            server.run,
         )  # fmt: skip
 
 
@@ -111,14 +112,9 @@ def postgresql(folder: Path) -> Iterator[Subject]:
             },
             f'{to} pg_dump -Fc -f "$1" bench && sync "$1"',
             f'{to} pg_restore --no-owner --single-transaction -d peer "$1"',
-            lambda: emptied(server),
-            lambda: server.run("SELECT COUNT(*), SUM(id) FROM orders", "bench"),
+            ["DROP DATABASE peer;", "CREATE DATABASE peer OWNER bench;"],
+            server.run,
         )  # fmt: skip
-
-
-def emptied(server: PostgresqlServer) -> None:
-    for statement in ("DROP DATABASE peer;", "CREATE DATABASE peer OWNER bench;"):
-        server.run(statement)
 
 
 def main() -> None:
@@ -147,15 +143,16 @@ def measure(service: Service, folder: Path, name: str, subject: Subject) -> dict
         ["age-keygen", "-y", str(identity)], capture_output=True, text=True, check=True
     ).stdout.strip()
     archive = folder / "peer.archive"
-    before = subject.count()
+    before = subject.run(_COUNT, "bench")
     seconds: dict[str, list[tuple[float, float]]] = {"backup": [], "restore": []}
     for pair in range(PAIRS):
         request = {"domain_id": domain["id"], "type": "database", "destination_id": where["id"]}
         mine, ended = ours(service, "/api/backups", request)
         seconds["backup"].append((mine, peer(subject.backup, str(archive), recipient)))
         again, _ = ours(service, f"/api/backups/{ended['backup_id']}/restore", {"clear_existing": True})
-        assert subject.count() == before
-        subject.emptied()
+        assert subject.run(_COUNT, "bench") == before
+        for statement in subject.emptied:
+            subject.run(statement)
         seconds["restore"].append((again, peer(subject.restore, str(archive), str(identity))))
         for what, taken in seconds.items():
             print(f"{name} {pair + 1}: {what}: ours {taken[-1][0]:.2f} s, theirs {taken[-1][1]:.2f} s", flush=True)

@@ -77,6 +77,7 @@ class MysqlScript:
         self._where: Literal["between", "rows", "statement", "block"] = "between"
         self._open = b""  # the string or comment that a statement is in
         self._newline = True  # what is at `_at` begins a line
+        self._careful = 0  # up to where in the buffer rows were seen not to pass in whole lines
         self._line: list[bytes] = []  # what has come of a line of rows that is waited for
         self._waits, self._waiting = False, 0
         self._first, self._final = True, False
@@ -96,6 +97,7 @@ class MysqlScript:
         if self._waits and b"\n" not in data and self._waiting < _LINE:
             return
         self._buffer = b"".join([self._buffer[self._at :], *self._line])
+        self._careful = max(0, self._careful - self._at)
         self._at, self._waits, self._waiting, self._line = 0, False, 0, []
         if self._first and self._buffer:
             self._first = False
@@ -106,6 +108,10 @@ class MysqlScript:
         """Raises LoadFailed unless the script ended where its dump program ends it."""
         self._final = True
         yield from self.feed(b"\n")
+        if self._where == "block" and self._foreign:
+            self._where = "between"
+            yield from self._block_done(bytes(self._statement) + b"\nDELIMITER ;\n")
+            self._statement.clear()
         if self._open in (b"'", b'"', b"`", b"/") or self._where == "block":
             raise LoadFailed("The dump ends in the middle of a statement")
         rest = bytes(self._statement) + self._buffer[self._at :]
@@ -182,7 +188,7 @@ class MysqlScript:
     def _rows(self) -> Iterator[bytes]:
         """Whole lines at once where no string is open at their end: then none was open at any, as dump programs write
         no line's end into strings."""
-        if self._newline and not self._open:
+        if self._newline and not self._open and self._at >= self._careful:
             found = _ROWS.match(self._buffer, self._at)
             if found is None and len(self._buffer) - self._at < _LINE and b"\n" not in self._buffer[self._at :]:
                 self._waits = True
@@ -192,6 +198,7 @@ class MysqlScript:
                 self._where = "between" if piece[-4:].rstrip().endswith(b";") else "rows"
                 yield piece
                 return
+            self._careful = found.end() if found else 0
         end, done = self._cut()
         if piece := self._taken(end):
             yield piece

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -375,3 +376,29 @@ async def test_a_dump_wants_to_name_a_table_as_a_command(victim: Victim) -> None
     await collect(dump)
     assert codes(dump.report) == ["view_invalid"] * 2
     assert [warning.subject for warning in dump.report.warnings] == [f"v{name}" for name in names[:2]]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+async def test_a_tenant_wants_another_accounts_socket_login(victim: Victim) -> None:
+    """Without a password the server believes who is at the socket: the client is whom its account is named after, and
+    an account of nobody's name is nobody, not root."""
+    name, server = victim.target.name, victim.server
+    socket = Path(server.socket)
+    socket.parent.chmod(0o755)
+    for user in ("www-data", name, "root", "0"):
+        server.run(f"CREATE OR REPLACE USER '{user}'@localhost IDENTIFIED VIA unix_socket")
+        server.run(f"GRANT ALL ON {name}.* TO '{user}'@localhost")
+    server.run("GRANT ALL ON *.* TO root@localhost WITH GRANT OPTION")
+    here = replace(victim.target, host=None, port=None, socket=server.socket)
+    theirs = replace(here, owner=Account("www-data"), admin=Account("root"))
+    component = MysqlComponent(StandaloneDeployment(), theirs)
+    content = await collect(await component.dump())
+    await component.restore(from_bytes(content), Context().context, len(content))
+    assert server.run("SELECT what FROM shop", name) == "as it was"
+    for account in (Account(name), Account("0"), Account("0:0")):
+        with pytest.raises(DatabaseAccessDenied):
+            await MysqlComponent(StandaloneDeployment(), replace(here, owner=account, admin=None)).dump()
+    as_root = MysqlClient(StandaloneDeployment(), here, Account("root"))
+    with pytest.raises(DatabaseAccessDenied, match="as the system's root"):
+        await as_root.load(from_bytes(b"SELECT 1;\n"))
+    server.run(f"DROP USER 'www-data'@localhost, '0'@localhost, {name}@localhost")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -19,7 +20,8 @@ def read(
     content: bytes, size: Callable[[], int] = lambda: MIB, *, foreign: bool = False
 ) -> tuple[bytes, MysqlScript]:
     """What goes to the tables, from chunks of such sizes."""
-    script, passed, at = MysqlScript("shop", foreign=foreign), [], 0
+    script, at = MysqlScript("shop", foreign=foreign), 0
+    passed: list[bytes] = []
     while at < len(content):
         length = size()
         passed += script.feed(content[at : at + length])
@@ -101,7 +103,7 @@ def test_the_pieces_that_it_comes_in_change_nothing() -> None:
     for seed in range(60):
         rng = random.Random(seed)
         most = rng.choice([1, 3, 10, 100, 1000])
-        passed, script = read(PHPMYADMIN, lambda rng=rng, most=most: rng.randint(1, most), foreign=True)
+        passed, script = read(PHPMYADMIN, partial(rng.randint, 1, most), foreign=True)
         assert passed == expected[0]
         assert (script.objects, script.events) == (expected[1].objects, expected[1].events)
 
@@ -121,13 +123,14 @@ def test_a_dump_of_ours_needs_its_end_marker() -> None:
 
 def test_a_foreign_dump_must_not_end_in_the_middle() -> None:
     assert read(b"SELECT 1;\nINSERT INTO t VALUES (1)", foreign=True)[0].strip().endswith(b"(1)")
+    block = b"DELIMITER $$\nCREATE PROCEDURE p() SELECT 1$$\n"
+    assert read(block, foreign=True)[1].objects == block + b"DELIMITER ;\n"
     passed, script = read(b"CREATE VIEW v AS SELECT 1 -- no end", foreign=True)
     assert script.objects.strip().endswith(b"\n;")
     for cut in (
         b"INSERT INTO t VALUES ('a",
         b"SELECT `a",
         b"/* x",
-        b"DELIMITER $$\nCREATE PROCEDURE p() SELECT 1$$\n",
     ):
         with pytest.raises(LoadFailed, match="middle"):
             read(cut, foreign=True)
@@ -206,6 +209,7 @@ def test_reading_is_linear() -> None:
         "long lines": lambda n: (b"INSERT INTO t VALUES " + b",".join([row] * 20_000) + b";\n") * n,
         "one line": lambda n: b"INSERT INTO t VALUES " + b",".join([row] * (n * 20_000)) + b";\n",
         "lines in strings": lambda n: b"INSERT INTO t VALUES " + b",".join([b"('a\nb\n')"] * (n * 40_000)) + b";\n",
+        "one odd line": lambda n: b"INSERT INTO t VALUES (1,'x');\n" * (n * 4_000) + b"INSERT t VALUES ('\n');\n",
         "comments": lambda n: b"-- x\n/* ; */\n# '\n" * (n * 20_000),
         "a comment": lambda n: b"/* " + b"* " * (n * 300_000) + b"*/\n",
         "views": lambda n: b"CREATE VIEW v AS SELECT ';';\n" * (n * 4_000),
@@ -218,6 +222,6 @@ def test_reading_is_linear() -> None:
             for times in (1, 4):
                 content = make(times) + END
                 begun = time.process_time()
-                read(content, lambda size=size: size)
+                read(content, partial(int, size))
                 spent.append(time.process_time() - begun)
             assert spent[1] < 12 * max(spent[0], 0.02), (name, size)
