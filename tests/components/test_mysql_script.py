@@ -124,7 +124,7 @@ def test_a_dump_of_ours_needs_its_end_marker() -> None:
 def test_a_foreign_dump_must_not_end_in_the_middle() -> None:
     assert read(b"SELECT 1;\nINSERT INTO t VALUES (1)", foreign=True)[0].strip().endswith(b"(1)")
     block = b"DELIMITER $$\nCREATE PROCEDURE p() SELECT 1$$\n"
-    assert read(block, foreign=True)[1].objects == block + b"DELIMITER ;\n"
+    assert read(block, foreign=True)[1].objects.split() == (block + b"DELIMITER ;\n").split()
     passed, script = read(b"CREATE VIEW v AS SELECT 1 -- no end", foreign=True)
     assert script.objects.strip().endswith(b"\n;")
     for cut in (
