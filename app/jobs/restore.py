@@ -12,7 +12,7 @@ from app.archives.copies import Copy, CopySource
 from app.archives.manifest import ComponentDetails, Details
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream
-from app.components.base import Component, Report, RestoreContext
+from app.components.base import FOREIGN, Component, Report, RestoreContext
 from app.db.models import Backup, BackupCopy, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
@@ -226,7 +226,14 @@ class RestoreJob(Job):
         )
         excluded = part.facts.get("exclusions")
         return self._restoring.context(
-            operation, part.number, source, context, context.beat, exclusions=excluded, taken_at=part.started_at
+            operation,
+            part.number,
+            source,
+            context,
+            context.beat,
+            exclusions=excluded,
+            taken_at=part.started_at,
+            foreign=bool(part.facts.get(FOREIGN)),
         )
 
 

@@ -60,6 +60,7 @@ class Restoring:
         *,
         exclusions: Sequence[str] | None = None,
         taken_at: datetime | None = None,
+        foreign: bool = False,
     ) -> RestoreContext:
         """For one part, whose journal begins with what is needed to settle and tidy it: kind, name and domain."""
         known = {"kind": source.kind, "name": source.name, "domain_id": source.domain.id}
@@ -83,6 +84,7 @@ class Restoring:
             taken_at=taken_at,
             keep_hours=self._settings.keep_replaced_hours,
             keep_free=self._settings.keep_free_bytes,
+            foreign=foreign,
         )
 
     def _safety(
