@@ -209,7 +209,7 @@ async def restored(
         if os.geteuid() == 0 and path is site:
             os.chown(path, SITE_UID, SITE_UID)
     async with parsed(place / "staging", streamed(place / "archive"), LIMITS) as parser:
-        inventory = await parser.inspect(format, domain)
+        inventory = parser.read(format, domain)
     main = inventory.domains[0]
     if main.document_root is None or main.files_problem is not None:
         return inventory, inventory.warnings
