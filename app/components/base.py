@@ -90,7 +90,8 @@ class RestoreContext:
     operation; it is called right before anything live changes. `record` journals a step durably.
     `resumes`: an attempt goes on with it; false when it is given up. `exclusions`: what the backup left out on
     purpose; None when it does not tell. `taken_at`: when the backup began to read. `keep_hours`: for how long what is
-    replaced is kept, as long as `keep_free` bytes stay free.
+    replaced is kept, as long as `keep_free` bytes stay free. `allow_empty`: a tree that holds no file may replace one
+    that does.
     """
 
     operation: str
@@ -101,6 +102,7 @@ class RestoreContext:
     record: Callable[[dict[str, Any]], Awaitable[None]]
     safety: SafetyCopy
     allow_without_safety_copy: bool = False
+    allow_empty: bool = False
     resumes: bool = True
     exclusions: Sequence[str] | None = None
     taken_at: datetime | None = None

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from app.archives.streams import CHUNK
-from app.errors import FormatAmbiguous, FormatUnknown, ImportLimitExceeded
+from app.errors import FormatAmbiguous, FormatUnknown, FormatUnsupported, ImportLimitExceeded
 from app.external.containers import Readable
 from app.external.formats.base import Format, Match
 from app.external.formats.cpanel import CpanelFormat
+from app.external.formats.others import unsupported
 from app.external.formats.plesk import PleskFormat
 from app.external.formats.virtualmin import VirtualminFormat
 from app.external.inventory import MAX_PARTS, Inventory
@@ -90,7 +91,7 @@ def places_of(staged: Staged) -> list[str]:
 def detect(staged: Staged, format: str | None) -> tuple[str, str, str]:
     """The format's name, the folder that it lies in, and why. `format`: the one that was asked for.
 
-    Raises FormatAmbiguous, FormatUnknown.
+    Raises FormatAmbiguous, FormatUnsupported, FormatUnknown.
     """
     places = places_of(staged)
     found: dict[str, tuple[str, Match]] = {}
@@ -99,19 +100,24 @@ def detect(staged: Staged, format: str | None) -> tuple[str, str, str]:
             match = FORMATS[name].sniff(staged, place)
             if match is not None and (name not in found or found[name][1].marker):
                 found[name] = place, match
+    sure = {name: where for name, where in found.items() if not where[1].marker}
+    if not sure and (known := next(filter(None, (unsupported(staged, place) for place in places)), None)) is not None:
+        raise FormatUnsupported(known)
     if format is not None:
         return format, found[format][0] if found else places[0], "named in the request"
     deciding = {name: where for name, where in found.items() if where[1].decides}
-    sure = deciding or {name: where for name, where in found.items() if not where[1].marker} or found
+    sure = deciding or sure or found
     if len(sure) == 1:
         [(name, (place, match))] = sure.items()
         return name, place, match.reason
     if sure:
         listed = "; ".join(f"{name} ({match.reason})" for name, (_, match) in sure.items())
         raise FormatAmbiguous(f"More than one format fits: {listed}. Name the format in the request")
+    if next(staged.names(), None) is None:
+        raise FormatUnknown("The archive is empty: there is no member in it that could be imported")
     names = ", ".join(shown(name) for name in islice(staged.names(places[0].rstrip("/")), 10))
     raise FormatUnknown(
-        f"Nothing tells which panel made this archive; at its top are: {names or 'no members'}. If you know it, name "
+        f"Nothing tells which panel made this archive; at its top are: {names}. If you know it, name "
         "the format in the request"
     )
 

@@ -34,6 +34,8 @@ def _read(text: str, tick: Callable[[int], None]) -> Any:
         tick(0)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
             raise ArchiveInvalid("The YAML has anchors or aliases: no panel writes those, and they are not read")
+        if getattr(event, "tag", None) is not None:
+            raise ArchiveInvalid("The YAML has tags: no panel writes those, and they are not read")
         if isinstance(event, yaml.ScalarEvent):
             open_[-1].append(event.value)
         elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):

@@ -37,6 +37,7 @@ from app.services.unit import Unit
 from app.settings import ImportSettings, JobSettings
 
 _ARCHIVE = 0
+_MAX_TOLD = 20
 _NOT_DONE = ("import_stopped", "Nothing was changed: another part cannot be imported")
 _OPERATOR = Principal(0, None, frozenset({"*"}))
 
@@ -103,7 +104,9 @@ class ImportJob(Job):
         found = as_json(inventory)
         context.track(_ARCHIVE, "archive", "completed")
         if request["dry_run"]:
-            return Outcome("completed", {"dry_run": True, "inventory": found, "items": [_planned(i) for i in items]})
+            return Outcome(
+                "completed", {"dry_run": True, "inventory": found, "items": [_planned(i, request) for i in items]}
+            )
         for item in items:
             context.track(item.number, item.label, "failed" if item.problem else "pending")
         if not items:
@@ -256,13 +259,16 @@ def _imagined(body: DomainIn) -> Domain:
     return Domain(domain_name=body.domain_name, databases=[], mailboxes=[], **paths)
 
 
-def _planned(item: ImportItem) -> dict[str, Any]:
-    """What a dry run says of it."""
+def _planned(item: ImportItem, request: dict[str, Any]) -> dict[str, Any]:
+    """What a dry run says of it. `needs`: consent that the request lacks, for what the site may lose."""
     if item.problem is not None:
         return {**item.as_json(), "status": "impossible", "code": item.problem[0], "message": item.problem[1]}
     new = item.domain is not None and item.domain.id is None
     adds = item.kind == "mail" or (item.files is not None and item.files.incomplete)
-    facts = {"creates_domain": new, "overwrites": not new and not adds, "adds_only": adds}
+    facts: dict[str, Any] = {"creates_domain": new, "overwrites": not new and not adds, "adds_only": adds}
+    if item.files is not None and not (item.files.files or adds or new) and request["clear_existing"]:
+        text = f"There is no file in it: what {item.target} has would go. It is done only with allow_empty"
+        facts["needs"] = {} if request.get("allow_empty") else {"allow_empty": text}
     return {**item.as_json(), "status": "ready", **facts}
 
 
@@ -271,11 +277,23 @@ def _outcome(items: list[ImportItem], results: list[Result], facts: dict[str, An
     bad = [result for result in results if result["status"] == "failed"]
     lacking = any(result.get("incomplete") for result in good)
     status = "completed" if len(good) == len(results) and not lacking else "partial" if good else "failed"
-    message = "; ".join(f"{r['kind']} {r['source']}: {r['message']}" for r in bad[:20]) or None
+    message = _told(bad)
     code = bad[0]["code"] if bad else None
     placed = zip(items, results, strict=True)
     mail = [item for item, done in placed if item.mail and done["status"] == "completed" and "backup_id" not in done]
     return Outcome(status, {**facts, "dry_run": False, "items": results}, message, _mailboxes(mail), code)
+
+
+def _told(failed: list[Result]) -> str | None:
+    """Why parts failed: of each domain once, and what several of its parts share once."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for result in failed:
+        reason = result["message"].removeprefix(f"{result['target']}: ")
+        part = result["kind"] + (f" {result['name']}" if result["kind"] == "database" else "")
+        reasons.setdefault((result["target"], reason), []).append(part)
+    told = [f"{', '.join(parts)} of {target}: {reason}" for (target, reason), parts in reasons.items()]
+    more = [f"and {len(told) - _MAX_TOLD} more"] if len(told) > _MAX_TOLD else []
+    return "; ".join([*told[:_MAX_TOLD], *more]) or None
 
 
 def _mailboxes(items: list[ImportItem]) -> Apply:

@@ -233,7 +233,7 @@ HOSTILE: dict[str, tuple[Made, str, bool]] = {
     "a public_html_dir around the secrets": (
         lambda: virtualmin(settings="public_html_dir=public_html/../.backup\n"), "is not in the archive", False),
     "a public_html that is a link": (
-        lambda: tar((f".backup/{MAIN}_virtualmin", f"dom={MAIN}\n"), link("public_html", "/etc")), "no folder", False),
+        lambda: tar((f".backup/{MAIN}_virtualmin", f"dom={MAIN}\n"), link("public_html", "/etc")), "no f", False),
     "a user whose home is elsewhere": (
         lambda: virtualmin(users=USER.format(home="/etc", address=f"u@{MAIN}")), "", True),
     "a user whose home climbs": (

@@ -38,8 +38,9 @@ class CpanelDomains:
         self.warnings: list[str] = []
 
     def read(self, given: str | None) -> list[ForeignDomain]:
-        """The main domain first. Raises InvalidRequest when nothing names it."""
-        main = self._yaml("userdata/main")
+        """The main domain first. Raises InvalidRequest when nothing names it; ArchiveInvalid when the list of domains
+        cannot be read: without it nobody knows what is left out."""
+        main = self._yaml("userdata/main", needed=True)
         name = domain_name(main.get("main_domain")) or domain_name(self._settings.get("DNS")) or given
         if name is None:
             raise InvalidRequest("The archive does not name its domain: name it in the request", field="domain_name")
@@ -144,11 +145,13 @@ class CpanelDomains:
                     self._cached[str(key)] = paths[0]
         return self._cached
 
-    def _yaml(self, path: str) -> dict[str, Any]:
-        """What cannot be read is a warning, never an order."""
+    def _yaml(self, path: str, *, needed: bool = False) -> dict[str, Any]:
+        """What cannot be read is a warning, never an order; ArchiveInvalid when it is `needed`."""
         try:
             found = read_yaml(self._text(path), self._staged.tick)
         except ArchiveInvalid as error:
+            if needed:
+                raise ArchiveInvalid(f"{path}: {error.message}") from error
             self.warnings.append(f"{path} cannot be read: {error.message}")
             return {}
         return found if isinstance(found, dict) else {}
