@@ -17,6 +17,7 @@ BLOCK = 512
 _MAX_EXTENDED = 16 << 20
 #: Of a sparse file's map as text, and of the headers that hold an old one: 200,000 pieces.
 _MAX_MAP = 4 << 20
+_MAX_NAME = 64 << 10
 _ZERO = bytes(BLOCK)
 _MAX_DIGITS = 20
 _EIGHT_SPACES = 8 * 32
@@ -192,9 +193,12 @@ class TarScanner:
 
 
 def normalised(path: bytes) -> bytes:
-    """A member's name without leading './' and trailing '/'; the root itself is empty."""
+    """A member's name without leading './' and trailing '/'; the root itself is empty. One that no system can have is
+    left as it is: it may be nothing but millions of these."""
+    if len(path) > _MAX_NAME:
+        return path
     at = 0
-    while path.startswith(b"./", at):  # step by step: a name may be nothing but millions of these
+    while path.startswith(b"./", at):
         at += 2
         while path.startswith(b"/", at):
             at += 1

@@ -15,6 +15,7 @@ _RATIO_FROM = 64 << 20
 _LEAST_RATE = 5 << 20
 #: What a member counts for beside its content: its header, and its row in the index.
 _MEMBER = 1 << 10
+_MINUTE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Budget:
         self._clock = clock
         self._began: float | None = None
         self._allowed = allowed
-        self._told = 0.0
+        self._told = -_MINUTE
         self._content = self._members = self._read = self._expanded = 0
         self._stopped = False
         self.passed = passed
@@ -84,7 +85,7 @@ class Budget:
         return self._limits.cpu_seconds + self.passed / _LEAST_RATE
 
     def _tell(self) -> None:
-        if self._allowed is not None and self._cpu >= self._told + 60:
+        if self._allowed is not None and self._cpu >= self._told + _MINUTE:
             self._told = self._cpu
             self._allowed(self._cpu)
 

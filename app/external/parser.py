@@ -101,8 +101,10 @@ def detect(staged: Staged, format: str | None) -> tuple[str, str, str]:
             if match is not None and (name not in found or found[name][1].marker):
                 found[name] = place, match
     sure = {name: where for name, where in found.items() if not where[1].marker}
-    if not sure and (known := next(filter(None, (unsupported(staged, place) for place in places)), None)) is not None:
-        raise FormatUnsupported(known)
+    if not sure and (format is None or not found):
+        for place in places:
+            if (known := unsupported(staged, place)) is not None:
+                raise FormatUnsupported(known)
     if format is not None:
         return format, found[format][0] if found else places[0], "named in the request"
     deciding = {name: where for name, where in found.items() if where[1].decides}

@@ -26,6 +26,7 @@ from app.external.staged import Staged
 
 #: Where the package `app` lies: the process inherits nothing.
 _ROOT = str(Path(__file__).resolve().parents[2])
+_PROGRAM = ["-m", "app.external.child"]
 _MEMORY = 2 << 30
 _MAX_ANSWER = 512 << 20
 _TOO_MUCH = f"The archive takes more than {_MEMORY >> 30} GiB of memory to read: it looks like a bomb"
@@ -61,7 +62,7 @@ class ArchiveReader:
 
     async def _run(self, wanted: dict[str, Any], source: ByteStream | None) -> dict[str, Any]:
         order = {"parent": os.getpid(), "folder": str(self.folder), "limits": asdict(self._limits), "memory": _MEMORY}
-        argv = [sys.executable, "-P", "-m", "app.external.child", json.dumps(order | wanted)]
+        argv = [sys.executable, "-P", *_PROGRAM, json.dumps(order | wanted)]
         process = Process(argv, env={"PYTHONPATH": _ROOT, "PYTHONUTF8": "1"}, cwd_fd=None, user=None)
         outcome, answer = Outcome(), bytearray()
         async with aclosing(stream_process(process, source, range(-64, 256), outcome)) as output:
