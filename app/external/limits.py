@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.archives.streams import StageClosed
@@ -15,7 +15,9 @@ _RATIO_FROM = 64 << 20
 _LEAST_RATE = 5 << 20
 #: What a member counts for beside its content: its header, and its row in the index.
 _MEMBER = 1 << 10
-_MINUTE = 60.0
+_STEP = 5.0
+#: What a budget that begins has counted.
+NOTHING = (0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,15 @@ class Budget:
     """Counts against the limits while one import reads; for one thread at a time. Raises ImportLimitExceeded, and
     StageClosed after `stop`, which any thread may call.
 
-    `clock`: of the processor time that is counted. `passed`: bytes that an earlier part of the same import has read.
-    `allowed` is told how many seconds of it are allowed, at first and whenever they have grown by a minute."""
+    `clock`: of the processor time that is counted. `counted`: what an earlier part of the same import has counted.
+    `allowed` is told how many seconds of it are allowed, at first and whenever they have grown by five."""
 
     def __init__(
         self,
         limits: Limits,
         *,
         clock: Callable[[], float] = time.process_time,
-        passed: int = 0,
+        counted: Sequence[int] = NOTHING,
         allowed: Callable[[float], None] | None = None,
     ) -> None:
         self._limits = limits
@@ -54,11 +56,14 @@ class Budget:
         self._clock = clock
         self._began: float | None = None
         self._allowed = allowed
-        self._told = -_MINUTE
-        self._content = self._members = self._read = self._expanded = 0
+        self._told = -_STEP
+        self._content, self._members, self._read, self._expanded, self._passed = counted
         self._stopped = False
-        self.passed = passed
         self._tell()
+
+    @property
+    def counted(self) -> tuple[int, int, int, int, int]:
+        return self._content, self._members, self._read, self._expanded, self._passed
 
     def stop(self) -> None:
         self._stopped = True
@@ -68,7 +73,7 @@ class Budget:
         if self._stopped:
             raise StageClosed
         if passed:
-            self.passed += passed
+            self._passed += passed
             self._tell()
         if self._began is None:  # in the thread that reads
             self._began = self._clock()
@@ -82,10 +87,10 @@ class Budget:
 
     @property
     def _cpu(self) -> float:
-        return self._limits.cpu_seconds + self.passed / _LEAST_RATE
+        return self._limits.cpu_seconds + self._passed / _LEAST_RATE
 
     def _tell(self) -> None:
-        if self._allowed is not None and self._cpu >= self._told + _MINUTE:
+        if self._allowed is not None and self._cpu >= self._told + _STEP:
             self._told = self._cpu
             self._allowed(self._cpu)
 

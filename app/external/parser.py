@@ -18,8 +18,8 @@ from app.external.formats.plesk import PleskFormat
 from app.external.formats.virtualmin import VirtualminFormat
 from app.external.inventory import MAX_PARTS, Inventory
 from app.external.items import shown
-from app.external.limits import Budget, Limits
-from app.external.staged import PASSED, Staged
+from app.external.limits import NOTHING, Budget, Limits
+from app.external.staged import Staged
 from app.external.unpack import Unpacker
 
 FORMATS: dict[str, Format] = {found.name: found for found in (CpanelFormat(), VirtualminFormat(), PleskFormat())}
@@ -35,8 +35,8 @@ class ExternalBackupParser:
 
     def __init__(self, folder: Path, limits: Limits, allowed: Callable[[float], None] | None = None) -> None:
         self.staged = Staged(folder, limits.reserve)
-        passed = int(self.staged.fact(PASSED) or 0) if self.staged.sealed else 0
-        self._budget = Budget(limits, passed=passed, allowed=allowed)
+        counted = self.staged.counted if self.staged.sealed else NOTHING
+        self._budget = Budget(limits, counted=counted, allowed=allowed)
         self.staged.tick = lambda _: self._budget.tick()  # reading it again explains no more time
 
     def close(self) -> None:
@@ -48,7 +48,7 @@ class ExternalBackupParser:
         Unpacker(self.staged, self._budget).unpack(source)
         while source.read(CHUNK):  # what a tool has padded with; and the source's own end
             self._budget.tick()
-        self.staged.mark(PASSED, str(self._budget.passed))
+        self.staged.keep_count(self._budget.counted)
         self.staged.seal()
 
     def read(self, format: str | None, domain: str | None) -> Inventory:
@@ -59,7 +59,7 @@ class ExternalBackupParser:
         name, root, reason = detect(self.staged, format)
         unpacker = Unpacker(self.staged, self._budget)
         found = FORMATS[name].read(self.staged, root, domain, unpacker.expand)
-        self.staged.mark(PASSED, str(self._budget.passed))  # and commit: parts are read over connections of their own
+        self.staged.keep_count(self._budget.counted)  # and commit: parts are read over connections of their own
         found.reason = reason
         found.warnings += self.staged.warnings
         _bounded(found)

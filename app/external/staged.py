@@ -6,7 +6,7 @@ Nothing of it is extracted under its own name, so no name in an archive means an
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -24,8 +24,7 @@ _NAMED = 100
 _ROW = 100
 _HEAD = 4096
 _SEALED = "sealed"
-#: The fact that says how many bytes were read of the archive and what is nested in it.
-PASSED = "passed"
+_COUNTED = "counted"
 _COLUMNS = "path, type, size, mode, mtime, link, offset, stored, sparse"
 _OPEN = """
 PRAGMA synchronous = OFF;
@@ -126,6 +125,14 @@ class Staged:
     def fact(self, name: str) -> str | None:
         row = self._database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
+
+    def keep_count(self, counted: Sequence[int]) -> None:
+        """What a budget has counted so far, for whoever reads on; and commit."""
+        self.mark(_COUNTED, " ".join(map(str, counted)))
+
+    @property
+    def counted(self) -> list[int]:
+        return [int(count) for count in (self.fact(_COUNTED) or "0 0 0 0 0").split()]
 
     def warn(self, text: str) -> None:
         self._database.execute("INSERT INTO warning VALUES (?)", (text,))
