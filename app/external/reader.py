@@ -90,7 +90,8 @@ def _raise(found: dict[str, Any], outcome: Outcome) -> NoReturn:
     code = found["error"]
     if code == "memory" or "MemoryError" in outcome.stderr[-2000:]:
         raise ImportLimitExceeded(_TOO_MUCH)
-    for error in (*_leaves(ForeignArchiveError), InvalidRequest, NoSpace):
+    known: list[type[LiberuError]] = [*_leaves(ForeignArchiveError), InvalidRequest, NoSpace]
+    for error in known:
         if error.code == code:
             raise error(found["message"], field=found["field"])
     raise CommandFailed("the archive's reader", outcome.status or 0, outcome.stderr[-2000:])

@@ -38,13 +38,17 @@ CREATE TABLE IF NOT EXISTS warning (text TEXT);
 Tick = Callable[[int], None]
 
 
+def _pass(_: int) -> None:
+    """Where nobody counts."""
+
+
 class Staged:
     """Use from one thread at a time. `reserve`: bytes that stay free on the disk.
 
     An archive is read into it without a journal, and sealed; what is added later (nested archives) is there whole
     after a kill, or not at all."""
 
-    def __init__(self, folder: Path, reserve: int = 0, tick: Tick = lambda _=0: None) -> None:
+    def __init__(self, folder: Path, reserve: int = 0, tick: Tick = _pass) -> None:
         self.folder = folder
         self.tick = tick
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from app.external.staged import Staged
 
 _TYPES = {"f": tarfile.REGTYPE, "d": tarfile.DIRTYPE, "l": tarfile.SYMTYPE, "h": tarfile.REGTYPE}
 _MAX_MESSAGE = 256 << 20
-_MAX_WARNINGS, _MAX_NAMES = 1000, 10
+_MAX_WARNINGS, _MAX_NAMES, _MAX_TOLD = 1000, 10, 1000
 _GZIP = b"\x1f\x8b"
 Keep = Callable[[bytes], bool]
 
@@ -113,9 +113,11 @@ class TreeTar:
             raise ArchiveInvalid(f"{what} has {self.count} files where {expected} were found before")
 
     def _warn(self, text: str) -> None:
-        """The first thousand are named."""
+        """The first thousand are told, names as long as a line."""
         if len(self.warnings) < _MAX_WARNINGS:
-            self.warnings.append(text)
+            self.warnings.append(
+                text if len(text) <= _MAX_TOLD else f"{text[: _MAX_TOLD // 2]}…{text[-_MAX_TOLD // 2 :]}"
+            )
         else:
             self._unnamed += 1
 

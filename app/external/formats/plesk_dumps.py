@@ -74,8 +74,8 @@ class Dumps:
             yield from self._in(dump, top, self._root, seen)
         for folder in self._folders():
             own = self._choose(folder)
-            if own is not None and (dump := self._whole(own, folder)) is not None:
-                yield from self._in(dump, own, folder, seen)
+            if own is not None and (described := self._whole(own, folder)) is not None:
+                yield from self._in(described, own, folder, seen)
         for entry in self._indexed():
             if entry.name in seen:
                 continue
