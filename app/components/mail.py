@@ -24,7 +24,25 @@ from app.sizes import human_size
 
 #: Bytes that a restore leaves free.
 _RESERVE = 64 << 20
-_NO_MAIL = ["find", ".", "-xdev", "!", "-type", "d", "!", "-type", "f", "-print0", "-delete"]
+#: As the owner, in what only the owner has extracted; some builds of busybox know no -delete.
+_NO_MAIL = [
+    "find",
+    ".",
+    "-xdev",
+    "!",
+    "-type",
+    "d",
+    "!",
+    "-type",
+    "f",
+    "-print0",
+    "-exec",
+    "rm",
+    "-f",
+    "--",
+    "{}",
+    "+",
+]
 log = logging.getLogger(__name__)
 
 
