@@ -25,24 +25,8 @@ from app.sizes import human_size
 #: Bytes that a restore leaves free.
 _RESERVE = 64 << 20
 #: As the owner, in what only the owner has extracted; some builds of busybox know no -delete.
-_NO_MAIL = [
-    "find",
-    ".",
-    "-xdev",
-    "!",
-    "-type",
-    "d",
-    "!",
-    "-type",
-    "f",
-    "-print0",
-    "-exec",
-    "rm",
-    "-f",
-    "--",
-    "{}",
-    "+",
-]
+_OTHERS = ["find", ".", "-xdev", "!", "-type", "d", "!", "-type", "f"]
+_NO_MAIL = [*_OTHERS, "-print0", "-exec", "rm", "-f", "--", "{}", "+"]
 log = logging.getLogger(__name__)
 
 
