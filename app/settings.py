@@ -196,7 +196,8 @@ class ArchiveSettings(BaseModel):
 
 class ImportSettings(BaseModel):
     """`folder`: where foreign backups may lie; a user's own are in a folder below it that is called by their number.
-    The limits are of one import, over all that is nested in its archive. `password_hashes`: an import's result may
+    The limits are of one import, over all that is nested in its archive; `cpu_seconds` of processor time are allowed
+    beside a second for every 5 MiB of it. `password_hashes`: an import's result may
     hold the mailboxes' crypt hashes when its caller asks for them; they stay in the operation. `reserve_bytes`: stay
     free in the data folder. `upload_bytes`: of one upload; `uploads_bytes_per_user`, `uploads_bytes`: of all of a
     user, of everybody, that have not been imported; they are kept for `upload_hours`."""
@@ -208,6 +209,7 @@ class ImportSettings(BaseModel):
     max_ratio: int = Field(400, ge=2)
     max_depth: int = Field(3, ge=1)
     max_hours: float = Field(48, gt=0)
+    cpu_seconds: float = Field(120, gt=0)
     upload_bytes: int = Field(100 << 30, ge=1 << 20)
     uploads_bytes_per_user: int = Field(200 << 30, ge=1 << 20)
     uploads_bytes: int = Field(1 << 40, ge=1 << 20)

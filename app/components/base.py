@@ -93,7 +93,8 @@ class RestoreContext:
     `resumes`: an attempt goes on with it; false when it is given up. `exclusions`: what the backup left out on
     purpose; None when it does not tell. `taken_at`: when the backup began to read. `keep_hours`: for how long what is
     replaced is kept, as long as `keep_free` bytes stay free. `foreign`: another program made the archive, which need
-    not mark its end; that it is whole is known in another way.
+    not mark its end; that it is whole is known in another way. `allow_empty`: a tree that holds no file may replace
+    one that does.
     """
 
     operation: str
@@ -104,6 +105,7 @@ class RestoreContext:
     record: Callable[[dict[str, Any]], Awaitable[None]]
     safety: SafetyCopy
     allow_without_safety_copy: bool = False
+    allow_empty: bool = False
     resumes: bool = True
     exclusions: Sequence[str] | None = None
     taken_at: datetime | None = None

@@ -30,6 +30,8 @@ from app.services.components import ComponentFactory, DomainSite, facts_of
 from app.services.destinations import DestinationService
 
 Place = tuple[Destination, BackupCopy]
+#: Of an archive that may hold nothing but folders: a bulk restore looks into those before it starts.
+_SMALL = 64 << 10
 
 
 @dataclass(slots=True)
@@ -113,8 +115,13 @@ class RestoreJob(Job):
             context.track(part.number, part.name, "pending")
         prepared = await self._preflight(run, wanted, operation, context)
         if operation.request["dry_run"]:
-            for part, told in () if operation.request.get("checks_only") else zip(wanted, prepared, strict=True):
+            checks = operation.request.get("checks_only", False)
+            for part, told in zip(wanted, prepared, strict=True):
+                if checks and not (part.kind == "files" and part.plain_size <= _SMALL):
+                    continue
                 told["facts"] = await self._rehearsed(run, part, operation, context)
+                if checks and (needs := told["facts"].get("needs")):
+                    raise ConsentRequired("; ".join(needs.values()))
             return Outcome("completed", {"dry_run": True, "components": prepared})
         results = []
         for part in wanted:

@@ -80,6 +80,7 @@ class Restoring:
             record=record,
             safety=self._safety(source, context, journal, record),
             allow_without_safety_copy=request["allow_without_safety_copy"],
+            allow_empty=request.get("allow_empty", False),  # an operation of an earlier version does not tell
             exclusions=exclusions,
             taken_at=taken_at,
             keep_hours=self._settings.keep_replaced_hours,

@@ -166,7 +166,8 @@ class RestoreIn(Input):
     `identity`: an age identity, for archives that only a customer's key opens; it is used for this operation and
     removed at its end. `destination_id`: which copy to use; null = the first that can be read.
     `allow_without_safety_copy`: replace a MySQL database in place (no admin account configured) even when what is
-    live cannot be copied first."""
+    live cannot be copied first. `allow_empty`: with `clear_existing`, a backup without a single file may replace a
+    site that has some."""
 
     clear_existing: bool = False
     components: list[Id] | None = Field(None, min_length=1)
@@ -174,6 +175,7 @@ class RestoreIn(Input):
     destination_id: Id | None = None
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
+    allow_empty: bool = False
     dry_run: bool = False
     identity: str | None = Field(None, max_length=200, repr=False)
 
@@ -188,5 +190,6 @@ class BulkRestoreIn(Input):
     clear_existing: bool = False
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
+    allow_empty: bool = False
     dry_run: bool = False
     identity: str | None = Field(None, max_length=200, repr=False)

@@ -115,6 +115,7 @@ class ImportIn(Input):
     clear_existing: bool = False
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
+    allow_empty: bool = False
     dry_run: bool = False
     as_backup: bool = False
     password_hashes: bool = False

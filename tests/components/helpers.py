@@ -59,6 +59,7 @@ class Context:
         in_place: bool = False,
         safety: MemorySafety | None = None,
         unsafe: bool = False,
+        empty: bool = False,
     ) -> None:
         self.fail_after_record: BaseException | None = None
         self.safety = safety or MemorySafety()
@@ -75,6 +76,7 @@ class Context:
             record=self._record,
             safety=self.safety,
             allow_without_safety_copy=unsafe,
+            allow_empty=empty,
         )
 
     async def _confirm(self) -> None:
