@@ -17,6 +17,7 @@ from app.components.tar_tool import probe
 from app.components.tree_dump import dump_tree
 from app.deployments.base import Deployment, User
 from app.deployments.swap import Swap
+from app.deployments.swap_scripts import CLEAR
 from app.deployments.tree import EVERYTHING, SwapMode, SwapPlan
 from app.errors import ConsentRequired, LiberuError, NoSpace, TargetProtected
 from app.sizes import human_size
@@ -247,7 +248,7 @@ class FilesComponent(Component):
         plan.state = "begun"
         await _save(context, plan)
         if context.clear_existing:
-            await self._deployment.run(["find", ".", "-xdev", "-mindepth", "1", "-delete"], cwd=root)
+            await self._deployment.run(["sh", "-ec", CLEAR], cwd=root)
         with closing(MemberList()) as members:
             extraction = Extraction(self._deployment, self._target)
             await extraction.run(source, root, members, report, whole=context.clear_existing)

@@ -19,7 +19,7 @@ from app.db.models import Operation
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.deployments.process import open_folder
+from app.deployments.descriptors import open_folder
 from app.errors import Forbidden, InvalidRequest, NotFound
 from app.external.room import Room
 from app.schemas.imports import DestinationSource, FileSource, ImportIn, UploadOut, UploadSource

@@ -1,0 +1,122 @@
+"""The same wants where root works through a shell: over SSH, and in containers.
+
+A tenant who knows the moment wins such a race at once. Here they flip a name as fast as they can, and root does its
+work a number of times.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from app.deployments.base import Deployment, User
+from app.deployments.ssh import SshDeployment, server_of
+from app.deployments.swap import pack
+from app.deployments.tree import SwapPlan
+from app.errors import LiberuError
+from demo.ssh_servers import SshHost
+from tests.attacks.conftest import Home
+from tests.attacks.tenant import UID, Tenant, facts
+
+OWNER = User(UID, UID)
+FLIP = "exchange('sub', 'flip', kept['folder'])"
+
+
+@pytest.fixture
+async def there(ssh: SshHost) -> AsyncGenerator[Deployment, None]:
+    async def forget(_: object) -> None:
+        return None
+
+    deployment = SshDeployment(server_of(ssh.configuration), forget)
+    await deployment.prepare()
+    yield deployment
+    await deployment.close()
+
+
+@contextmanager
+def entered(tenant: Tenant, folder: Path) -> Iterator[None]:
+    """The tenant gets hold of a folder that they cannot reach, by a process of theirs that works in it, as tar does
+    while it extracts."""
+    with subprocess.Popen(["/bin/sleep", "1000"], cwd=folder, user=UID, group=UID, extra_groups=[]) as working:
+        try:
+            said = tenant.do("kept['folder'] = os.open('/proc/' + pid + '/cwd', os.O_RDONLY)", pid=working.pid)
+            assert said == "", said
+        finally:
+            working.kill()
+    yield
+
+
+def fill(folder: Path, names: list[str]) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("the tenant's")
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, UID, UID)
+
+
+async def test_a_tenant_wants_files_elsewhere_given_away(home: Home, tenant: Tenant, there: Deployment) -> None:
+    new = home.folder / "new"
+    fill(new, [f"sub/{name}" for name in ("a.php", "secret")])
+    (new / "flip").symlink_to(home.canary)
+    names = [(b"sub/a.php", 33, 33), (b"sub/secret", 33, 33)] * 20
+    with entered(tenant, new), tenant.racing(FLIP) as racer:
+        for _ in range(30):
+            with suppress(LiberuError):
+                await there.tree.set_owners(str(new), names, OWNER)
+            if facts(home.canary) != home.outside:
+                break
+    print(f"after {racer.turns} flips root's files belong to {(home.canary / 'secret').stat().st_uid}")
+    assert racer.turns > 100
+    home.unharmed()
+
+
+async def test_a_tenant_wants_files_elsewhere_in_their_site(home: Home, tenant: Tenant, there: Deployment) -> None:
+    """A hard link that root makes for them is in their next backup."""
+    plan = SwapPlan(str(home.site), "op1", "entries", False)
+    await there.tree.prepare(plan, OWNER)
+    new = Path(plan.staging_path) / "new"
+    fill(new, [f"sub/{name}" for name in ("a.php", "secret", *(f"f{n}" for n in range(50)))])
+    with entered(tenant, new):
+        tenant.do("os.symlink(canary, 'flip', dir_fd=kept['folder'])", canary=home.canary)
+        with tenant.racing(FLIP) as racer:
+            for _ in range(40):
+                with suppress(LiberuError):
+                    await there.tree.merge(plan, [b"."])
+                if facts(home.canary) != home.outside:
+                    break
+    print(f"after {racer.turns} flips root's file has {(home.canary / 'secret').stat().st_nlink} names")
+    assert racer.turns > 100
+    home.unharmed()
+
+
+async def test_a_tenant_wants_to_write_elsewhere(home: Home, tenant: Tenant, there: Deployment) -> None:
+    """What came while the swap was under way becomes part of the old tree, which the tenant still has open."""
+    for number in range(40):
+        plan = SwapPlan(str(home.site), f"op{number}", "entries", False)
+        plan.roots = pack([b"."])
+        await there.tree.prepare(plan, OWNER)
+        staging = Path(plan.staging_path)
+        for name in ("old", "arrived", "half", "taken"):
+            (staging / name).mkdir()
+        for name in ("times", "new-times"):
+            (staging / name).touch()
+        fill(staging / "new", ["tree/x"])
+        fill(staging / "old" / "tree", ["sub/y"])
+        fill(home.site / "tree", [f"sub/f{n}" for n in range(30)])
+        plan.names = pack([b"btree"])
+        with entered(tenant, staging / "old" / "tree"):
+            tenant.do("os.symlink(canary, 'flip', dir_fd=kept['folder'])", canary=home.canary)
+            with tenant.racing(FLIP) as racer, suppress(LiberuError):
+                await there.tree.forward(plan)
+        assert racer.turns
+        if facts(home.canary) != home.outside:
+            break
+    planted = [path.name for path in home.canary.iterdir() if path.name.startswith("f")]
+    print(f"root has made {len(planted)} files of the tenant's in root's own folder")
+    home.unharmed()
