@@ -42,7 +42,7 @@ class FilesComponent(Component):
 
     async def dump(self) -> Dump:
         target = self._target
-        dump = await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions)
+        dump = await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions, target.owner)
         if target.link is not None:
             dump.report.facts["document_root"] = {"link": target.link, "folder": target.document_root}
         return dump

@@ -49,7 +49,7 @@ class MailComponent(Component):
 
     async def dump(self) -> Dump:
         """Every maildir of the folder; a mailbox that is listed and not there is a warning."""
-        dump = await dump_tree(self._deployment, self._target.folder, None, ())
+        dump = await dump_tree(self._deployment, self._target.folder, None, (), self._target.owner)
         for address in self._target.mailboxes:
             try:
                 await self._deployment.tree.status(f"{self._target.folder}/{address}")

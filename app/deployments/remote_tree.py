@@ -325,7 +325,9 @@ class RemoteTree(SiteTree):
 
 _MOST_LISTED = 64 << 20
 # A variable is one line.
-_FROM_ENVIRONMENT = r'''script=$(printf %s "$liberu_script" | tr "\t" "\n") && unset liberu_script && eval "$script"'''
+_FROM_ENVIRONMENT = (
+    r'''script=$(printf %s "$liberu_script" | tr "\t" "\n") && unset liberu_script && eval "$script"'''
+)
 # Flags come as suSDiad… and a path. sed, since a shell reads a pipe byte by byte.
 _IMMUTABLE = r"""
 command -v lsattr >/dev/null || exit 0
