@@ -43,6 +43,8 @@ async def in_thread(path: str, work: Callable[[], T]) -> T:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             await asyncio.wait({running})
+            if not running.cancelled():
+                running.exception()  # nobody waits for it any more
             raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

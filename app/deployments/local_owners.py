@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from app.deployments.descriptors import opened, opened_at
+from app.deployments.descriptors import entry_name, opened, opened_at
 from app.deployments.tree import User
 from app.errors import SwapImpossible
 
@@ -28,7 +28,7 @@ def set_owners(root: int, owners: Sequence[tuple[bytes, int, int]], extracted: U
     refused = []
     for path, uid, gid in owners:
         *folders, last = path.split(b"/")
-        with opened_at(root, folders) as folder, _entry(folder, last) as entry:
+        with opened_at(root, folders) as folder, _entry(folder, entry_name(last)) as entry:
             status = os.fstat(entry)
             if status.st_uid not in (extracted.uid, uid):
                 refused.append(path)

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from app.deployments.descriptors import entry_name, made_folder, opened, opened_at
+from app.deployments.descriptors import made_folder, opened, opened_at
 from app.deployments.folders import (
     EXCHANGE,
     Parts,
@@ -23,7 +23,7 @@ from app.deployments.folders import (
     sync_file_system,
     walk,
 )
-from app.deployments.swap import pack, sides, unpack
+from app.deployments.swap import checked_paths, entries_of, pack, sides
 from app.deployments.tree import STAGING_PREFIX, SwapPlan, User
 
 _SWAPPED_AT = "swapped-at"
@@ -44,7 +44,7 @@ def merge(plan: SwapPlan, roots: Sequence[bytes]) -> None:
         os.mkdir("merged", 0o700, dir_fd=ours)
         with opened_at(ours, ["merged"]) as merged:
             made = _link_missing(new, merged, ())
-            for root in roots:
+            for root in checked_paths(roots):
                 made += _link_root(live, merged, _parts(root))
             for source, parts in reversed(made):
                 with (
@@ -146,7 +146,7 @@ def measure(plan: SwapPlan) -> None:
 
 def names_of(plan: SwapPlan) -> list[tuple[bytes, bool, bool]]:
     """(name, whether it comes, whether it goes) of every entry of the folder."""
-    return [(entry_name(entry[1:]), entry[:1] in b"bn", entry[:1] in b"bo") for entry in unpack(plan.names)]
+    return [(entry[1:], entry[:1] in b"bn", entry[:1] in b"bo") for entry in entries_of(plan)]
 
 
 def forward(plan: SwapPlan) -> list[str]:
@@ -294,7 +294,7 @@ def carry_over(plan: SwapPlan, roots: Sequence[bytes]) -> int:
 
 
 def _below(old: int, roots: Sequence[bytes]) -> Iterator[Visit]:
-    for root in roots:
+    for root in checked_paths(roots):
         *above, last = _parts(root) or (b"",)
         if not last:
             yield from walk(old, lenient=True)

@@ -12,13 +12,13 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
 from app.archives.streams import ByteStream
+from app.deployments import merge_scripts, owner_scripts, swap_scripts
 from app.deployments import remote_scripts as scripts
-from app.deployments import swap_scripts
 from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome
 from app.deployments.exclusions import find_matching, split
 from app.deployments.mounts import mounts_below
 from app.deployments.remote_merge import NAMES, NOTES, RemoteMerge, notes_arguments
-from app.deployments.swap import pack, sides, unpack
+from app.deployments.swap import checked_paths, entries_of, pack, sides
 from app.deployments.tree import (
     EVERYTHING,
     STAGING_PREFIX,
@@ -136,32 +136,34 @@ class RemoteTree(SiteTree):
         for who, names in groups.items():
             names.sort(key=lambda name: name.rpartition(b"/")[::2])
             arguments = (who, str(extracted.uid))
-            done = await self._script(scripts.SET_OWNERS, path, *arguments, names=[b"./" + name for name in names])
+            done = await self._script(
+                owner_scripts.SET_OWNERS, path, *arguments, names=[b"./" + name for name in names]
+            )
             refused += [name.removeprefix(b"./") for name in done.stdout.split(b"\0") if name]
         return refused
 
     async def make_folder(self, path: str, owner: User) -> None:
         who = f"{owner.uid}:{owner.gid}" if self._deployment.privileged else ""
         parts = [part for part in path.split("/") if part not in ("", ".")]
-        await self._script(scripts.MAKE_FOLDER, "/", who, *parts)
+        await self._script(owner_scripts.MAKE_FOLDER, "/", who, *parts)
 
     async def merge(self, plan: SwapPlan, roots: Sequence[bytes]) -> None:
-        await self._swap_script(swap_scripts.MERGE, plan)
+        await self._swap_script(merge_scripts.MERGE, plan)
         await self._link(plan, f"{plan.staging_path}/new", EVERYTHING, "")
-        await self._swap_script(swap_scripts.MERGE_FOLDERS, plan)
+        await self._swap_script(merge_scripts.MERGE_FOLDERS, plan)
         await self._link(plan, plan.target, roots, STAGING_PREFIX)
 
     async def _link(self, plan: SwapPlan, tree: str, roots: Sequence[bytes], hidden: str) -> None:
         """What `merged` lacks of `tree`, but for names that begin with `hidden`."""
         records = await self._merge_records(tree, roots, hidden)
-        await self._script(swap_scripts.LINK, f"{plan.staging_path}/merged", tree, hidden, names=records)
+        await self._script(merge_scripts.LINK, f"{plan.staging_path}/merged", tree, hidden, names=records)
 
     async def _merge_records(self, target: str, roots: Sequence[bytes], hidden: str) -> list[bytes]:
         """See LINK: the folders above each root, then the root with all folders below it, or the file that it is."""
-        tops = [root if root == b"." else b"./" + root for root in roots]
+        tops = [root if root == b"." else b"./" + root for root in checked_paths(roots)]
         folders: list[bytes] = []
         outcome = Outcome()
-        argv = ["sh", "-c", swap_scripts.FOLDERS, "sh", hidden]
+        argv = ["sh", "-c", merge_scripts.FOLDERS, "sh", hidden]
         listed = self._deployment.stream(
             argv, input=_nul(tops), cwd=target, accept=range(126), outcome=outcome
         )  # what vanished meanwhile is normal
@@ -196,19 +198,19 @@ class RemoteTree(SiteTree):
         plan.names = pack(sides(coming, going))
 
     async def forward(self, plan: SwapPlan) -> list[str]:
-        names, merges = unpack(plan.names), "1" if plan.roots else ""
+        names, merges = entries_of(plan), "1" if plan.roots else ""
         done = await self._swap_script(swap_scripts.FORWARD, plan, plan.tree, merges, names=names)
         return [name.decode("utf-8", "backslashreplace")[2:] for name in done.stdout.split(b"\0") if name]
 
     async def backward(self, plan: SwapPlan) -> None:
         mode = "" if plan.mode_before is None else f"{plan.mode_before:o}"
-        names, merges = unpack(plan.names)[::-1], "1" if plan.roots else ""
+        names, merges = entries_of(plan)[::-1], "1" if plan.roots else ""
         await self._swap_script(swap_scripts.BACKWARD, plan, plan.tree, merges, mode, names=names)
 
     async def carry_over(self, plan: SwapPlan, roots: Sequence[bytes]) -> int:
         """Raises SwapImpossible with the names of those that could not be carried over."""
-        tops = [root if root == b"." else b"./" + root for root in roots]
-        argv, env = self._argv(plan.staging_name, str(plan.staging)), self._environment(swap_scripts.CHANGED)
+        tops = [root if root == b"." else b"./" + root for root in checked_paths(roots)]
+        argv, env = self._argv(plan.staging_name, str(plan.staging)), self._environment(merge_scripts.CHANGED)
         listed = self._deployment.stream(argv, input=_nul(tops), env=env, cwd=plan.target, accept=range(126))
         changed: list[bytes] = []
         async with aclosing(split(listed, b"\0")) as names:
@@ -216,7 +218,7 @@ class RemoteTree(SiteTree):
                 changed.append(name)
         if not changed:
             return 0
-        argv, env, user = self._argv(plan.target), self._environment(swap_scripts.CARRY), await self._owner(plan)
+        argv, env, user = self._argv(plan.target), self._environment(merge_scripts.CARRY), await self._owner(plan)
         old = f"{plan.staging_path}/old"
         done = await self._deployment.run(argv, cwd=old, input=_nul(changed), env=env, user=user)
         if done.stderr:
@@ -314,7 +316,7 @@ class RemoteTree(SiteTree):
         if outcome.status == 0:
             return CommandResult(0, bytes(kept), outcome.stderr)
         said = "\n".join(line for line in outcome.stderr.splitlines() if not line.startswith("xargs:"))
-        if outcome.status == scripts.A_LINK:
+        if outcome.status == owner_scripts.A_LINK:
             raise TargetMissing(f"{said.strip()[-500:]}; give its real path")
         if outcome.status == swap_scripts.LOST:
             raise StagingLost(f"{path}: {said.strip()[-500:]}: somebody has replaced what the restore staged")

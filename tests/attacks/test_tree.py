@@ -16,8 +16,9 @@ from app.components.mail import MailComponent, MailTarget
 from app.deployments.base import User
 from app.deployments.local_swap import prepare
 from app.deployments.standalone import StandaloneDeployment
+from app.deployments.swap import pack
 from app.deployments.tree import SwapPlan
-from app.errors import LiberuError, SwapImpossible
+from app.errors import LiberuError, StagingLost, SwapImpossible, TargetMissing
 from tests.attacks.conftest import SECRET, Home
 from tests.attacks.moments import before_each, named
 from tests.attacks.tenant import UID, Tenant, facts
@@ -49,7 +50,7 @@ async def test_a_tenant_wants_the_weaker_way_by_deleting_the_probe(home: Home, t
 
     with before_each(act):
         try:
-            mode = await tree.swap_mode(str(home.site))
+            mode: str = await tree.swap_mode(str(home.site))
         except SwapImpossible as error:
             mode = f"refused: {error.message}"
     print(f"swap_mode with a tenant who removes the probes: {mode}")
@@ -59,7 +60,7 @@ async def test_a_tenant_wants_the_weaker_way_by_deleting_the_probe(home: Home, t
 
 async def test_a_tenant_wants_root_s_key_by_way_of_a_staging_folder_of_their_own(home: Home, tenant: Tenant) -> None:
     plan = SwapPlan(str(home.site), "op1", "exchange", True)
-    moved = []
+    moved: list[str] = []
 
     def act(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and named(arguments, STAGING) and not moved:
@@ -96,7 +97,7 @@ async def test_a_tenant_wants_another_folder_of_root_s_emptied(home: Home, tenan
     before = [line.split("/private", 1)[1] for line in facts(home.private)]
     plan = SwapPlan(str(home.site), "op1", "exchange", True)
     tree = StandaloneDeployment().tree
-    moved = []
+    moved: list[str] = []
 
     def act(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and named(arguments, STAGING) and not moved:
@@ -164,7 +165,7 @@ async def test_a_tenant_wants_root_s_key_given_to_a_user_of_theirs(home: Home, t
 @pytest.mark.parametrize("what", ["carried over", "mail"])
 async def test_a_tenant_wants_root_s_folder_given_to_them(home: Home, tenant: Tenant, what: str) -> None:
     """A folder that root makes in the live tree is replaced by another one before root has opened it."""
-    deeds = []
+    deeds: list[str] = []
 
     def act(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and named(arguments, "made") and not deeds and (home.site / "made").is_dir():
@@ -219,7 +220,7 @@ async def test_a_tenant_wants_the_site_s_place_taken_by_another_folder(home: Hom
     plan = SwapPlan(str(home.site), "op1", "exchange", True)
     await tree.prepare(plan, OWNER)
     await tree.measure(plan)
-    deeds = []
+    deeds: list[str] = []
 
     def act(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "renameat2" and not deeds:
@@ -237,3 +238,62 @@ async def test_a_tenant_wants_the_site_s_place_taken_by_another_folder(home: Hom
     assert deeds == [""]
     assert not told
     assert not (Path(plan.staging_path) / plan.tree / "inner").exists(), "root's folder is not what is removed"
+
+
+async def test_a_tenant_wants_a_folder_made_elsewhere(home: Home, tenant: Tenant) -> None:
+    """A document root that is not there is made by root: a link stands in its path."""
+    tenant.do("os.symlink(canary, home + '/link')", home=home.folder, canary=home.canary)
+    with pytest.raises(TargetMissing):
+        await StandaloneDeployment().tree.make_folder(f"{home.folder}/link/new/www", OWNER)
+    home.unharmed()
+
+
+async def test_a_tenant_wants_root_s_folder_as_their_new_document_root(home: Home, tenant: Tenant) -> None:
+    def act(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and named(arguments, "made") and (home.folder / "made").is_dir():
+            code = "os.rename(home + '/made', home + '/x'); os.rename(home + '/private', home + '/made')"
+            tenant.do(code, home=home.folder)
+
+    with before_each(act), pytest.raises(SwapImpossible, match="replaced by somebody"):
+        await StandaloneDeployment().tree.make_folder(f"{home.folder}/made", OWNER)
+    assert (home.folder / "made").stat().st_uid == 0
+    home.unharmed()
+
+
+@pytest.mark.parametrize("name", [b"../canary/secret", b"..", b".", b"", b"sub/../../server.key"])
+async def test_whoever_can_write_a_journal_wants_files_moved_from_elsewhere(home: Home, name: bytes) -> None:
+    tree = StandaloneDeployment().tree
+    plan = SwapPlan(str(home.site), "op1", "entries", True)
+    await tree.prepare(plan, OWNER)
+    await tree.measure(plan)
+    plan.names = pack([b"o" + name])
+    before = facts(home.folder / "private")
+    for step in (tree.forward, tree.backward):
+        with pytest.raises(SwapImpossible, match="not the name of an entry"):
+            await step(plan)
+    if name != b".":  # which is all of it
+        with pytest.raises(SwapImpossible):
+            await tree.carry_over(plan, [name])
+    assert facts(home.folder / "private") == before
+    home.unharmed()
+
+
+async def test_a_tenant_wants_their_own_folder_taken_for_staging(home: Home, tenant: Tenant) -> None:
+    """One that is not ours alone any more is not, whoever made it."""
+    tree = StandaloneDeployment().tree
+    plan = SwapPlan(str(home.site), "op1", "exchange", True)
+    await tree.prepare(plan, OWNER)
+    staging = Path(plan.staging_path)
+    staging.chmod(0o755)
+    with pytest.raises(StagingLost):
+        await tree.measure(plan)
+    staging.chmod(0o700)
+    await tree.measure(plan)
+    os.chown(staging, UID, UID)
+    with pytest.raises(StagingLost):
+        await tree.forward(plan)
+    os.chown(staging, 0, 0)
+    tenant.do("os.rename(staging, staging + '-x')", staging=staging)
+    staging.mkdir(mode=0o700)
+    with pytest.raises(StagingLost):
+        await tree.forward(plan)

@@ -18,7 +18,7 @@ from app.deployments.base import Deployment, User
 from app.deployments.ssh import SshDeployment, server_of
 from app.deployments.swap import pack
 from app.deployments.tree import SwapPlan
-from app.errors import LiberuError
+from app.errors import LiberuError, StagingLost, SwapImpossible, TargetMissing
 from demo.ssh_servers import SshHost
 from tests.attacks.conftest import Home
 from tests.attacks.tenant import UID, Tenant, facts
@@ -66,7 +66,7 @@ async def test_a_tenant_wants_files_elsewhere_given_away(home: Home, tenant: Ten
     (new / "flip").symlink_to(home.canary)
     names = [(b"sub/a.php", 33, 33), (b"sub/secret", 33, 33)] * 20
     with entered(tenant, new), tenant.racing(FLIP) as racer:
-        for _ in range(30):
+        for _ in range(8):
             with suppress(LiberuError):
                 await there.tree.set_owners(str(new), names, OWNER)
             if facts(home.canary) != home.outside:
@@ -85,7 +85,7 @@ async def test_a_tenant_wants_files_elsewhere_in_their_site(home: Home, tenant: 
     with entered(tenant, new):
         tenant.do("os.symlink(canary, 'flip', dir_fd=kept['folder'])", canary=home.canary)
         with tenant.racing(FLIP) as racer:
-            for _ in range(40):
+            for _ in range(8):
                 with suppress(LiberuError):
                     await there.tree.merge(plan, [b"."])
                 if facts(home.canary) != home.outside:
@@ -97,7 +97,7 @@ async def test_a_tenant_wants_files_elsewhere_in_their_site(home: Home, tenant: 
 
 async def test_a_tenant_wants_to_write_elsewhere(home: Home, tenant: Tenant, there: Deployment) -> None:
     """What came while the swap was under way becomes part of the old tree, which the tenant still has open."""
-    for number in range(40):
+    for number in range(8):
         plan = SwapPlan(str(home.site), f"op{number}", "entries", False)
         plan.roots = pack([b"."])
         await there.tree.prepare(plan, OWNER)
@@ -119,4 +119,68 @@ async def test_a_tenant_wants_to_write_elsewhere(home: Home, tenant: Tenant, the
             break
     planted = [path.name for path in home.canary.iterdir() if path.name.startswith("f")]
     print(f"root has made {len(planted)} files of the tenant's in root's own folder")
+    home.unharmed()
+
+
+@pytest.mark.parametrize("link", [True, False])
+async def test_a_tenant_wants_a_folder_made_elsewhere(
+    home: Home, tenant: Tenant, there: Deployment, link: bool
+) -> None:
+    """A document root that is not there is made by root, step by step."""
+    tenant.do("os.symlink(canary, home + '/link')", home=home.folder, canary=home.canary)
+    if link:
+        with pytest.raises(TargetMissing, match="symbolic link"):
+            await there.tree.make_folder(f"{home.folder}/link/new/www", OWNER)
+    else:
+        await there.tree.make_folder(f"{home.folder}/new/www", OWNER)
+        assert (home.folder / "new" / "www").stat().st_uid == UID
+        assert (home.folder / "new").stat().st_uid == 0
+    home.unharmed()
+
+
+async def test_a_tenant_wants_root_s_key_given_to_a_user_of_theirs(
+    home: Home, tenant: Tenant, there: Deployment
+) -> None:
+    """What is given away is what was extracted, as its owner."""
+    new = home.folder / "new"
+    fill(new, ["sub/mine", "sub/shared"])
+    (new / "sub" / "shared").chmod(0o2770)
+    tenant.do("os.rename(home + '/server.key', home + '/new/sub/key')", home=home.folder)
+    names = [(b"sub", 33, 33), *((b"sub/" + name, 33, 33) for name in (b"key", b"mine", b"shared", b"gone"))]
+    refused = await there.tree.set_owners(str(new), names, OWNER)
+    assert sorted(refused) == [b"sub/gone", b"sub/key"]
+    owners = {path.name: path.stat().st_uid for path in (new / "sub", *(new / "sub").iterdir())}
+    assert owners == {"sub": 33, "key": 0, "mine": 33, "shared": 33}
+    assert (new / "sub" / "shared").stat().st_mode & 0o7777 == 0o2770
+    home.unharmed()
+
+
+async def test_a_tenant_wants_their_own_folder_taken_for_staging(
+    home: Home, tenant: Tenant, there: Deployment
+) -> None:
+    plan = SwapPlan(str(home.site), "op1", "entries", True)
+    await there.tree.prepare(plan, OWNER)
+    await there.tree.measure(plan)
+    staging = Path(plan.staging_path)
+    staging.chmod(0o755)
+    with pytest.raises(StagingLost):
+        await there.tree.forward(plan)
+    staging.chmod(0o700)
+    tenant.do("os.rename(staging, staging + '-x')", staging=staging)
+    staging.mkdir(mode=0o700)
+    with pytest.raises(StagingLost):
+        await there.tree.forward(plan)
+    assert {path.name for path in home.site.iterdir()} >= {"a.php", "b.php", "sub"}
+
+
+@pytest.mark.parametrize("name", [b"../server.key", b"..", b"sub/../../server.key"])
+async def test_whoever_can_write_a_journal_wants_files_moved_from_elsewhere(
+    home: Home, there: Deployment, name: bytes
+) -> None:
+    plan = SwapPlan(str(home.site), "op1", "entries", True)
+    await there.tree.prepare(plan, OWNER)
+    await there.tree.measure(plan)
+    plan.names = pack([b"o" + name])
+    with pytest.raises(SwapImpossible, match="not the name of an entry"):
+        await there.tree.forward(plan)
     home.unharmed()

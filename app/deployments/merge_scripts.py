@@ -1,0 +1,158 @@
+"""The shell scripts that merge a restored tree with the live one, before the swap and after it: see swap_scripts.
+
+Records on stdin end with a NUL. A script that is told to stop by one of them ends with 255, so that xargs stops as
+well.
+"""
+
+from app.deployments.swap_scripts import FREEZE
+
+#: $1, $2: staging. An empty `merged`.
+MERGE = (
+    FREEZE
+    + r"""
+staging "$1" "$2"
+[ ! -d merged ] || freeze merged
+rm -rf -- merged
+mkdir merged
+"""
+)
+
+#: $1, $2: staging. Folders in `merged`, which nobody else reaches, get all that those in `new` have. Where somebody
+#: puts a link in the place of one, that is no more than what a folder elsewhere has for an owner and a mode.
+MERGE_FOLDERS = r"""
+staging "$1" "$2"
+if tar --version 2>/dev/null | grep -q GNU; then
+  cd new
+  find . -type d -print0 |
+    tar --create --file=- --format=posix --no-recursion --null --files-from=- --numeric-owner --xattrs --acls |
+    (cd ../merged && tar --extract --file=- --preserve-permissions --numeric-owner --xattrs --acls \
+      --delay-directory-restore) || :
+else
+  chown -h -- "$(stat -c %u:%g new)" merged 2>/dev/null || :
+  chmod "$(stat -c %a new)" merged
+  touch -r new merged
+fi
+"""
+
+#: In a tree; $1: how names begin that are left out, or nothing. Records: folders.
+FOLDERS = r"""
+exec xargs -0 -r sh -c '
+  hidden=$1
+  shift
+  [ -n "$hidden" ] || exec find "$@" -type d -print0
+  exec find "$@" -name "$hidden*" -prune -o -type d -print0' sh "$1"
+"""
+
+#: In `merged`; $1: the tree whose files are linked, $2: how names begin that are left out. Records: p, a folder that
+#: must be there; d, one with all files in it; f, a file. What is there already stays, and what vanishes meanwhile is
+#: normal.
+LINK = r"""
+exec 9<.
+exec xargs -0 -r sh -c '
+  root=$1 hidden=${2:-/} other=/proc/self/fd/9
+  shift 2
+  there() { [ -e "$1" ] || [ -L "$1" ]; }
+  folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
+  enter() {
+    want=${root%/}${1#.}
+    cd -P -- "$want" 2>/dev/null && [ "$PWD" = "${want:-/}" ]
+  }
+  stop() { echo "$1: $2" >&2; exit 255; }
+  link() { # the folder $1 gets what follows, of the one that we are in
+    to=$1
+    shift
+    ln -- "$@" "$to" 2>/dev/null && return
+    for file do
+      tries=0 # it may go and come
+      while there "$file" && ! there "$to${file#./}"; do
+        said=$(ln -- "$file" "$to" 2>&1) && break
+        [ $((tries += 1)) -lt 50 ] || stop "$path/${file#./}" "$said"
+      done
+    done
+  }
+  make() { # as the folder that we are in; made: its time is put right once it is full
+    there "$1" && return
+    folder "${1%/*}" || return 0
+    set -- "$1" $(stat -c "%u:%g %a" .)
+    mkdir -- "$1" || stop "$path" "cannot be made"
+    chown -h -- "$2" "$1" 2>/dev/null || :
+    chmod "$3" "$1"
+    made=1
+  }
+  for record do
+    path=${record#?} made=
+    case $record in
+      f*) enter "${path%/*}" && folder "$other/${path%/*}" || continue
+        there "$other/$path" || link "$other/${path%/*}/" "./${path##*/}"
+        continue ;;
+    esac
+    enter "$path" || continue
+    make "$other/$path"
+    case $record in
+      d*) folder "$other/$path" || continue
+        set --
+        for file in ./* ./.[!.]* ./..?*; do
+          case $file in "./$hidden"*) continue ;; esac
+          if folder "$file" || ! there "$file" || there "$other/$path/${file#./}"; then continue; fi
+          set -- "$@" "$file"
+          if [ $# -ge 500 ]; then link "$other/$path/" "$@"; set --; fi
+        done
+        [ $# -eq 0 ] || link "$other/$path/" "$@" ;;
+    esac
+    [ -z "$made" ] || touch -r . -- "$other/$path" 2>/dev/null || :
+  done' sh "$1" "$2"
+"""
+
+#: $1, $2: staging. Records: where to look. Prints the files of the old tree that the live one lacks, or has as it was
+#: when they were merged.
+CHANGED = r"""
+staging "$1" "$2"
+exec 7<.
+cd old
+xargs -0 -r sh -c 'exec find "$@" ! -type d ! -type b ! -type c -print0' sh 2>/dev/null | xargs -0 -r sh -c '
+  for file do
+    case $file in ./*) ;; *) file=./$file ;; esac
+    live=/proc/self/fd/8/$file
+    if [ "/proc/self/fd/7/new/$file" -ef "$live" ]; then continue; fi # of most files; the rest looks at more
+    if [ -L "$file" ]; then
+      [ ! -L "$live" ] || [ "$(readlink -- "$file")" != "$(readlink -- "$live")" ] || continue
+    fi
+    if [ -L "$live" ] || [ -e "$live" ]; then
+      if [ -d "$live" ] && [ ! -L "$live" ]; then continue; fi
+      if [ ! -L "$file" ] && [ "$file" -ef "$live" ]; then continue; fi
+      if [ -L "/proc/self/fd/7/new/$file" ]; then continue; fi
+      if [ "$live" -nt /proc/self/fd/7/swapped-at ]; then continue; fi
+    fi
+    printf "%s\0" "$file"
+  done' sh
+"""
+
+#: In `old`, as the site's owner; $1: the target. Records: files that are carried into it. Prints how many, and says
+#: of the others that they could not be.
+CARRY = r"""
+exec 7<.
+cd -P -- "$1"
+[ "$PWD" = "$1" ]
+exec xargs -0 -r sh -c '
+  count=0
+  path() { # the folders of $1, as they were
+    way=. rest=${1#./}
+    while case $rest in */*) : ;; *) false ;; esac; do
+      way=$way/${rest%%/*} rest=${rest#*/}
+      [ -d "$way" ] || { mkdir -- "$way" && chmod "$(stat -c %a "/proc/self/fd/7/$way")" "$way"; } || return 1
+    done
+  }
+  for file do
+    if [ ! -e "/proc/self/fd/7/$file" ] && [ ! -L "/proc/self/fd/7/$file" ]; then continue; fi
+    to=${file%/*} made=.liberu-restore-carried-$$
+    if path "$file" 2>/dev/null && { ln -- "/proc/self/fd/7/$file" "$to/$made" 2>/dev/null ||
+      cp -p -P -- "/proc/self/fd/7/$file" "$to/$made" 2>/dev/null; } &&
+      { [ ! -L "$file" ] || rm -f -- "$file"; } && mv -f -- "$to/$made" "$file"; then
+      count=$((count + 1))
+    else
+      rm -f -- "$to/$made"
+      echo "$file" >&2
+    fi
+  done
+  echo $count' sh
+"""
