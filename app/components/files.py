@@ -99,9 +99,12 @@ class FilesComponent(Component):
         """Extract into staging, compare with the member list, swap. The live site is either old or new."""
         async with aclosing(source):
             report = Report()
-            if (plan := _planned(context.journal)) is not None and plan.state in ("swapped", "tidied"):
+            previous = _planned(context.journal)
+            if previous is not None and previous.state in ("swapped", "tidied"):
                 report.facts["resumed"] = True
                 return report
+            if previous is not None and previous.mode != "in_place":
+                await self._swap(previous, context).tidy()  # it alone knows which folder it had made
             mode = await self._mode(context, plain_size)
             report.facts["mode"] = mode
             plan = SwapPlan(self._target.document_root, context.operation, mode, context.clear_existing)

@@ -73,6 +73,7 @@ class MailComponent(Component):
         """Add messages that are not there; nothing delivered since the backup is lost."""
         async with aclosing(source):
             report = Report()
+            await self.tidy(context.journal)  # of an earlier attempt: it alone knows which folder it had made
             report.facts["mode"] = await self.preflight(context, plain_size)
             # Staged inside the folder: on its file system, so that adding a message is one hard link.
             swap = self._swap(
