@@ -17,21 +17,17 @@ mkdir merged
 """
 )
 
-#: $1, $2: staging. Folders in `merged`, which nobody else reaches, get all that those in `new` have. Where somebody
-#: puts a link in the place of one, that is no more than what a folder elsewhere has for an owner and a mode.
-MERGE_FOLDERS = r"""
+#: $1, $2: staging. `merged` itself becomes as `new` is.
+MERGE_TOP = r"""
 staging "$1" "$2"
-if tar --version 2>/dev/null | grep -q GNU; then
-  cd new
-  find . -type d -print0 |
-    tar --create --file=- --format=posix --no-recursion --null --files-from=- --numeric-owner --xattrs --acls |
-    (cd ../merged && tar --extract --file=- --preserve-permissions --numeric-owner --xattrs --acls \
-      --delay-directory-restore) || :
-else
-  chown -h -- "$(stat -c %u:%g new)" merged 2>/dev/null || :
-  chmod "$(stat -c %a new)" merged
-  touch -r new merged
-fi
+chown -h -- "$(stat -c %u:%g new)" merged 2>/dev/null || :
+chmod "$(stat -c %a new)" merged
+cd new
+case $(ls -ld .) in
+  ??????????+*) tar -c -f - --format=posix --no-recursion --xattrs --acls . |
+    (cd ../merged && tar -x -f - -p --numeric-owner --xattrs --acls) 2>/dev/null || : ;;
+esac
+touch -r . ../merged
 """
 
 #: In a tree; $1: how names begin that are left out, or nothing. Records: folders.
@@ -45,62 +41,66 @@ exec xargs -0 -r sh -c '
 
 #: In `merged`; $1: the tree whose files are linked, $2: how names begin that are left out. Records: p, a folder that
 #: must be there; d, one with all files in it; f, a file. What is there already stays, and what vanishes meanwhile is
-#: normal.
+#: normal. `merged` holds links of its tenant's making: its folders are entered and looked at like all others.
 LINK = r"""
-exec 9<.
 exec xargs -0 -r sh -c '
-  root=$1 hidden=${2:-/} other=/proc/self/fd/9
-  shift 2
+  merged=$1 root=$2 hidden=${3:-/} into=/proc/self/fd/6
+  shift 3
   there() { [ -e "$1" ] || [ -L "$1" ]; }
   folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
-  enter() {
-    want=${root%/}${1#.}
-    cd -P -- "$want" 2>/dev/null && [ "$PWD" = "${want:-/}" ]
+  enter() { # the folder $2 of the tree $1
+    want=${1%/}${2#.}
+    cd -P -- "${want:-/}" 2>/dev/null && [ "$PWD" = "${want:-/}" ]
   }
+  target() { enter "$merged" "$1" && exec 6<.; }
   stop() { echo "$1: $2" >&2; exit 255; }
-  link() { # the folder $1 gets what follows, of the one that we are in
-    to=$1
-    shift
-    ln -- "$@" "$to" 2>/dev/null && return
+  link() { # files of the folder that we are in
+    ln -- "$@" "$into/" 2>/dev/null && return
     for file do
       tries=0 # it may go and come
-      while there "$file" && ! there "$to${file#./}"; do
-        said=$(ln -- "$file" "$to" 2>&1) && break
+      while there "$file" && ! there "$into/$file"; do
+        said=$(ln -- "$file" "$into/" 2>&1) && break
         [ $((tries += 1)) -lt 50 ] || stop "$path/${file#./}" "$said"
       done
     done
   }
   make() { # as the folder that we are in; made: its time is put right once it is full
-    there "$1" && return
-    folder "${1%/*}" || return 0
-    set -- "$1" $(stat -c "%u:%g %a" .)
+    set -- "$into/${path##*/}" $(stat -c "%u:%g %a" .)
     mkdir -- "$1" || stop "$path" "cannot be made"
     chown -h -- "$2" "$1" 2>/dev/null || :
     chmod "$3" "$1"
+    case $(ls -ld .) in
+      ??????????+*) tar -c -f - --format=posix --no-recursion --xattrs --acls . |
+        (cd "$1" && tar -x -f - -p --numeric-owner --xattrs --acls) 2>/dev/null || : ;;
+    esac
     made=1
   }
   for record do
     path=${record#?} made=
     case $record in
-      f*) enter "${path%/*}" && folder "$other/${path%/*}" || continue
-        there "$other/$path" || link "$other/${path%/*}/" "./${path##*/}"
+      f*) if target "${path%/*}" && enter "$root" "${path%/*}"; then
+          there "$into/${path##*/}" || link "./${path##*/}"
+        fi
         continue ;;
     esac
-    enter "$path" || continue
-    make "$other/$path"
+    if ! target "$path"; then
+      target "${path%/*}" && ! there "$into/${path##*/}" && enter "$root" "$path" || continue
+      make
+      target "$path" || continue
+    fi
+    enter "$root" "$path" || continue
     case $record in
-      d*) folder "$other/$path" || continue
-        set --
+      d*) set --
         for file in ./* ./.[!.]* ./..?*; do
           case $file in "./$hidden"*) continue ;; esac
-          if folder "$file" || ! there "$file" || there "$other/$path/${file#./}"; then continue; fi
+          if folder "$file" || ! there "$file" || there "$into/$file"; then continue; fi
           set -- "$@" "$file"
-          if [ $# -ge 500 ]; then link "$other/$path/" "$@"; set --; fi
+          if [ $# -ge 500 ]; then link "$@"; set --; fi
         done
-        [ $# -eq 0 ] || link "$other/$path/" "$@" ;;
+        [ $# -eq 0 ] || link "$@" ;;
     esac
-    [ -z "$made" ] || touch -r . -- "$other/$path" 2>/dev/null || :
-  done' sh "$1" "$2"
+    [ -z "$made" ] || touch -r . -- "$into/." 2>/dev/null || :
+  done' sh "$(pwd -P)" "$1" "$2"
 """
 
 #: $1, $2: staging. Records: where to look. Prints the files of the old tree that the live one lacks, or has as it was

@@ -1,8 +1,8 @@
 """File operations on a site's folder at another end, with nothing but a POSIX shell and its usual tools.
 
 A script is started inside the folder it works on, which the wrapper has entered without following a link. A second
-folder is reached through a descriptor (`/proc/self/fd/8`), never through its path. What a tenant could race with (its
-own live tree) is only changed by rename(2) of top-level entries, which follows no link, or as the tenant itself.
+folder is reached through a descriptor (`/proc/self/fd/8`), never through its path. What a tenant could race with is
+changed as swap_scripts says.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class RemoteTree(SiteTree):
     async def merge(self, plan: SwapPlan, roots: Sequence[bytes]) -> None:
         await self._swap_script(merge_scripts.MERGE, plan)
         await self._link(plan, f"{plan.staging_path}/new", EVERYTHING, "")
-        await self._swap_script(merge_scripts.MERGE_FOLDERS, plan)
+        await self._swap_script(merge_scripts.MERGE_TOP, plan)
         await self._link(plan, plan.target, roots, STAGING_PREFIX)
 
     async def _link(self, plan: SwapPlan, tree: str, roots: Sequence[bytes], hidden: str) -> None:

@@ -95,6 +95,19 @@ async def test_a_tenant_wants_files_elsewhere_in_their_site(home: Home, tenant: 
     home.unharmed()
 
 
+async def test_a_tenant_wants_to_write_elsewhere_by_a_link_in_their_backup(home: Home, there: Deployment) -> None:
+    """No race at all: what is a link in the backup is a folder in the live site."""
+    plan = SwapPlan(str(home.site), "op1", "entries", False)
+    await there.tree.prepare(plan, OWNER)
+    (Path(plan.staging_path) / "new" / "flip").symlink_to(home.canary)
+    fill(home.site / "flip", ["evil", "sub/evil", "sub/deep/evil"])
+    await there.tree.merge(plan, [b"."])
+    planted = [str(path.relative_to(home.canary)) for path in home.canary.rglob("evil")]
+    print(f"root has made {planted} in root's own folder")
+    home.unharmed()
+    assert (Path(plan.staging_path) / "merged" / "flip").is_symlink()
+
+
 async def test_a_tenant_wants_to_write_elsewhere(home: Home, tenant: Tenant, there: Deployment) -> None:
     """What came while the swap was under way becomes part of the old tree, which the tenant still has open."""
     for number in range(8):
