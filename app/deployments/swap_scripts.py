@@ -241,7 +241,7 @@ done
 EMPTY = (
     FREEZE
     + r"""
-all="new merged old arrived taken half join folder"
+all="new merged old arrived taken half join folder .liberu-restore-owners-*"
 if rm --help 2>&1 | grep -q -e --one-file-system; then
   rm -rf --one-file-system -- $all
 else

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import stat
 from pathlib import Path
@@ -13,7 +15,9 @@ from app.archives.streams import from_bytes
 from app.components.extraction import FilesTarget
 from app.components.files import FilesComponent
 from app.components.mail import MailComponent, MailTarget
+from app.deployments import descriptors
 from app.deployments.base import User
+from app.deployments.descriptors import open_below, open_folder, opened, opened_at
 from app.deployments.local_swap import prepare
 from app.deployments.standalone import StandaloneDeployment
 from app.deployments.swap import pack
@@ -297,3 +301,25 @@ async def test_a_tenant_wants_their_own_folder_taken_for_staging(home: Home, ten
     staging.mkdir(mode=0o700)
     with pytest.raises(StagingLost):
         await tree.forward(plan)
+
+
+@pytest.mark.parametrize("number", [0, errno.ENOSYS, errno.EPERM, errno.EAGAIN])
+def test_a_tenant_wants_a_link_followed(home: Home, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With openat2, and where there is none or a filter of calls refuses it."""
+
+    class Library:
+        def syscall(self, *_: Any) -> int:
+            ctypes.set_errno(number)
+            return -1
+
+    if number:
+        monkeypatch.setattr(descriptors, "_libc", Library())
+    (home.site / "link").symlink_to(home.canary)
+    with opened(str(home.site)) as site:
+        for parts in (["link"], ["link", "sub"], ["sub", "..", "link"], ["sub", ".."], [""]):
+            with pytest.raises(OSError, match=r"Not a directory|not the name of an entry"):
+                os.close(open_below(site, parts))
+        with opened_at(site, ["sub", "deep"]) as deep:
+            assert os.listdir(deep) == ["d.php"]
+    with pytest.raises(OSError, match="Not a directory"):
+        os.close(open_folder(f"{home.site}/link/sub"))
