@@ -6,7 +6,7 @@ well.
 
 from app.deployments.swap_scripts import FREEZE
 
-#: $1, $2: staging. An empty `merged`.
+#: $1, $2: staging. An empty `merged`, with the owner and the permissions that `new` has.
 MERGE = (
     FREEZE
     + r"""
@@ -14,21 +14,10 @@ staging "$1" "$2"
 [ ! -d merged ] || freeze merged
 rm -rf -- merged
 mkdir merged
+chown -h -- "$(stat -c %u:%g new)" merged 2>/dev/null || :
+chmod "00$(stat -c %a new)" merged
 """
 )
-
-#: $1, $2: staging. `merged` itself becomes as `new` is.
-MERGE_TOP = r"""
-staging "$1" "$2"
-chown -h -- "$(stat -c %u:%g new)" merged 2>/dev/null || :
-chmod "$(stat -c %a new)" merged
-cd new
-case $(ls -ld .) in
-  ??????????+*) tar -c -f - --format=posix --no-recursion --xattrs --acls . |
-    (cd ../merged && tar -x -f - -p --numeric-owner --xattrs --acls) 2>/dev/null || : ;;
-esac
-touch -r . ../merged
-"""
 
 #: In a tree; $1: how names begin that are left out, or nothing. Records: folders.
 FOLDERS = r"""
@@ -40,8 +29,9 @@ exec xargs -0 -r sh -c '
 """
 
 #: In `merged`; $1: the tree whose files are linked, $2: how names begin that are left out. Records: p, a folder that
-#: must be there; d, one with all files in it; f, a file. What is there already stays, and what vanishes meanwhile is
-#: normal. `merged` holds links of its tenant's making: its folders are entered and looked at like all others.
+#: must be there; d, one with all files in it; f, a file; t, a folder that gets its time, and its ACL. What is there
+#: already stays, and what vanishes meanwhile is normal. `merged` holds links of its tenant's making: its folders are
+#: entered and looked at like all others.
 LINK = r"""
 exec xargs -0 -r sh -c '
   merged=$1 root=$2 hidden=${3:-/} into=/proc/self/fd/6
@@ -68,11 +58,7 @@ exec xargs -0 -r sh -c '
     set -- "$into/${path##*/}" $(stat -c "%u:%g %a" .)
     mkdir -- "$1" || stop "$path" "cannot be made"
     chown -h -- "$2" "$1" 2>/dev/null || :
-    chmod "$3" "$1"
-    case $(ls -ld .) in
-      ??????????+*) tar -c -f - --format=posix --no-recursion --xattrs --acls . |
-        (cd "$1" && tar -x -f - -p --numeric-owner --xattrs --acls) 2>/dev/null || : ;;
-    esac
+    chmod "00$3" "$1" # so that it does not keep what it has from the folder above
     made=1
   }
   for record do
@@ -81,6 +67,13 @@ exec xargs -0 -r sh -c '
       f*) if target "${path%/*}" && enter "$root" "${path%/*}"; then
           there "$into/${path##*/}" || link "./${path##*/}"
         fi
+        continue ;;
+      t*) target "$path" && enter "$root" "$path" || continue
+        case $(ls -ld .) in
+          ??????????+*) tar -c -f - --format=posix --no-recursion --xattrs --acls . |
+            (cd "$into/." && tar -x -f - -p --numeric-owner --xattrs --acls) 2>/dev/null || : ;;
+        esac
+        touch -r . -- "$into/." 2>/dev/null || :
         continue ;;
     esac
     if ! target "$path"; then

@@ -149,13 +149,15 @@ class RemoteTree(SiteTree):
 
     async def merge(self, plan: SwapPlan, roots: Sequence[bytes]) -> None:
         await self._swap_script(merge_scripts.MERGE, plan)
-        await self._link(plan, f"{plan.staging_path}/new", EVERYTHING, "")
-        await self._swap_script(merge_scripts.MERGE_TOP, plan)
-        await self._link(plan, plan.target, roots, STAGING_PREFIX)
+        new = f"{plan.staging_path}/new"
+        records = await self._merge_records(new, EVERYTHING, "")
+        times = [b"t" + record[1:] for record in reversed(records)]  # once all is in them
+        await self._link(plan, new, [*records, *times], "")
+        records = await self._merge_records(plan.target, roots, STAGING_PREFIX)
+        await self._link(plan, plan.target, records, STAGING_PREFIX)
 
-    async def _link(self, plan: SwapPlan, tree: str, roots: Sequence[bytes], hidden: str) -> None:
+    async def _link(self, plan: SwapPlan, tree: str, records: Sequence[bytes], hidden: str) -> None:
         """What `merged` lacks of `tree`, but for names that begin with `hidden`."""
-        records = await self._merge_records(tree, roots, hidden)
         await self._script(merge_scripts.LINK, f"{plan.staging_path}/merged", tree, hidden, names=records)
 
     async def _merge_records(self, target: str, roots: Sequence[bytes], hidden: str) -> list[bytes]:

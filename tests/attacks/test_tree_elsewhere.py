@@ -197,3 +197,23 @@ async def test_whoever_can_write_a_journal_wants_files_moved_from_elsewhere(
     with pytest.raises(SwapImpossible, match="not the name of an entry"):
         await there.tree.forward(plan)
     home.unharmed()
+
+
+async def test_folders_of_a_merge_keep_what_they_had(home: Home, there: Deployment) -> None:
+    """Where nothing may copy a tree as a whole."""
+    plan = SwapPlan(str(home.site), "op1", "entries", False)
+    await there.tree.prepare(plan, OWNER)
+    staging = Path(plan.staging_path)
+    fill(staging / "new", ["uploads/x", "plain/deep/y"])
+    subprocess.run(["setfacl", "-d", "-m", "u:33:rwx", str(staging / "new" / "uploads")], check=True)
+    (staging / "new" / "plain").chmod(0o2751)
+    for name, when in (("uploads", 10**9), ("plain/deep", 10**9 + 1), ("plain", 10**9 + 2), (".", 10**9 + 3)):
+        os.utime(staging / "new" / name, (when, when))
+    await there.tree.merge(plan, [])
+    for name in (".", "plain", "plain/deep", "uploads"):
+        was, now = (staging / "new" / name).stat(), (staging / "merged" / name).stat()
+        assert (was.st_mode, was.st_uid, was.st_mtime) == (now.st_mode, now.st_uid, now.st_mtime), name
+        acl = ["getfacl", "-n", "-c", name]
+        lists = [subprocess.check_output(acl, cwd=staging / tree) for tree in ("new", "merged")]
+        assert lists[0] == lists[1]
+    assert {path.name for path in (staging / "merged").rglob("*")} == {"uploads", "x", "plain", "deep", "y"}
