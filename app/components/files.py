@@ -18,6 +18,7 @@ from app.components.tar_tool import probe
 from app.components.tree_dump import dump_tree
 from app.deployments.base import Deployment, User
 from app.deployments.swap import Swap
+from app.deployments.swap_scripts import CLEAR
 from app.deployments.tree import EVERYTHING, SwapMode, SwapPlan
 from app.errors import ConsentRequired, LiberuError, NoSpace, TargetProtected
 from app.sizes import human_size
@@ -43,7 +44,7 @@ class FilesComponent(Component):
 
     async def dump(self) -> Dump:
         target = self._target
-        dump = await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions)
+        dump = await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions, target.owner)
         if target.link is not None:
             dump.report.facts["document_root"] = {"link": target.link, "folder": target.document_root}
         return dump
@@ -100,9 +101,12 @@ class FilesComponent(Component):
         """Extract into staging, compare with the member list, swap. The live site is either old or new."""
         async with aclosing(source):
             report = Report()
-            if (plan := _planned(context.journal)) is not None and plan.state in ("swapped", "tidied"):
+            previous = _planned(context.journal)
+            if previous is not None and previous.state in ("swapped", "tidied"):
                 report.facts["resumed"] = True
                 return report
+            if previous is not None and previous.mode != "in_place":
+                await self._swap(previous, context).tidy()  # it alone knows which folder it had made
             mode = await self._mode(context, plain_size)
             report.facts["mode"] = mode
             plan = SwapPlan(self._target.document_root, context.operation, mode, context.clear_existing)
@@ -278,7 +282,7 @@ class FilesComponent(Component):
         plan.state = "begun"
         await _save(context, plan)
         if context.clear_existing:
-            await self._deployment.run(["find", ".", "-xdev", "-mindepth", "1", "-delete"], cwd=root)
+            await self._deployment.run(["sh", "-ec", CLEAR], cwd=root)
         with closing(MemberList()) as members:
             extraction = Extraction(self._deployment, self._target)
             await extraction.run(source, root, members, report, whole=context.clear_existing)

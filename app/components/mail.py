@@ -53,7 +53,7 @@ class MailComponent(Component):
 
     async def dump(self) -> Dump:
         """Every maildir of the folder; a mailbox that is listed and not there is a warning."""
-        dump = await dump_tree(self._deployment, self._target.folder, None, (), only_files=True)
+        dump = await dump_tree(self._deployment, self._target.folder, None, (), self._target.owner, only_files=True)
         for address in self._target.mailboxes:
             try:
                 await self._deployment.tree.status(f"{self._target.folder}/{address}")
@@ -77,6 +77,7 @@ class MailComponent(Component):
         """Add messages that are not there; nothing delivered since the backup is lost."""
         async with aclosing(source):
             report = Report()
+            await self.tidy(context.journal)  # of an earlier attempt: it alone knows which folder it had made
             report.facts["mode"] = await self.preflight(context, plain_size)
             # Staged inside the folder: on its file system, so that adding a message is one hard link.
             swap = self._swap(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from app.deployments.process import open_folder
+from app.deployments.descriptors import open_folder
 from app.deployments.site import DomainPlace
 from app.errors import DeploymentError, DeploymentUnreachable, TargetAmbiguous, TargetMissing
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
 import signal
@@ -238,22 +237,3 @@ async def _collect(stdout: ByteStream) -> bytes:
             if len(kept) < MAX_STDERR:
                 kept += chunk
     return bytes(kept)
-
-
-def open_folder(path: str) -> int:
-    """A descriptor of the folder at an absolute path, with no link followed in any component.
-
-    Raises OSError as the system does; ELOOP and ENOTDIR where a link or a file stands in the way.
-    """
-    if not path.startswith("/"):
-        raise OSError(errno.EINVAL, "not an absolute path", path)
-    descriptor = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for part in path.split("/"):
-        if part in ("", "."):
-            continue
-        try:
-            child = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
-        finally:
-            os.close(descriptor)
-        descriptor = child
-    return descriptor

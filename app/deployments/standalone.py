@@ -15,7 +15,6 @@ from app.deployments.local_tree import LocalTree
 from app.deployments.process import (
     SEARCH_PATH,
     Process,
-    open_folder,
     raise_unless,
     run_process,
     stream_process,
@@ -78,7 +77,7 @@ class StandaloneDeployment(Deployment):
     ) -> CommandResult:
         if confined:
             user = self._confined_user(user, cwd)
-        cwd_fd = None if cwd is None else await asyncio.to_thread(_enter, cwd)
+        cwd_fd = None if cwd is None else await asyncio.to_thread(self._enter, cwd)
         try:
             process = self._process(argv, env, cwd_fd, user, confined)
             async with asyncio.timeout(timeout):
@@ -104,7 +103,7 @@ class StandaloneDeployment(Deployment):
     ) -> ByteStream:
         if confined:
             user = self._confined_user(user, cwd)
-        cwd_fd = None if cwd is None else await asyncio.to_thread(_enter, cwd)
+        cwd_fd = None if cwd is None else await asyncio.to_thread(self._enter, cwd)
         stdout = stream_process(self._process(argv, env, cwd_fd, user, confined), input, accept, outcome)
         try:
             async for chunk in stdout:
@@ -113,6 +112,12 @@ class StandaloneDeployment(Deployment):
             await stdout.aclose()
             if cwd_fd is not None:
                 os.close(cwd_fd)
+
+    def _enter(self, path: str) -> int:
+        try:
+            return self._tree.enter(path)
+        except OSError as error:
+            raise missing(path, error) from error
 
     async def _named_user(self, name: str) -> User:
         try:
@@ -126,13 +131,6 @@ class StandaloneDeployment(Deployment):
             return (await asyncio.to_thread(grp.getgrnam, name)).gr_gid
         except (KeyError, ValueError) as error:
             raise InvalidRequest(f"There is no group {name!r} here") from error
-
-
-def _enter(path: str) -> int:
-    try:
-        return open_folder(path)
-    except OSError as error:
-        raise missing(path, error) from error
 
 
 def missing(path: str, error: OSError) -> TargetMissing:

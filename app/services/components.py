@@ -155,11 +155,7 @@ class DomainSite:
             if wanted is None:
                 raise InvalidRequest(f"{domain.domain_name} needs a system user to own {path}", field="system_user")
             user = self._checked(deployment, domain, await deployment.resolve_user(wanted))
-            await deployment.run(["sh", "-c", 'umask 022 && mkdir -p -- "$1"', "sh", path], timeout=60)
-            await deployment.tree.status(path)  # which follows no link: only then it is given away
-            parent, _, name = path.rpartition("/")
-            if deployment.privileged:
-                await deployment.tree.set_owners(parent or "/", [(name.encode(), user.uid, user.gid)])
+            await deployment.tree.make_folder(path, user)
 
     async def build(self, kind: str, name: str) -> Component:
         """Raises InvalidRequest, TargetMissing, ComponentError for an unknown kind, DeploymentError."""

@@ -19,7 +19,7 @@ from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.repositories.operations import OperationRepository
 from app.db.session import Database
-from app.deployments.process import open_folder
+from app.deployments.descriptors import open_folder
 from app.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from app.schemas.imports import DestinationSource, FileSource, ImportIn, UploadOut, UploadSource
 from app.security.tokens import Principal
