@@ -12,10 +12,12 @@ from contextlib import aclosing, suppress
 
 from app.archives.streams import CHUNK, ByteStream, Sink, SourceReader, consume, from_bytes, produce
 from app.deployments.base import MAX_STDERR, CommandResult, Outcome, User
+from app.deployments.confinement import confine
 from app.deployments.secret_files import in_memory, with_path
 from app.errors import CommandFailed, ToolMissing
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SHELL = "/bin/sh"
 _STDERR_TAIL = 2000
 _F_SETPIPE_SZ = 1031
 
@@ -32,13 +34,16 @@ class Process:
         user: User | None,
         search_path: str = SEARCH_PATH,
         secret: tuple[str, str] = ("", ""),
+        confined: bool = False,
     ) -> None:
-        """`secret`: a name in `argv` that stands for a file, and the file's content."""
+        """`secret`: a name in `argv` that stands for a file, and the file's content. `confined`: see
+        Deployment.run."""
         self._argv = list(argv)
         self._env = {"PATH": search_path, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **(env or {})}
         self._cwd_fd = cwd_fd
         self._user = user
         self._secret = secret
+        self._confined = confined
         self._process: asyncio.subprocess.Process | None = None
         self._stderr: asyncio.Task[str] | None = None
         self._stdout_fd = -1
@@ -61,8 +66,9 @@ class Process:
             if name:
                 owner = None if self._user is None else (self._user.uid, self._user.gid)
                 shown = (in_memory(content, owner),)
+            argv = with_path(self._argv, name, f"/proc/self/fd/{shown[0]}") if shown else self._argv
             self._process = await asyncio.create_subprocess_exec(
-                *(with_path(self._argv, name, f"/proc/self/fd/{shown[0]}") if shown else self._argv),
+                *(confine(argv, _SHELL) if self._confined else argv),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=asyncio.subprocess.PIPE,

@@ -44,12 +44,25 @@ class StandaloneDeployment(Deployment):
         return os.geteuid() == 0
 
     def _process(
-        self, argv: Sequence[str], env: Mapping[str, str] | None, cwd_fd: int | None, user: User | None
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None,
+        cwd_fd: int | None,
+        user: User | None,
+        confined: bool,
     ) -> Process:
         if user is not None and user.uid == os.geteuid():
             user = None
         secret = self.secret_files.named_by(argv)
-        return Process(argv, env=env, cwd_fd=cwd_fd, user=user, search_path=self._search_path, secret=secret)
+        return Process(
+            argv,
+            env=env,
+            cwd_fd=cwd_fd,
+            user=user,
+            search_path=self._search_path,
+            secret=secret,
+            confined=confined,
+        )
 
     async def run(
         self,
@@ -61,10 +74,13 @@ class StandaloneDeployment(Deployment):
         user: User | None = None,
         check: bool = True,
         timeout: float | None = None,
+        confined: bool = False,
     ) -> CommandResult:
+        if confined:
+            user = self._confined_user(user, cwd)
         cwd_fd = None if cwd is None else await asyncio.to_thread(_enter, cwd)
         try:
-            process = self._process(argv, env, cwd_fd, user)
+            process = self._process(argv, env, cwd_fd, user, confined)
             async with asyncio.timeout(timeout):
                 result = await run_process(process, input)
         finally:
@@ -84,9 +100,12 @@ class StandaloneDeployment(Deployment):
         user: User | None = None,
         accept: Sequence[int] = (0,),
         outcome: Outcome | None = None,
+        confined: bool = False,
     ) -> ByteStream:
+        if confined:
+            user = self._confined_user(user, cwd)
         cwd_fd = None if cwd is None else await asyncio.to_thread(_enter, cwd)
-        stdout = stream_process(self._process(argv, env, cwd_fd, user), input, accept, outcome)
+        stdout = stream_process(self._process(argv, env, cwd_fd, user, confined), input, accept, outcome)
         try:
             async for chunk in stdout:
                 yield chunk
