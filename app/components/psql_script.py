@@ -1,8 +1,8 @@
 """A PostgreSQL dump as psql is given it: no byte of it is read by psql as psql's own language.
 
-Each statement goes as a text of base64 that the server turns back (`\\gexec`): psql hands what comes to the server and
-does not look into it. Rows go as they are, after a COPY that the server can only answer by asking for them, or with an
-error, which ends psql. See docs/decisions/0022-psql.md.
+Each statement goes as a text of base64 that the server turns back (`\\gexec`): psql hands on what comes, and does not
+look into it. Rows go as they are, after a COPY that the server can only answer by asking for them, or with an error,
+which ends psql. See docs/decisions/0022-psql.md.
 
 Source: psql's `common.c` (ExecQueryTuples, HandleCopyResult) and `copy.c` (handleCopyIn), the same from 13 to 18.
 """
@@ -35,7 +35,8 @@ _OPTION = (
 _COPY = re.compile(
     rb"COPY\s+" + _NAME + rb"(?:\s*\.\s*" + _NAME + rb"){0,2}"
     rb"(?:\s*\(\s*" + _NAME + rb"(?:\s*,\s*" + _NAME + rb")*+\s*\))?\s+FROM\s+STDIN"
-    rb"(?:\s+(?:WITH\s*)?\(\s*" + _OPTION + rb"(?:\s*,\s*" + _OPTION + rb")*+\s*\)|\s+(?:WITH\s+)?CSV(?:\s+HEADER)?)?\s*",
+    rb"(?:\s+(?:WITH\s*)?\(\s*" + _OPTION + rb"(?:\s*,\s*" + _OPTION + rb")*+\s*\)"
+    rb"|\s+(?:WITH\s+)?CSV(?:\s+HEADER)?)?\s*",
     re.IGNORECASE,
 )  # fmt: skip
 _COPIES = re.compile(rb"COPY\b", re.IGNORECASE)
@@ -62,8 +63,8 @@ _MAKES = re.compile(rb"(?:CREATE|INSERT|COPY)\b", re.IGNORECASE)
 class PsqlScript:
     """Fed with SQL as pg_restore prints it; yields what psql reads. Raises LoadFailed for what cannot be passed on.
 
-    `plain`: a script that pg_dump or somebody wrote: owners and grants, which pg_restore leaves out, are left out, and
-    what pg_dump began it must have ended. `unknown`: settings that this server does not have; they are left out.
+    `plain`: a script that pg_dump or somebody wrote: owners and grants are left out, as by pg_restore, and what
+    pg_dump began it must have ended. `unknown`: settings that this server does not have; they are left out.
     `left_out`: how often, by what it was; `unmarked`: whether the script does not say where it ends.
     """
 
@@ -99,7 +100,9 @@ class PsqlScript:
         yield from self.feed(b"", last=True)
         splitter = self._splitter
         if not splitter.between or (self._plain and splitter.marked and not splitter.complete):
-            raise LoadFailed(f"The dump ends in the middle, or before its end mark; it was cut after {splitter.place}")
+            raise LoadFailed(
+                f"The dump ends in the middle, or before its end mark; it was cut after {splitter.place}"
+            )
         if self._plain and not self._made:
             raise LoadFailed("The dump makes nothing: no table, and no row")
         yield from self._flush()
@@ -210,7 +213,7 @@ _SHOWN = 300
 
 
 def failure(stderr: str) -> str:
-    """What psql (VERBOSITY=verbose, ECHO=errors) says of a statement that failed: which, and why; not what is in it."""
+    """Which statement failed and why, from what psql (VERBOSITY=verbose, ECHO=errors) printed; not what is in it."""
     errors = [found for found in _ERROR.finditer(stderr) if found[1][:2] not in ("00", "01")]  # notices, warnings
     if not errors:
         own = [line for line in stderr.splitlines() if line.startswith("psql:") and "STATEMENT:" not in line]

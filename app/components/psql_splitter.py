@@ -51,7 +51,7 @@ _REST_OF_LINE = re.compile(rb"[ \t\r\f\v]*\n")
 _MARK = re.compile(rb"-- PostgreSQL database dump( complete)?[ \t]*\r?(?:\n|\Z)")
 #: What newer pg_dumps put around their scripts, against others' psql.
 _RESTRICT = re.compile(rb"\\(?:un)?restrict [A-Za-z0-9]+[ \t]*\r?(?:\n|\Z)")
-_COMMAND = re.compile(rb"\\([A-Za-z_]{0,20})")
+_COMMAND = re.compile(rb"\\([A-Za-z_]{1,20}|[!-~])")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -59,8 +59,8 @@ class Splitter:
     """Fed with a script; yields its parts. Raises LoadFailed for what is none of SQL's: psql's commands, NUL bytes.
 
     `number`: of the statement that is read, from 1. `escapes`: whether a backslash escapes in plain quotes, which the
-    caller knows from what was set. `marked`: the script says that pg_dump wrote it; `complete`: nothing has come after
-    the mark at its end.
+    caller knows from what was set. `marked`: the script says that pg_dump wrote it; `complete`: nothing has come
+    after the mark at its end.
     """
 
     def __init__(self) -> None:
