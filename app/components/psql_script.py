@@ -91,6 +91,8 @@ class PsqlScript:
                 yield from self._gather(piece)
             elif part is Part.END:
                 yield from self._end()
+            elif part is Part.INSERTS:
+                yield from self._insert(piece)
             elif part is Part.ROWS:
                 yield piece
             else:
@@ -140,11 +142,7 @@ class PsqlScript:
 
     def _statement(self, text: bytes) -> Iterator[bytes]:
         if _INSERT.match(text):
-            self._note(text)
-            self._inserts.append(text if self._inserts else self._number(self._splitter.number) + text)
-            self._inserts_size += len(text)
-            if self._inserts_size >= _BATCH:
-                yield from self._flush()
+            yield from self._insert(text)
             return
         if self._is_left_out(text):
             return
@@ -154,6 +152,13 @@ class PsqlScript:
         yield from _cell(self._number(self._splitter.number) + text)
         if copies:
             self._splitter.copy()
+
+    def _insert(self, text: bytes) -> Iterator[bytes]:
+        self._note(text)
+        self._inserts.append(text if self._inserts else self._number(self._splitter.number) + text)
+        self._inserts_size += len(text)
+        if self._inserts_size >= _BATCH:
+            yield from self._flush()
 
     def _asks_for_rows(self, text: bytes) -> bool:
         if _COPY.fullmatch(text):

@@ -15,13 +15,14 @@ from app.errors import LoadFailed
 
 
 class Part(Enum):
-    """`TEXT`: a piece of a statement. `END`: it has ended. `ROWS`: whole or cut lines of a COPY's data, without the
-    line that ends them. `ROWS_END`: they have ended."""
+    """`TEXT`: a piece of a statement. `END`: it has ended. `INSERTS`: several whole ones, up to the last semicolon.
+    `ROWS`: a COPY's data, lines that may be cut, without the one that ends them. `ROWS_END`: they have ended."""
 
     TEXT = 1
     END = 2
     ROWS = 3
     ROWS_END = 4
+    INSERTS = 5
 
 
 Event = tuple[Part, bytes]
@@ -41,12 +42,15 @@ _ROUTINE_TOKENS = re.compile(
 )
 _ROUTINE = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:FUNCTION|PROCEDURE)\b", re.IGNORECASE)
 _RULE = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?RULE\b", re.IGNORECASE)
-#: A whole statement in which nothing needs a closer look: most of a dump's, at the speed of the matcher.
-_SIMPLE = re.compile(rb"((?:[^'\"$/\\;-]++|(?<![eE])'[^']*+'|\"[^\"]*+\"|-(?!-)|/(?!\*))*+);")
+#: In which nothing needs a closer look: most of a dump, at the speed of the matcher.
+_PLAIN = rb"(?:[^'\"$/\\;-]++|(?<![eE])'[^']*+'|\"[^\"]*+\"|-(?=[^-])|/(?=[^*]))*+"
+_SKIPPED = re.compile(_PLAIN)
+_SIMPLE = re.compile(b"(" + _PLAIN + b");")
+_INSERT = re.compile(rb"\s*INSERT\s+INTO\b" + _PLAIN + b";", re.IGNORECASE)
 _ESCAPED = re.compile(rb"\\.|''|'", re.DOTALL)
 _NESTED = re.compile(rb"/\*|\*/")
 _LINE_END = re.compile(rb"[\r\n]")
-_BETWEEN = re.compile(rb"[\s;]*")
+_BETWEEN = re.compile(rb"(?:[\s;]++|--(?! PostgreSQL)[^\r\n]*+[\r\n])*+")
 _REST_OF_LINE = re.compile(rb"[ \t\r\f\v]*\n")
 _MARK = re.compile(rb"-- PostgreSQL database dump( complete)?[ \t]*\r?(?:\n|\Z)")
 #: What newer pg_dumps put around their scripts, against others' psql.
@@ -110,7 +114,9 @@ class Splitter:
                 yield from self._next_statement(limit)
             elif self._statement_ends(limit):
                 yield Part.TEXT, self._buffer[self._from : self._at - 1]
-                yield from self._end()
+                self._inside = False
+                self._from = self._at
+                yield Part.END, b""
         if self._inside and self._from < self._at:
             yield Part.TEXT, self._buffer[self._from : self._at]
             self._from = self._at
@@ -118,11 +124,6 @@ class Splitter:
     @property
     def place(self) -> str:
         return f"statement {self.number}" if self.number else "its beginning"
-
-    def _end(self) -> Iterator[Event]:
-        self._inside = False
-        self._from = self._at
-        yield Part.END, b""
 
     def _next_statement(self, limit: int) -> Iterator[Event]:
         """Go on to where one begins, or to a comment before it."""
@@ -156,10 +157,28 @@ class Splitter:
             self._tokens = _RULE_TOKENS
         else:
             self._tokens = _TOKENS
-            if not self.escapes and (whole := _SIMPLE.match(self._buffer, self._at)):
-                self._at = whole.end()
-                yield Part.TEXT, whole[1]
-                yield from self._end()
+            if not self.escapes:
+                yield from self._simple()
+
+    def _simple(self) -> Iterator[Event]:
+        """The whole statement, where it is here, and the inserts after an insert."""
+        buffer = self._buffer
+        if found := _INSERT.match(buffer, self._at):
+            number = self.number
+            while found:
+                self._at = found.end()
+                number += 1
+                found = _INSERT.match(buffer, self._at)
+            yield Part.INSERTS, buffer[self._from : self._at - 1]
+            self.number = number - 1
+        elif found := _SIMPLE.match(buffer, self._at):
+            self._at = found.end()
+            yield Part.TEXT, found[1]
+            yield Part.END, b""
+        else:
+            return
+        self._inside = False
+        self._from = self._at
 
     def _command(self) -> None:
         if own := _RESTRICT.match(self._buffer, self._at):
@@ -176,6 +195,10 @@ class Splitter:
 
     def _statement_ends(self, limit: int) -> bool:
         """Read on to the next token; whether it ends the statement."""
+        if self._tokens is _TOKENS and not self.escapes:
+            skipped = _SKIPPED.match(self._buffer, self._at, limit)
+            end = skipped.end() if skipped else self._at
+            self._at = max(self._at, end - (self._buffer[end - 1 : end] in (b"e", b"E")))  # it may belong to a quote
         found = self._tokens.search(self._buffer, self._at)
         if found is None or found.start() >= limit:
             self._at = limit
