@@ -46,10 +46,11 @@ test: check
 test-large: setup
 	$(RUN) -m pytest -m large tests/storage/test_large.py
 
-# the readers of foreign archives against changed ones; SECONDS for each kind of archive
+# the readers of foreign archives against changed ones, and what loads foreign dumps; SECONDS for each kind
 SECONDS ?= 300
 fuzz: setup
-	env -u PYTHONPATH FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$$RANDOM $(PY) -m pytest -n $(WORKERS) tests/external/test_fuzz.py
+	env -u PYTHONPATH FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$$RANDOM $(PY) -m pytest -n $(WORKERS) tests/external/test_fuzz.py \
+		tests/attacks/test_fuzz_psql.py
 
 # make bench NAME=pipeline
 bench: setup

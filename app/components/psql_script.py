@@ -209,8 +209,8 @@ def _cell(text: bytes) -> Iterator[bytes]:
 
 
 _ERROR = re.compile(r"^psql:<stdin>:\d+: [^:\n]{1,40}:  ([0-9A-Z]{5}): (.*)$", re.MULTILINE)
-_FAILED = re.compile(r"^psql:<stdin>:\d+: STATEMENT:  (.{0,400})", re.MULTILINE | re.DOTALL)
-_NUMBERED = re.compile(r"/\* (\d+) \*/ (.*)", re.DOTALL)
+_FAILED = re.compile(r"^psql:<stdin>:\d+: STATEMENT:  (.{0,400})", re.MULTILINE)
+_NUMBERED = re.compile(r"/\* (\d+) \*/ (.*)")
 _WORD = r'(?:"[^"\n]{1,63}"|[A-Za-z_][\w$]*)'
 _OBJECT = re.compile(rf"[A-Za-z]+(?:\s+{_WORD}(?:\.{_WORD}){{0,2}}){{0,4}}")
 _ROW = re.compile(r"^CONTEXT:  COPY .{1,200}, line (\d+)", re.MULTILINE)
