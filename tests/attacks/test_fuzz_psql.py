@@ -21,8 +21,7 @@ from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
 from app.errors import LoadFailed
 from demo.servers import PostgresqlServer, postgresql_server
 from tests.attacks.hostile_scripts import dump, shells
-from tests.attacks.test_postgresql import Unconfined
-from tests.components.helpers import Context
+from tests.components.helpers import Context, Unconfined
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "15"))
 
@@ -44,9 +43,9 @@ SQL = [
 ]  # fmt: skip
 COPIES = [
     b"COPY public.made FROM stdin;\n", b'COPY "public"."made" ("a") FROM STDIN ;\n', b"COPY public.made FROM stdin",
-    b"COPY public.made FROM stdin\n;\n", b"COPY public.made FROM stdin WITH (FORMAT csv);\n", b"COPY (SELECT 1) TO STDOUT;\n",
-    b"copy public.made from stdin CSV;\n", b"COPY public.made TO STDOUT;\n", b"COPY public.no FROM stdin;\n",
-    b"COPY public.v FROM stdin;\n", b"\\.\n", b"\\.\r\n", b"\\.", b"\n\\.\n", b"\r\n\\.\r\n", b"\\.\r", b"row\n",
+    b"COPY public.made FROM stdin\n;\n", b"COPY public.made FROM stdin WITH (FORMAT csv);\n",
+    b"COPY (SELECT 1) TO STDOUT;\n", b"copy public.made from stdin CSV;\n", b"COPY public.made TO STDOUT;\n",
+    b"COPY public.no FROM stdin;\n", b"COPY public.v FROM stdin;\n", b"\\.\n", b"\\.\r\n", b"\\.", b"\n\\.\n", b"\r\n\\.\r\n", b"\\.\r", b"row\n",
     b"\\N\n", b"x" * 8185, b"x" * 8191, b"\0",
 ]  # fmt: skip
 
@@ -114,13 +113,14 @@ async def test_no_script_makes_psql_run_or_call_anything(server: PostgresqlServe
 
     seed = os.environ.get("FUZZ_SEED", "1")
     loaded = refused = 0
-    account = {"user": "owner", "password": "owner-pw", "dbname": "shop"}
     async with await asyncio.start_server(answered, "127.0.0.1", 0) as listening:
         attacker = Attacker(seed, tmp_path / "marker", listening.sockets[0].getsockname()[1])
         component = PostgresqlComponent(
             Unconfined(), PostgresqlTarget("shop", "owner", "owner-pw", "127.0.0.1", server.port)
         )
-        with psycopg.connect(host="127.0.0.1", port=server.port, autocommit=True, **account) as live:
+        with psycopg.connect(
+            host="127.0.0.1", port=server.port, user="owner", password="owner-pw", dbname="shop", autocommit=True
+        ) as live:
             end = time.monotonic() + SECONDS
             while time.monotonic() < end:
                 live.execute("CREATE TABLE IF NOT EXISTS public.old (a int)")

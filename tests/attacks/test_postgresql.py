@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -23,14 +22,7 @@ from app.deployments.standalone import StandaloneDeployment
 from app.errors import DatabaseAccessDenied, LiberuError, LoadFailed
 from demo.servers import PostgresqlServer, postgresql_server
 from tests.attacks.hostile_scripts import HEAD, dump, shells
-from tests.components.helpers import Context, codes
-
-
-class Unconfined(StandaloneDeployment):
-    """With all that we may: what is sent must be harmless by itself."""
-
-    def _process(self, *args: Any, **kwargs: Any) -> Any:
-        return super()._process(*args[:3], None, False)
+from tests.components.helpers import Context, Unconfined, codes
 
 
 @pytest.fixture(scope="module")
@@ -163,9 +155,10 @@ async def test_a_dump_wants_what_is_outside_of_its_database(
     databases = "SELECT string_agg(datname || datdba, ',' ORDER BY oid) FROM pg_database"
     before = server.run(roles) + server.run(databases)
     statement = OUTSIDE[what].format(marker=tmp_path / "marker").encode()
-    admin = {"user": "admin", "password": server.admin_password, "dbname": "postgres"}
     with (
-        psycopg.connect(host="127.0.0.1", port=server.port, **admin),
+        psycopg.connect(
+            host="127.0.0.1", port=server.port, user="admin", password=server.admin_password, dbname="postgres"
+        ),
         pytest.raises(LoadFailed, match=r"statement \d.*nothing was changed"),
     ):
         await load(live, b"CREATE TABLE public.made (a text);\n" + statement + b";\n")

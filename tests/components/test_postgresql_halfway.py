@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,17 +17,10 @@ from app.deployments.standalone import StandaloneDeployment
 from app.errors import ArchiveDamaged, LiberuError, LoadFailed, OperationCancelled
 from demo.servers import PostgresqlServer, postgresql_server
 from tests.components.halfway import Case, Step, killed
-from tests.components.helpers import Context, collect
+from tests.components.helpers import Context, Unconfined, collect
 from tests.components.test_postgresql import SAMPLE
 
 NEWER = "UPDATE crm.customer SET name = 'newer'; DROP TABLE public.orders; CREATE TABLE public.newer (a int);"
-
-
-class Unconfined(StandaloneDeployment):
-    """For programs in psql's place that need more than psql does."""
-
-    def _process(self, *args: Any, **kwargs: Any) -> Any:
-        return super()._process(*args[:3], None, False)
 
 
 MOMENTS = ("start", "during", "last", "confirmed", "committing", "returned")
