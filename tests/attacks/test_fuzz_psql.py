@@ -45,7 +45,8 @@ COPIES = [
     b"COPY public.made FROM stdin;\n", b'COPY "public"."made" ("a") FROM STDIN ;\n', b"COPY public.made FROM stdin",
     b"COPY public.made FROM stdin\n;\n", b"COPY public.made FROM stdin WITH (FORMAT csv);\n",
     b"COPY (SELECT 1) TO STDOUT;\n", b"copy public.made from stdin CSV;\n", b"COPY public.made TO STDOUT;\n",
-    b"COPY public.no FROM stdin;\n", b"COPY public.v FROM stdin;\n", b"\\.\n", b"\\.\r\n", b"\\.", b"\n\\.\n", b"\r\n\\.\r\n", b"\\.\r", b"row\n",
+    b"COPY public.no FROM stdin;\n", b"COPY public.v FROM stdin;\n",
+    b"\\.\n", b"\\.\r\n", b"\\.", b"\n\\.\n", b"\r\n\\.\r\n", b"\\.\r", b"row\n",
     b"\\N\n", b"x" * 8185, b"x" * 8191, b"\0",
 ]  # fmt: skip
 
