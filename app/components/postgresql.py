@@ -11,7 +11,7 @@ from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import BLOCK, is_header
 from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.postgresql_sql import BEGIN, COMMIT, DROP_OWNED, FACTS, state_of, unknown_settings
-from app.components.psql_script import PsqlScript, failure
+from app.components.psql_script import PsqlScript, failure, statement_of
 from app.deployments.base import CommandResult, Deployment
 from app.errors import (
     CommandFailed,
@@ -26,7 +26,8 @@ from app.errors import (
 )
 
 _PSQL = ["psql", "-X", "-q", "-A", "-t", "--no-password", "-v", "ON_ERROR_STOP=1", "-f", "-"]
-_LOAD = [*_PSQL[:-2], "-v", "VERBOSITY=verbose", "-v", "ECHO=errors", *_PSQL[-2:]]
+#: Without autocommit: what comes after a transaction that a dump ended by itself is in none that anybody commits.
+_LOAD = [*_PSQL[:-2], "-v", "AUTOCOMMIT=off", "-v", "VERBOSITY=verbose", "-v", "ECHO=errors", *_PSQL[-2:]]
 #: psql's own status for a statement that failed, where it ends.
 _SCRIPT_FAILED = 3
 _END_OF_DATA = bytes(5)
@@ -261,11 +262,16 @@ class PostgresqlComponent(Component):
             state = "aborted"
         if state == "committed" and sent.commit and result.status != _SCRIPT_FAILED:
             return
-        if state == "committed":
-            told = "the dump ended the restore's transaction by itself: the live database holds what came before"
+        told = {
+            "committed": "what came before is in the live database",
+            "aborted": "nothing was changed",
+        }.get(state, _UNKNOWN)
+        if result.status == 0:
+            reason = "the dump keeps its restore from being committed"
+        elif state == "committed" or COMMIT.startswith(statement_of(result.stderr) or "-"):
+            reason = "the dump ended the restore's transaction by itself"
         else:
-            told = "nothing was changed" if state == "aborted" else _UNKNOWN
-        reason = failure(result.stderr) if result.status != 0 else "the dump keeps its restore from being committed"
+            reason = failure(result.stderr)
         raise LoadFailed(f"{self._target.name}: {reason}; {told}")
 
     async def _state_of(self, printed: bytes) -> str:

@@ -217,6 +217,12 @@ _ROW = re.compile(r"^CONTEXT:  COPY .{1,200}, line (\d+)", re.MULTILINE)
 _SHOWN = 300
 
 
+def statement_of(stderr: str) -> str | None:
+    """The first line of the statement that failed, as psql (ECHO=errors) prints it."""
+    found = _FAILED.search(stderr)
+    return found[1] if found else None
+
+
 def failure(stderr: str) -> str:
     """Which statement failed and why, from what psql (VERBOSITY=verbose, ECHO=errors) printed; not what is in it."""
     errors = [found for found in _ERROR.finditer(stderr) if found[1][:2] not in ("00", "01")]  # notices, warnings

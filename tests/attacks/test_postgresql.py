@@ -98,9 +98,9 @@ async def test_a_dump_wants_our_password(
 async def test_a_dump_wants_to_be_half_restored(server: PostgresqlServer, live: PostgresqlTarget) -> None:
     """Hidden from us and seen by the server: our COMMIT is a row, or our transaction ends before it."""
     off = b"SELECT pg_catalog.set_config('standard_conforming_strings', 'off', false);\n"
-    for hidden in (b"COPY public.made FROM stdin", b"ROLLBACK", b"ROLLBACK;BEGIN", b"ROLLBACK;BEGIN;SELECT 1"):
+    for hidden in (b"COPY public.made FROM stdin", b"ROLLBACK", b"ROLLBACK;BEGIN"):
         with pytest.raises(LoadFailed, match="nothing was changed"):
-            await load(live, dump(off + b"SELECT '\\'';" + hidden + b";--';\n"))
+            await load(live, dump(off + b"SELECT '\\'';%s;--';\nCREATE TABLE public.later (a int);\n" % hidden))
         assert tables(server) == "old", hidden
     with pytest.raises(LoadFailed, match="ended the restore's transaction by itself"):
         await load(live, dump(off + b"SELECT '\\'';COMMIT;BEGIN;--';\nCREATE TABLE public.later (a int);\n"))
