@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,10 +18,13 @@ import pytest
 from app.archives.streams import from_bytes
 from app.components.base import Report
 from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
+from app.deployments.base import Deployment
 from app.deployments.process import SEARCH_PATH
+from app.deployments.ssh import SshDeployment, server_of
 from app.deployments.standalone import StandaloneDeployment
 from app.errors import DatabaseAccessDenied, LiberuError, LoadFailed
 from demo.servers import PostgresqlServer, postgresql_server
+from demo.ssh_servers import ssh_host
 from tests.attacks.hostile_scripts import HEAD, dump, shells
 from tests.components.helpers import Context, Unconfined, codes
 
@@ -42,7 +46,10 @@ def live(server: PostgresqlServer) -> Iterator[PostgresqlTarget]:
     server.run("DROP DATABASE shop WITH (FORCE)")
 
 
-async def load(target: PostgresqlTarget, content: bytes, deployment: StandaloneDeployment | None = None) -> Report:
+CHOSEN = ("standard_conforming_strings", "rows of a COPY that is none")
+
+
+async def load(target: PostgresqlTarget, content: bytes, deployment: Deployment | None = None) -> Report:
     component = PostgresqlComponent(deployment or StandaloneDeployment(), target)
     async with asyncio.timeout(120):
         return await component.restore(from_bytes(content), Context().context, len(content))
@@ -72,7 +79,28 @@ async def test_a_dump_wants_a_shell(
     assert not marker.exists()
 
 
-CHOSEN = ("standard_conforming_strings", "rows of a COPY that is none")
+async def test_a_dump_wants_a_shell_on_the_sites_server(
+    server: PostgresqlServer, live: PostgresqlTarget, tmp_path: Path
+) -> None:
+    """Where there is only its own psql, over SSH and as root."""
+    tmp_path.chmod(0o777)
+    marker = tmp_path / "marker"
+
+    async def known(found: dict[str, Any]) -> None:
+        pass
+
+    with ssh_host(sudo=True) as host:
+        there = SshDeployment(server_of(host.configuration), known)
+        await there.prepare()
+        try:
+            for what in CHOSEN:
+                with suppress(LoadFailed):
+                    await load(live, dump(shells(b"\\! touch %s" % bytes(marker))[what]), there)
+            await load(live, dump(b"CREATE TABLE public.fine (a int);\n"), there)
+        finally:
+            await there.close()
+    assert tables(server) == "fine made"
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("command", [b"\\c", b"\\connect -reuse-previous=on", b"\\copy made from program"])
