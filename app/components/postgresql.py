@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import BLOCK, is_header
 from app.components.base import Component, Dump, Report, RestoreContext
+from app.components.postgresql_archive import DumpWatch, bounded
 from app.components.postgresql_sql import BEGIN, COMMIT, DROP_OWNED, FACTS, state_of, unknown_settings
 from app.components.psql_script import PsqlScript, failure, statement_of
 from app.deployments.base import CommandResult, Deployment
@@ -20,7 +20,6 @@ from app.errors import (
     DatabaseNotFound,
     DatabaseUnreachable,
     DeploymentError,
-    DumpIncomplete,
     LoadFailed,
     ToolMissing,
 )
@@ -30,11 +29,6 @@ _PSQL = ["psql", "-X", "-q", "-A", "-t", "--no-password", "-v", "ON_ERROR_STOP=1
 _LOAD = [*_PSQL[:-2], "-v", "AUTOCOMMIT=off", "-v", "VERBOSITY=verbose", "-v", "ECHO=errors", *_PSQL[-2:]]
 #: psql's own status for a statement that failed, where it ends.
 _SCRIPT_FAILED = 3
-_END_OF_DATA = bytes(5)
-_HEAD = 16 << 20
-#: pg_restore may print so many times an archive's size, beside what is free: dumps of others are compressed.
-_EXPANDS, _EXPANDS_FREE = 400, 1 << 30
-_STALLED_SECONDS = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,52 +66,6 @@ def _major(version: str) -> int:
     """Of `15.14 (Debian…)` or `pg_dump (PostgreSQL) 15.14`."""
     found = re.search(r"\d+", version)
     return int(found[0]) if found else 0
-
-
-async def _bounded(printed: ByteStream, most: int) -> ByteStream:
-    """What pg_restore makes of an archive: no more than `most` bytes, and never a pause that does not end."""
-    seen = 0
-    async with aclosing(printed):
-        while True:
-            try:
-                async with asyncio.timeout(_STALLED_SECONDS):
-                    chunk = await anext(printed, None)
-            except TimeoutError as error:
-                raise LoadFailed(f"pg_restore printed nothing for {_STALLED_SECONDS // 60} minutes") from error
-            if chunk is None:
-                return
-            seen += len(chunk)
-            if seen > most:
-                raise LoadFailed(f"The archive expands to more than {most >> 20} MiB of SQL: it looks like a bomb")
-            yield chunk
-
-
-class _DumpWatch:
-    """Looks at a custom-format archive as it passes: its magic, its data entries, its last data block's end."""
-
-    def __init__(self, tables: int) -> None:
-        self._tables = tables
-        self._seen = 0
-        self._start = b""
-        self._tail = b""
-        self._data = False
-
-    async def watch(self, stream: ByteStream) -> ByteStream:
-        async with aclosing(stream):
-            async for chunk in stream:
-                if not self._seen:
-                    self._start = chunk[:5]
-                if not self._data and self._seen < _HEAD:
-                    self._data = b"TABLE DATA" in self._tail + chunk
-                self._seen += len(chunk)
-                self._tail = (self._tail + chunk)[-16:]
-                yield chunk
-
-    def verify(self) -> None:
-        if self._start != b"PGDMP":
-            raise DumpIncomplete("pg_dump wrote no archive")
-        if self._tables and not (self._data and self._tail.endswith(_END_OF_DATA)):
-            raise DumpIncomplete(f"The database has {self._tables} tables, the dump holds none or was cut")
 
 
 _UNKNOWN = (
@@ -206,7 +154,7 @@ class PostgresqlComponent(Component):
         report = Report()
         facts = await self._ask()
         report.facts.update(facts.reported)
-        watch = _DumpWatch(facts.tables)
+        watch = DumpWatch(facts.tables)
         argv = [
             await self._tool("pg_dump", facts.version),
             "--format=custom",
@@ -236,7 +184,7 @@ class PostgresqlComponent(Component):
             facts = await self._tenant()
             tool = await self._tool("pg_restore", facts.version)
             sent = _Sent()
-            script = self._script(tool, facts, source, context, sent, _EXPANDS_FREE + _EXPANDS * plain_size)
+            script = self._script(tool, facts, source, context, sent, plain_size)
             try:
                 result = await self._deployment.run(
                     _LOAD, input=script, env=self._target.env, check=False, confined=True
@@ -294,7 +242,7 @@ class PostgresqlComponent(Component):
         return result.stdout.decode("utf-8", "replace").strip() if result.status == 0 else "unknown"
 
     async def _script(
-        self, tool: str, facts: _Facts, source: ByteStream, context: RestoreContext, sent: _Sent, most: int
+        self, tool: str, facts: _Facts, source: ByteStream, context: RestoreContext, sent: _Sent, plain_size: int
     ) -> ByteStream:
         first = await anext(source, b"")
         plain = not (first.startswith(b"PGDMP") or is_header(first[:BLOCK]))
@@ -310,7 +258,7 @@ class PostgresqlComponent(Component):
         sql = _again(first, source)
         if not plain:
             argv = [tool, "--no-owner", "--no-acl", "--file=-"]
-            sql = _bounded(self._deployment.stream(argv, input=sql, confined=True), most)
+            sql = bounded(self._deployment.stream(argv, input=sql, confined=True), plain_size)
         async with aclosing(transform(sql, written, "psql script")) as passed:
             yield BEGIN.encode() + DROP_OWNED.encode()
             async for chunk in passed:

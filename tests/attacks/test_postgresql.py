@@ -312,14 +312,14 @@ async def test_an_archive_wants_our_memory(server: PostgresqlServer, live: Postg
 async def test_an_archive_wants_our_disk(
     server: PostgresqlServer, live: PostgresqlTarget, archive: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.components.postgresql._EXPANDS_FREE", 1 << 20)
+    monkeypatch.setattr("app.components.postgresql_archive._EXPANDS_FREE", 1 << 20)
     block = re.search(rb"\x01\x00..\x00\x00\x00(....)\x78[\x01\x5e\x9c\xda]", archive, re.DOTALL)
     assert block is not None
     rows = zlib.compress(b"7\n" * (1 << 20) + b"\\.\n\n\n")
     content = archive[: block.start(1)] + struct.pack("<i", len(rows)) + rows + bytes(5)
-    monkeypatch.setattr("app.components.postgresql._EXPANDS", 2000)
+    monkeypatch.setattr("app.components.postgresql_archive._EXPANDS", 2000)
     await load(live, content)  # it is a whole archive
     assert server.run("SELECT count(*) FROM public.old", "shop") == str(1 << 20)
-    monkeypatch.setattr("app.components.postgresql._EXPANDS", 1)
+    monkeypatch.setattr("app.components.postgresql_archive._EXPANDS", 1)
     with pytest.raises(LoadFailed, match="looks like a bomb; nothing was changed"):
         await load(live, content)
