@@ -36,6 +36,19 @@ def shells(command: bytes) -> dict[str, bytes]:
         "a COPY in an aborted transaction": (
             b"DO $$ BEGIN RAISE EXCEPTION 'x'; END $$;\nCOPY public.made FROM stdin;\n%s\n\\.\n" % command
         ),
+        "a session that ends before its rows": (
+            b"SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid());\n"
+            b"COPY public.made FROM stdin;\n%s\n\\.\n" % command
+        ),
+        "a session that ends within its rows": (
+            b"CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS "
+            b"'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN new; END';\n"
+            b"CREATE TRIGGER t BEFORE INSERT ON public.made FOR EACH ROW EXECUTE FUNCTION public.f();\n"
+            b"COPY public.made FROM stdin;\n%s\\.\n" % (b"%s\n" % command * 30_000)
+        ),
+        "a time that is up within its rows": (
+            b"SET statement_timeout = 1;\nCOPY public.made FROM stdin;\n%s\\.\n" % (b"%s\n" % command * 30_000)
+        ),
         "a NUL byte that hides a line's end": b"COPY public.made FROM stdin;\na\0\n\\.\n%s\n\\.\n" % command,
         "a line's end of another system": b"COPY public.made FROM stdin;\nx\r\\.\r%s\r\n\\.\r\n%s\n"
         % (command, command),

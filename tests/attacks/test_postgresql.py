@@ -174,25 +174,31 @@ OUTSIDE = {
 }
 
 
-@pytest.mark.parametrize("what", OUTSIDE)
 async def test_a_dump_wants_what_is_outside_of_its_database(
-    server: PostgresqlServer, live: PostgresqlTarget, tmp_path: Path, what: str
+    server: PostgresqlServer, live: PostgresqlTarget, tmp_path: Path
 ) -> None:
     tmp_path.chmod(0o777)
-    roles = "SELECT string_agg(r::text, ',' ORDER BY oid) FROM pg_authid r"
-    databases = "SELECT string_agg(datname || datdba, ',' ORDER BY oid) FROM pg_database"
-    before = server.run(roles) + server.run(databases)
-    statement = OUTSIDE[what].format(marker=tmp_path / "marker").encode()
-    with (
-        psycopg.connect(
-            host="127.0.0.1", port=server.port, user="admin", password=server.admin_password, dbname="postgres"
-        ),
-        pytest.raises(LoadFailed, match=r"statement \d.*nothing was changed"),
-    ):
-        await load(live, b"CREATE TABLE public.made (a text);\n" + statement + b";\n")
-    assert tables(server) == "old"
-    assert not (tmp_path / "marker").exists()
-    assert server.run(roles) + server.run(databases) == before
+    marker = tmp_path / "marker"
+    everything = (
+        "SELECT (SELECT string_agg(r::text, ',' ORDER BY oid) FROM pg_authid r), "
+        "(SELECT string_agg(datname || datdba, ',' ORDER BY oid) FROM pg_database), to_regclass('public.old') IS NULL"
+    )
+    component = PostgresqlComponent(StandaloneDeployment(), live)
+    with psycopg.connect(  # a session of the administrator's
+        host="127.0.0.1",
+        port=server.port,
+        user="admin",
+        password=server.admin_password,
+        dbname="shop",
+        autocommit=True,
+    ) as admin:
+        before = admin.execute(everything).fetchall()
+        for what, statement in OUTSIDE.items():
+            content = f"CREATE TABLE public.made (a text);\n{statement.format(marker=marker)};\n".encode()
+            with pytest.raises(LoadFailed, match=r"statement \d.*nothing was changed"):
+                await component.restore(from_bytes(content), Context().context, len(content))
+            assert admin.execute(everything).fetchall() == before, what
+            assert not marker.exists(), what
 
 
 @pytest.mark.parametrize(
