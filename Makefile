@@ -51,7 +51,7 @@ test-large: setup
 SECONDS ?= 300
 fuzz: setup
 	env -u PYTHONPATH FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$$RANDOM $(PY) -m pytest -n $(WORKERS) tests/external/test_fuzz.py \
-		tests/attacks/test_fuzz_mysql.py
+		tests/attacks/test_fuzz_mysql.py tests/attacks/test_fuzz_psql.py
 
 # make bench NAME=pipeline
 bench: setup
