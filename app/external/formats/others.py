@@ -1,8 +1,8 @@
 """Backups of panels that cannot be imported: recognised, so that the answer says what they are and what can be done.
 
-Sources: DirectAdmin's user backups (backup/user.conf beside domains/); bin/v-backup-user of Hestia and Vesta;
-plogical/backupUtilities.py of CyberPanel; aaPanel's site backups, whose .user.ini names /www/wwwroot; the folders of
-a web in ISPConfig's server/lib/classes/backup.inc.php, and what its update leaves in /var/backup.
+Sources: bin/v-backup-user of Hestia; plogical/backupUtilities.py of CyberPanel. Not compared with their programs:
+DirectAdmin (backup/user.conf beside domains/), Vesta (taken to be as Hestia), aaPanel (a .user.ini that names
+/www/wwwroot) and ISPConfig (the folders of a web). A wrong guess only words a refusal differently.
 """
 
 from __future__ import annotations
