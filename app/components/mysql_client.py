@@ -14,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from app.archives.streams import ByteStream
+from app.components.socket_login import system_user
 from app.deployments.base import CommandResult, Deployment, Outcome, User
 from app.errors import (
     CommandFailed,
@@ -21,7 +22,6 @@ from app.errors import (
     DatabaseAccessDenied,
     DatabaseNotFound,
     DatabaseUnreachable,
-    InvalidRequest,
     LoadFailed,
     ToolMissing,
 )
@@ -166,17 +166,10 @@ class MysqlClient:
 
     async def _user(self) -> User | None:
         """Whom the client programs run as; None: nobody in particular."""
-        name = self.account.username
-        if self.account.password or self.target.host or name[:1].isdecimal() or not self.deployment.privileged:
-            return None
-        known = self.deployment.tools
-        if ("user", name) not in known:
-            try:
-                known["user", name] = await self.deployment.resolve_user(name)
-            except InvalidRequest:
-                known["user", name] = None
-        found: User | None = known["user", name]
-        return found
+        account = self.account
+        return await system_user(
+            self.deployment, account.username, password=bool(account.password), socket=not self.target.host
+        )
 
     async def ask(self, sql: str, *, database: bool = True, force: bool = False) -> list[list[str]]:
         """Rows of our own SQL, never a tenant's. Raises the database's errors, typed."""

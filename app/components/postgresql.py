@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -12,7 +13,9 @@ from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.postgresql_archive import DumpWatch, bounded
 from app.components.postgresql_sql import BEGIN, COMMIT, DROP_OWNED, FACTS, state_of, unknown_settings
 from app.components.psql_script import PsqlScript, failure, statement_of
+from app.components.socket_login import system_user
 from app.deployments.base import CommandResult, Deployment
+from app.deployments.tree import User
 from app.errors import (
     CommandFailed,
     ComponentError,
@@ -104,11 +107,31 @@ class PostgresqlComponent(Component):
         self._deployment = deployment
         self._target = target
 
+    async def _user(self) -> User | None:
+        """Whom the client programs run as; None: nobody in particular. Root has no account of its own here."""
+        target = self._target
+        socket = target.host is None or target.host.startswith("/")
+        user = await system_user(
+            self._deployment, target.username, password=target.password is not None, socket=socket
+        )
+        return None if user is not None and user.uid == 0 else user
+
+    async def _run(
+        self, argv: Sequence[str], script: ByteStream | bytes, timeout: float | None = None
+    ) -> CommandResult:
+        return await self._deployment.run(
+            argv,
+            input=script,
+            env=self._target.env,
+            user=await self._user(),
+            check=False,
+            timeout=timeout,
+            confined=True,
+        )
+
     async def _ask(self) -> _Facts:
         """Raises the database's errors, typed."""
-        result = await self._deployment.run(
-            [*_PSQL, "-F", "\t"], input=FACTS.encode(), env=self._target.env, check=False, timeout=60
-        )
+        result = await self._run([*_PSQL, "-F", "\t"], FACTS.encode(), timeout=60)
         if result.status != 0:
             raise self._explained(result)
         version, far, tables, known = result.stdout.decode().rstrip("\n").split("\t")
@@ -128,7 +151,7 @@ class PostgresqlComponent(Component):
         seen = "none"
         for candidate in (name, f"/usr/lib/postgresql/{wanted}/bin/{name}", f"/usr/pgsql-{wanted}/bin/{name}"):
             try:
-                result = await self._deployment.run([candidate, "--version"], timeout=30)
+                result = await self._deployment.run([candidate, "--version"], timeout=30, confined=True)
             except ToolMissing:
                 continue
             seen = result.stdout.decode("utf-8", "replace").strip()
@@ -162,7 +185,8 @@ class PostgresqlComponent(Component):
             "--no-password",
             "--lock-wait-timeout=120000",
         ]
-        return Dump(watch.watch(self._deployment.stream(argv, env=self._target.env)), report, watch.verify)
+        output = self._deployment.stream(argv, env=self._target.env, user=await self._user(), confined=True)
+        return Dump(watch.watch(output), report, watch.verify)
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
         await self._tenant()
@@ -186,9 +210,7 @@ class PostgresqlComponent(Component):
             sent = _Sent()
             script = self._script(tool, facts, source, context, sent, plain_size)
             try:
-                result = await self._deployment.run(
-                    _LOAD, input=script, env=self._target.env, check=False, confined=True
-                )
+                result = await self._run(_LOAD, script)
             except DeploymentError as error:
                 if not sent.commit and not isinstance(error, CommandFailed):
                     raise
@@ -234,9 +256,7 @@ class PostgresqlComponent(Component):
 
     async def _printed(self, sql: str) -> str:
         try:
-            result = await self._deployment.run(
-                _PSQL, input=sql.encode(), env=self._target.env, check=False, timeout=120
-            )
+            result = await self._run(_PSQL, sql.encode(), timeout=120)
         except (DeploymentError, TimeoutError):
             return "unknown"
         return result.stdout.decode("utf-8", "replace").strip() if result.status == 0 else "unknown"
@@ -246,7 +266,7 @@ class PostgresqlComponent(Component):
     ) -> ByteStream:
         first = await anext(source, b"")
         plain = not (first.startswith(b"PGDMP") or is_header(first[:BLOCK]))
-        sent.script = script = PsqlScript(plain=plain, unknown=facts.unknown)
+        sent.script = script = PsqlScript(plain=plain, foreign=context.foreign, unknown=facts.unknown)
 
         def written(reader: SourceReader, sink: Sink) -> None:
             for chunk in reader.chunks():

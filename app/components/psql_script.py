@@ -64,13 +64,15 @@ class PsqlScript:
     """Fed with SQL as pg_restore prints it; yields what psql reads. Raises LoadFailed for what cannot be passed on.
 
     `plain`: a script that pg_dump or somebody wrote: owners and grants are left out, as by pg_restore, and what
-    pg_dump began it must have ended. `unknown`: settings that this server does not have; they are left out.
+    pg_dump began it must have ended. `foreign`: another program's, which must make something: a damaged archive can
+    look like one of an empty database. `unknown`: settings that this server does not have; they are left out.
     `left_out`: how often, by what it was; `unmarked`: whether the script does not say where it ends.
     """
 
-    def __init__(self, *, plain: bool = False, unknown: Collection[str] = ()) -> None:
+    def __init__(self, *, plain: bool = False, foreign: bool = False, unknown: Collection[str] = ()) -> None:
         self._splitter = Splitter()
         self._plain = plain
+        self._foreign = foreign
         self._unknown = unknown
         self.left_out: Counter[str] = Counter()
         self._text: list[bytes] = []
@@ -105,7 +107,7 @@ class PsqlScript:
             raise LoadFailed(
                 f"The dump ends in the middle, or before its end mark; it was cut after {splitter.place}"
             )
-        if self._plain and not self._made:
+        if (self._plain or self._foreign) and not self._made:
             raise LoadFailed("The dump makes nothing: no table, and no row")
         yield from self._flush()
 
