@@ -46,10 +46,12 @@ test: check
 test-large: setup
 	$(RUN) -m pytest -m large tests/storage/test_large.py tests/databases
 
-# the readers of foreign archives against changed ones; SECONDS for each kind of archive
+# the readers of foreign archives against changed ones, hostile dumps against real clients and servers; SECONDS for
+# each kind
 SECONDS ?= 300
 fuzz: setup
-	env -u PYTHONPATH FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$$RANDOM $(PY) -m pytest -n $(WORKERS) tests/external/test_fuzz.py
+	env -u PYTHONPATH FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$$RANDOM $(PY) -m pytest -n $(WORKERS) tests/external/test_fuzz.py \
+		tests/attacks/test_fuzz_mysql.py tests/attacks/test_fuzz_psql.py
 
 # make bench NAME=pipeline
 bench: setup

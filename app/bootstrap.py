@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +17,7 @@ import psycopg
 from app.api.container import Container
 from app.api.limits import RateLimiter
 from app.archives.compression import Compressor
+from app.data_folder import locked, private
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.repositories.executors import InstallationRepository
@@ -26,7 +26,7 @@ from app.db.schema import is_at, newest
 from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.secret_files import remove_old
-from app.errors import DataFolderLocked, KeyMaterialInvalid
+from app.errors import KeyMaterialInvalid
 from app.jobs.background import BackgroundTask
 from app.jobs.backup import BackupJob
 from app.jobs.bulk_restore import BulkRestoreJob
@@ -92,22 +92,6 @@ class Application:
     first_token: str | None
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process per data folder: two engines with one id would run each other's jobs."""
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataFolderLocked(f"Another process uses {folder}; stop it, or set LIBERU_DATA") from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def migrate(settings: Settings) -> None:
     """Bring the database to the newest schema. Blocking."""
     from alembic import command
@@ -143,6 +127,8 @@ async def starting(settings: Settings) -> AsyncGenerator[None, None]:
 async def application(settings: Settings) -> AsyncGenerator[Application, None]:
     """Everything, started; stopped at the end."""
     await asyncio.to_thread(remove_old)
+    if not settings.replicated or settings.data.exists():
+        await asyncio.to_thread(private, settings.data, settings.own_databases)
     with nullcontext() if settings.replicated else locked(settings.data):
         async with starting(settings):
             keys = await asyncio.to_thread(load_or_create, settings.keys_folder, settings.master_keys)
@@ -160,9 +146,8 @@ async def application(settings: Settings) -> AsyncGenerator[Application, None]:
         try:
             yield Application(made.container, keys, first_token)
         finally:
-            for task in made.tasks:
-                await task.stop()
-            await made.engine.stop()
+            await asyncio.gather(*(task.stop() for task in made.tasks))
+            await made.engine.stop(settings.server.grace_seconds / 2)
             await made.deployments.close()
             await database.close()
 
@@ -240,7 +225,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         backups=backups,
         bulk_restores=BulkRestoreService(backups, operations),
         downloads=DownloadService(backups, destinations, keys),
-        events=EventService(database),
+        events=EventService(database, settings.server),
         imports=ImportService(sources, destinations, operations, settings.imports),
         metrics=MetricsService(room),
         notifications=NotificationService(messengers, keys.cipher, notices),
@@ -248,7 +233,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         quotas=quotas,
         room=room,
         schedules=schedules,
-        tokens=TokenService(),
+        tokens=TokenService(other_way_in=settings.jwt.issuer is not None),
     )
     scheduler = Scheduler(database, schedules, settings.schedules.tick_seconds, settings.schedules.overdue_seconds)
     told = settings.notifications

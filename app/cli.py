@@ -15,19 +15,20 @@ import typer
 from app.settings import Settings
 
 cli = typer.Typer(no_args_is_help=True, help="Liberu Backup: operator commands.")
+tokens = typer.Typer(no_args_is_help=True, help="Ways in.")
+cli.add_typer(tokens, name="token")
 
 
 @cli.command()
 def serve() -> None:
     """Run the service at the configured address."""
-    import uvicorn
-
+    from app.api.server import serve as run
     from app.main import create_app
 
     limit_arenas()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of our memory would hold every secret
     settings = Settings()
-    uvicorn.run(create_app(settings), host=settings.server.host, port=settings.server.port, log_level="warning")
+    run(create_app(settings), settings.server)
 
 
 def limit_arenas() -> None:
@@ -96,6 +97,29 @@ def rotate_keys(
 
     try:
         asyncio.run(rotate(Settings(), typer.echo, new_key=new_key, keep_old=keep_old))
+    except LiberuError as error:
+        sys.exit(error.message)
+
+
+@tokens.command("create")
+def create_token(
+    operator: Annotated[bool, typer.Option("--operator", help="It may do everything, for everybody")] = False,
+    user_id: Annotated[int | None, typer.Option(help="It may do everything that this user may")] = None,
+    name: Annotated[str, typer.Option(help="As it is listed")] = "made on the machine",
+) -> None:
+    """Make a token, also when there is none any more that could; the audit trail tells of it. It is shown once."""
+    from pydantic import ValidationError
+
+    from app.beside import new_token
+    from app.errors import LiberuError
+    from app.schemas.operations import TokenIn
+
+    if operator == (user_id is not None):
+        sys.exit("Say --operator, or --user-id NUMBER")
+    try:
+        typer.echo(asyncio.run(new_token(Settings(), TokenIn(name=name, abilities=["*"], user_id=user_id))))
+    except ValidationError as error:
+        sys.exit(f"Not possible: {error.errors()[0]['msg']}")
     except LiberuError as error:
         sys.exit(error.message)
 

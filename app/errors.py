@@ -11,9 +11,13 @@ LiberuError
 ├── Unauthenticated           no valid token
 ├── Forbidden                 a valid token without the ability
 ├── RateLimited               too many requests: later
+│   └── TooManyStreams        of events at once
+├── TooLarge                  an upload that is larger than one may be
+├── UploadsFull               the uploads of a tenant, or of all, have what they may have
 ├── AuditBroken               the audit trail is not as it was written
 ├── Conflict                  the request and the present state exclude each other
 │   ├── AlreadyRunning        one backup per domain and type at a time
+│   ├── LastOperatorToken     without it nobody could get in
 │   ├── DestinationProtected  the default destination, or one that has backups
 │   ├── NotRestorable         the backup's state has nothing to restore
 │   ├── QuotaExceeded         the tenant has what its quota allows
@@ -24,6 +28,7 @@ LiberuError
 │   ├── ObjectNotFound
 │   ├── DestinationUnreachable
 │   │   └── DestinationBusy   the server allows no more connections now
+│   ├── DestinationTooSlow    it moves less than others can be kept waiting for
 │   ├── DestinationRefused    the server does not accept the credentials
 │   ├── HostKeyMismatch       another server answers than the one that was pinned
 │   ├── CertificateInvalid    the server's TLS certificate cannot be trusted
@@ -135,6 +140,19 @@ class RateLimited(LiberuError):
     retryable = True
 
 
+class TooManyStreams(RateLimited):
+    code = "too_many_streams"
+
+
+class TooLarge(LiberuError):
+    code = "too_large"
+
+
+class UploadsFull(LiberuError):
+    code = "uploads_full"
+    retryable = True
+
+
 class AuditBroken(LiberuError):
     code = "audit_broken"
 
@@ -146,6 +164,10 @@ class Conflict(LiberuError):
 class AlreadyRunning(Conflict):
     code = "already_running"
     retryable = True
+
+
+class LastOperatorToken(Conflict):
+    code = "last_operator_token"
 
 
 class DestinationProtected(Conflict):
@@ -188,6 +210,10 @@ class DestinationUnreachable(StorageError):
 
 class DestinationBusy(DestinationUnreachable):
     code = "destination_busy"
+
+
+class DestinationTooSlow(StorageError):
+    code = "destination_too_slow"
 
 
 class DestinationRefused(StorageError):

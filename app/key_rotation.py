@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Callable
 
-from app.db.session import Database
+from app.beside import opened, record
 from app.errors import KeyMaterialInvalid
-from app.security.keys import KeyRing, load
+from app.security.keys import load
 from app.security.recovery_kit import outdated_kit
 from app.security.rotation import keep_first, put_first
 from app.services.audit import AuditService
@@ -35,12 +33,13 @@ async def rotate(settings: Settings, say: Callable[[str], None], *, new_key: boo
         await asyncio.to_thread(outdated_kit, folder)
         say("A new key seals from now on; the old one still opens.")
         await asyncio.sleep(_SETTLED_SECONDS)
-    async with _opened(settings) as (keys, database):
+    async with opened(settings) as (keys, database):
         sealing, total = SealingService(database, keys.cipher), 0
         while changed := await sealing.reseal():
             total += changed
             say(f"{total} sealed anew")
-        await _record(keys, database, "keys.rotate", {"resealed": total})
+        async with database.transaction() as session:
+            await record(keys, session, "keys.rotate", {"resealed": total})
     if keep_old or settings.master_key is not None:
         say("Nothing is under an old key any more: it can be removed.")
         return
@@ -48,32 +47,14 @@ async def rotate(settings: Settings, say: Callable[[str], None], *, new_key: boo
     say("The old key is forgotten. Make a new recovery kit: python -m app.cli recovery-kit FILE")
 
 
-@asynccontextmanager
-async def _opened(settings: Settings) -> AsyncGenerator[tuple[KeyRing, Database], None]:
-    """What a command needs that runs beside the service."""
-    keys = await asyncio.to_thread(load, settings.keys_folder, settings.master_keys)
-    database = Database(settings.database_url)
-    try:
-        yield keys, database
-    finally:
-        await database.close()
-
-
-async def _record(keys: KeyRing, database: Database, action: str, detail: dict[str, Any]) -> None:
-    async with database.transaction() as session:
-        await AuditService(keys.audit_key).record(
-            session, actor="cli", action=action, outcome="completed", detail=detail
-        )
-
-
 async def note(settings: Settings, action: str) -> None:
     """That somebody has taken the keys, into the audit trail. Raises whatever the database does."""
-    async with _opened(settings) as (keys, database):
-        await _record(keys, database, action, {})
+    async with opened(settings) as (keys, database), database.transaction() as session:
+        await record(keys, session, action, {})
 
 
 async def verify_audit(settings: Settings) -> str:
     """Raises AuditBroken."""
-    async with _opened(settings) as (keys, database):
+    async with opened(settings) as (keys, database):
         found = await AuditService(keys.audit_key).verify(database)
     return f"{found.events} events are as they were written; the last one's hash is {found.head or 'none'}"

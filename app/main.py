@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 
 from app.api import problems
 from app.api.audit import AuditMiddleware
+from app.api.clients import ClientAddressMiddleware, Trusted
 from app.api.limits import GuardMiddleware
 from app.api.routers import audit, backups, health, imports, notifications, quotas, resources, schedules
 from app.bootstrap import application
@@ -74,5 +76,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
             expose_headers=["X-Request-Id"],
         )
+    app.add_middleware(ClientAddressMiddleware, trusted=Trusted(chosen.server.trusted_proxies))
     problems.install(app)
+    described_once(app)
     return app
+
+
+def described_once(app: FastAPI) -> None:
+    """The API's description is written once: anybody may ask for it, and it takes longer than any other answer."""
+    app.router.routes = [route for route in app.router.routes if getattr(route, "path", None) != app.openapi_url]
+    text = b""
+
+    async def description(request: Request) -> Response:
+        nonlocal text
+        text = text or json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+        return Response(text, media_type="application/json")
+
+    app.add_route(app.openapi_url or "", description, include_in_schema=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -17,10 +18,24 @@ Account = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$", co
 class ServerSettings(BaseModel):
     """Requests a minute, 0: no limit: of one token from one address, of users and of operators, and of an address
     with no valid token. `max_body`: bytes of a request's body, uploads apart. `cors_origins`: of pages elsewhere
-    whose scripts may call the API."""
+    whose scripts may call the API.
+
+    `trusted_proxies`: networks of the proxies whose X-Forwarded-For is believed. `connections`: at once, fewer where
+    the limit of open files says so; `connections_per_address`: of one client that is no trusted proxy, by default
+    half of them. `head_seconds`: for a request's head; `slow_seconds`: over so long the rate of a request's body and
+    of how an answer is taken is looked at. `grace_seconds`: from SIGTERM to the end of the process, whatever it is
+    at. `streams`: of events at once, `streams_per_token`: of one token."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    trusted_proxies: list[IPv4Network | IPv6Network] = []
+    connections: int = Field(10_000, ge=16)
+    connections_per_address: int | None = Field(None, ge=8)
+    head_seconds: float = Field(10, gt=0)
+    slow_seconds: float = Field(20, gt=0)
+    grace_seconds: float = Field(20, ge=2)
+    streams: int = Field(1000, ge=1)
+    streams_per_token: int = Field(50, ge=1)
     user_requests_per_minute: int = Field(60, ge=0)
     operator_requests_per_minute: int = Field(0, ge=0)
     failures_per_minute: int = Field(60, ge=0)
@@ -115,7 +130,7 @@ class JobSettings(BaseModel):
 
     server: str | None = Field(None, pattern=SERVER_NAME)
     concurrency: int = Field(2, ge=1)
-    urgent: int = Field(1, ge=0)
+    urgent: int = Field(2, ge=0)
     dispatch_seconds: float = Field(1, gt=0)
     parents: int = Field(4, ge=1)
     components: int = Field(3, ge=1)
@@ -181,9 +196,11 @@ class ArchiveSettings(BaseModel):
 
 class ImportSettings(BaseModel):
     """`folder`: where foreign backups may lie; a user's own are in a folder below it that is called by their number.
-    The limits are of one import, over all that is nested in its archive. `password_hashes`: an import's result may
+    The limits are of one import, over all that is nested in its archive; `cpu_seconds` of processor time are allowed
+    beside a second for every 5 MiB of it. `password_hashes`: an import's result may
     hold the mailboxes' crypt hashes when its caller asks for them; they stay in the operation. `reserve_bytes`: stay
-    free in the data folder."""
+    free in the data folder. `upload_bytes`: of one upload; `uploads_bytes_per_user`, `uploads_bytes`: of all of a
+    user, of everybody, that have not been imported; they are kept for `upload_hours`."""
 
     password_hashes: bool = False
     folder: Path | None = None
@@ -192,7 +209,11 @@ class ImportSettings(BaseModel):
     max_ratio: int = Field(400, ge=2)
     max_depth: int = Field(3, ge=1)
     max_hours: float = Field(48, gt=0)
+    cpu_seconds: float = Field(120, gt=0)
     upload_bytes: int = Field(100 << 30, ge=1 << 20)
+    uploads_bytes_per_user: int = Field(200 << 30, ge=1 << 20)
+    uploads_bytes: int = Field(1 << 40, ge=1 << 20)
+    upload_hours: float = Field(24, gt=0)
     reserve_bytes: int = Field(1 << 30, ge=0)
 
 
@@ -200,8 +221,11 @@ class StorageSettings(BaseModel):
     """`resume_seconds`: how long a broken line to a destination is tried again. `allow_link_local`: destinations may
     have link-local addresses, where clouds have their metadata services; `allow_private`: tenants' may have addresses
     of private networks and of this machine, as operators' may anyway. `buffer_bytes`: what all transfers together
-    keep in memory until the other end has confirmed it."""
+    keep in memory until the other end has confirmed it. `slow_bytes_per_second`: an operation fails whose destination
+    moves less over `slow_seconds` of waiting for it, 0: never; tenants cannot set a lower `bandwidth`."""
 
+    slow_bytes_per_second: int = Field(96 << 10, ge=0)
+    slow_seconds: float = Field(300, gt=0)
     resume_seconds: float = Field(120, ge=0)
     buffer_bytes: int = Field(192 << 20, ge=16 << 20)
     allow_link_local: bool = False
@@ -244,6 +268,12 @@ class Settings(BaseSettings):
     def replicated(self) -> bool:
         """Whether other processes may use the same database."""
         return self.database_url.startswith("postgresql") and self.engine_url.startswith("postgresql")
+
+    @property
+    def own_databases(self) -> list[str]:
+        """Files in the data folder."""
+        urls = {"liberu.db": self.database.url, "engine.db": self.database.engine_url}
+        return [name for name, url in urls.items() if url is None]
 
     @property
     def database_url(self) -> str:

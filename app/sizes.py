@@ -1,6 +1,9 @@
-"""Numbers of bytes as people read them."""
+"""Numbers: how large they get, and bytes as people read them."""
 
 from __future__ import annotations
+
+#: Of what the database numbers.
+LARGEST_ID = (1 << 31) - 1
 
 
 def human_size(n: int) -> str:

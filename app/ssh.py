@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import asyncssh
 from pydantic import SecretStr
 
+from app.addresses import AddressGuard
 from app.errors import KeyMaterialInvalid
+from app.outgoing import connected
 
 if TYPE_CHECKING:
     from asyncssh import SSHClientConnection, SSHKey
@@ -20,7 +22,8 @@ _WINDOW = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class SshAccount:
-    """How one logs in. `address`: where to connect; `host_key`: the only one that is accepted, None for any."""
+    """How one logs in. `address`: where to connect, a name or an address; `host_key`: the only one that is
+    accepted, None for any."""
 
     address: str
     port: int
@@ -43,17 +46,18 @@ class _Client(asyncssh.SSHClient):
         return self._pinned in (None, self.presented)
 
 
-async def connect(account: SshAccount) -> tuple[SSHClientConnection, str]:
+async def connect(account: SshAccount, guard: AddressGuard) -> tuple[SSHClientConnection, str]:
     """A connection, and the host key that the server presented. The caller sets a timeout.
 
-    Raises asyncssh's errors, which the caller maps, and KeyMaterialInvalid.
+    Raises asyncssh's errors and OSError, which the caller maps, KeyMaterialInvalid, and what `connected` raises.
     """
-    owner = _Client(account.host_key)
+    owner, keys = _Client(account.host_key), _keys(account)
+    line = await connected(guard, account.address, account.port)
     connection = await asyncssh.connect(
-        account.address, account.port, client_factory=lambda: owner, known_hosts=([], [], []),
+        account.address, account.port, sock=line, client_factory=lambda: owner, known_hosts=([], [], []),
         server_host_key_algs="default", username=account.username,
         password=account.password.get_secret_value() if account.password else None,
-        client_keys=_keys(account), agent_path=None, config=None, gss_auth=False,
+        client_keys=keys, agent_path=None, config=None, gss_auth=False,
         preferred_auth="publickey,password,keyboard-interactive",
         encryption_algs=_CIPHERS, compression_algs=["none"], keepalive_interval=15, window=_WINDOW,
     )  # fmt: skip

@@ -19,6 +19,8 @@ _TOOLS = (
     "tail", "tar", "test", "true", "wc", "xargs", "setpriv", "dd", "sort", "tee", "touch", "ps", "tr",
     "readlink", "mknod",
 )  # fmt: skip
+#: What every image has.
+_NOBODY = "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
 
 
 class DockerEngine:
@@ -106,7 +108,7 @@ def gnu_root(root: Path, programs: Sequence[str] = ()) -> None:
         if found is None:
             raise AssertionError(f"{name} is not on this machine")
         add_program(root, Path(found), root / "bin" / Path(name).name)
-    (root / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\nwww-data:x:33:33:www:/var/www:/bin/sh\n")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\nwww-data:x:33:33:www:/var/www:/bin/sh\n" + _NOBODY)
     (root / "etc/group").write_text("root:x:0:\nwww-data:x:33:\n")
 
 
@@ -137,5 +139,5 @@ def busybox_root(root: Path) -> None:
     for name in listed.stdout.split():
         if name != "busybox":
             (root / "bin" / name).symlink_to("busybox")
-    (root / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\nwww-data:x:33:33:www:/var/www:/bin/sh\n")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\nwww-data:x:33:33:www:/var/www:/bin/sh\n" + _NOBODY)
     (root / "etc/group").write_text("root:x:0:\nwww-data:x:33:\n")

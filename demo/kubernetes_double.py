@@ -39,10 +39,12 @@ class Pod:
     phase: str = "Running"
     ready: bool = True
     env: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         return {
-            "metadata": {"name": self.name, "namespace": self.namespace, "labels": self.labels},
+            "metadata": {"name": self.name, "namespace": self.namespace, "labels": self.labels,
+                         "annotations": self.annotations},
             "spec": {"containers": [
                 {"name": name, "image": "x", "env": [{"name": k, "value": v} for k, v in self.env.items()]}
                 for name in self.containers
@@ -64,6 +66,7 @@ class ClusterDouble:
         self.denied: set[str] = set()
         self.pods: list[Pod] = []
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
+        self.hosts: dict[str, list[str]] = {}  # namespace → what its Ingress serves
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="kubernetes double", daemon=True)
         self._started = threading.Event()
@@ -127,6 +130,8 @@ class ClusterDouble:
         application.router.add_delete(f"{base}/pods/{{name}}", self._delete)
         application.router.add_get(f"{base}/secrets/{{name}}", self._secret)
         application.router.add_get(f"{base}/pods/{{name}}/exec", self._exec)
+        ingresses = "/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses"
+        application.router.add_get(ingresses, self._ingresses)
         return application
 
     def _allow(self, request: web.Request, *wanted: str) -> None:
@@ -177,6 +182,13 @@ class ClusterDouble:
             raise web.HTTPNotFound(text="{}")
         data = {name: base64.b64encode(value.encode()).decode() for name, value in self.secrets[key].items()}
         return web.json_response({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": key[1]}, "data": data})
+
+    async def _ingresses(self, request: web.Request) -> web.Response:
+        self._allow(request, "list ingresses")
+        rules = [{"host": host} for host in self.hosts.get(request.match_info["namespace"], [])]
+        found = [{"metadata": {"name": "site"}, "spec": {"rules": rules}}, {"metadata": {"name": "bare"}, "spec": {}}]
+        document = {"kind": "IngressList", "apiVersion": "networking.k8s.io/v1", "metadata": {}, "items": found}
+        return web.json_response(document)
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         self._allow(request, "create pods/exec", "get pods/exec")

@@ -115,8 +115,8 @@ async def test_a_webhook_arrives_signed(receiver: Receiver) -> None:
 @pytest.mark.parametrize(
     ("answer", "error", "text"),
     [
-        (500, NotificationFailed, "HTTP 500: said so"), (429, NotificationFailed, "HTTP 429: said so"),
-        (410, NotificationRefused, "HTTP 410: said so"), (302, NotificationFailed, "HTTP 302: said so"),
+        (500, NotificationFailed, "HTTP 500, 7 bytes"), (429, NotificationFailed, "HTTP 429, 7 bytes"),
+        (410, NotificationRefused, "HTTP 410, 7 bytes"), (302, NotificationFailed, "HTTP 302, 7 bytes"),
         (0, NotificationFailed, "127.0.0.1 did not answer within 0.3 s"),
     ],
 )  # fmt: skip
@@ -255,7 +255,7 @@ async def test_it_is_tried_until_it_arrives(database: Database) -> None:
         sender = await deliver(database)
         [delivery] = await deliveries(database, number)
         assert (delivery.status, delivery.attempts) == ("delivered", 3)
-        assert [entry["answer"] for entry in delivery.log] == ["HTTP 503: said so", "HTTP 500: said so", "HTTP 200"]
+        assert [entry["answer"] for entry in delivery.log] == ["HTTP 503, 7 bytes", "HTTP 500, 7 bytes", "HTTP 200"]
         assert {headers["webhook-id"] for headers, _ in receiver.got} == {delivery.uid}, "one id for all attempts"
         assert not await sender.deliver()
     finally:

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.api.clients import network_of
 from app.api.container import Container
 from app.db.changes import KEY
 from app.db.repositories.base import PageRequest
@@ -47,7 +48,7 @@ async def principal(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
     """Raises Unauthenticated, RateLimited."""
-    address = request.client.host if request.client is not None else ""
+    address = network_of(request.client.host) if request.client is not None else ""
     try:
         caller = await _caller(opened, services, credentials)
     except Unauthenticated:

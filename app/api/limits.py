@@ -72,7 +72,7 @@ class GuardMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if _announced(scope) > self._max_body and scope["path"] != _UPLOADS:
+        if announced(scope) > self._max_body and scope["path"] != _UPLOADS:
             await _refuse(send, self._max_body)
             return
         body = _Body(receive, None if scope["path"] == _UPLOADS else self._max_body)
@@ -114,9 +114,10 @@ class _Body:
         return message
 
 
-def _announced(scope: Scope) -> int:
+def announced(scope: Scope) -> int:
+    """The size that a request says its body has; 0 when it does not."""
     value = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    return int(value) if value.isdigit() else 0
+    return int(value) if value.isdigit() and len(value) < 20 else 0
 
 
 async def _refuse(send: Send, most: int) -> None:

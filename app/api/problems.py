@@ -26,6 +26,8 @@ STATUS: dict[type[errors.LiberuError], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.RateLimited: 429,
+    errors.TooLarge: 413,
+    errors.UploadsFull: 507,
     errors.AuditBroken: 409,
     errors.Conflict: 409,
     errors.StorageError: 502,

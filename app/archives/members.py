@@ -9,7 +9,7 @@ from itertools import islice
 
 from app.archives.tar import Member
 
-_DEVICES = ("c", "b")
+_DEVICES, _FILES = ("c", "b"), ("f", "h")
 _ASKED = 500
 _MOST_NAMES = 8 << 20
 _Row = tuple[str, int, tuple[int, int]]
@@ -20,7 +20,7 @@ class MemberList:
 
     Up to `most` members, or 8 MiB of their names, are kept in memory, which is about 25 MiB; with more, all of them
     go to a temporary SQLite file: memory is flat at millions. Use from one thread at a time. Devices are apart: only
-    root can make one, and a site needs none.
+    root can make one, and a site needs none. `count`: of all, `files`: of files and their other names.
     """
 
     def __init__(self, most: int = 50_000) -> None:
@@ -31,11 +31,12 @@ class MemberList:
         self._owners: dict[tuple[int, int], tuple[int, int]] = {}
         self._named = 0
         self._spilt: _SpiltMembers | None = None
-        self.count = 0
+        self.count = self.files = 0
 
     def add(self, members: list[Member]) -> None:
         """A later member of the same name replaces the earlier one, as tar does."""
         self.count += len(members)
+        self.files += sum(member.type in _FILES for member in members)
         if self._spilt is not None:
             self._spilt.add(members)
             return

@@ -15,6 +15,9 @@ from app.errors import ArchiveDamaged
 
 BLOCK = 512
 _MAX_EXTENDED = 16 << 20
+#: Of a sparse file's map as text, and of the headers that hold an old one: 200,000 pieces.
+_MAX_MAP = 4 << 20
+_MAX_NAME = 64 << 10
 _ZERO = bytes(BLOCK)
 _MAX_DIGITS = 20
 _EIGHT_SPACES = 8 * 32
@@ -54,11 +57,22 @@ _TYPES = {
 }
 
 
+#: What of an extended header tells something here: others may be many, and are not kept.
+_KEYS = frozenset({
+    b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime", b"GNU.sparse.name", b"GNU.sparse.map",
+    b"GNU.sparse.size", b"GNU.sparse.realsize", b"GNU.sparse.major", b"GNU.sparse.numblocks",
+})  # fmt: skip
+
+
 class TarScanner:
-    """Fed with a tar stream in chunks of any size, yields its members. Keeps no member and no contents."""
+    """Fed with a tar stream in chunks of any size, yields its members. Keeps no member and no contents.
+
+    The time it takes grows with the stream, whatever is in it and however small the chunks are."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._waiting: list[bytes] = []  # what cannot be read before `_wanted` bytes are there
+        self._gathered = self._wanted = 0
+        self._old_sparse: tuple[bytes, bytearray] | None = None
         self._skip = 0
         self._zero_blocks = 0
         self._extended: dict[bytes, bytes] = {}
@@ -68,12 +82,17 @@ class TarScanner:
         """True when the end-of-archive marker (two zero blocks) has been seen."""
         return self._zero_blocks >= 2
 
-    def feed(self, data: bytes) -> Iterator[Member]:
+    def feed(self, data: bytes) -> Iterator[Member]:  # noqa: PLR0915,RUF100  one loop: restores spend their time here
         """Raises ArchiveDamaged for a header that is none."""
-        if self._skip >= len(data) and not self._buffer:
+        if self._skip >= len(data) and not self._waiting:
             self._skip -= len(data)
             return
-        buffer = self._buffer + data if self._buffer else data
+        self._waiting.append(data)
+        self._gathered += len(data)
+        if self._gathered < self._wanted:
+            return
+        buffer = data if len(self._waiting) == 1 else b"".join(self._waiting)
+        wanted = BLOCK
         position = 0
         while True:
             if self._skip:
@@ -83,6 +102,13 @@ class TarScanner:
             if self._skip or len(buffer) - position < BLOCK:
                 break
             header = buffer[position : position + BLOCK]
+            if self._old_sparse is not None:
+                position += BLOCK
+                member = self._mapped(header[:504], goes_on=bool(header[504]))
+                if member is not None:
+                    self._skip = _padded(member.stored)
+                    yield member
+                continue
             if header == _ZERO:
                 self._zero_blocks += 1
                 position += BLOCK
@@ -99,6 +125,7 @@ class TarScanner:
                     raise ArchiveDamaged("The tar archive holds an extended header larger than 16 MiB")
                 needed = BLOCK + _padded(size)
                 if len(buffer) - position < needed:
+                    wanted = needed
                     break
                 self._extend(kind, buffer[position + BLOCK : position + BLOCK + size])
                 position += needed
@@ -107,14 +134,18 @@ class TarScanner:
                 self._skip = _padded(size)
                 position += BLOCK
                 continue
-            more = self._old_sparse(header, buffer[position + BLOCK :]) if kind == b"S" else 0
-            if more is None:
-                break
-            member = self._member(header, kind, size)
+            position += BLOCK
+            if kind == b"S":
+                self._old_sparse = header, bytearray()
+                member = self._mapped(header[386:482], goes_on=bool(header[482]))
+                if member is None:
+                    continue
+            else:
+                member = self._member(header, kind, size)
             self._skip = _padded(member.stored)
-            position += BLOCK + more
             yield member
-        self._buffer = buffer[position:]
+        rest = buffer[position:]
+        self._waiting, self._gathered, self._wanted = [rest] if rest else [], len(rest), wanted
 
     def _extend(self, kind: bytes, payload: bytes) -> None:
         if kind == b"L":
@@ -124,20 +155,20 @@ class TarScanner:
         elif kind == b"x":
             self._extended.update(_pax_records(payload))
 
-    def _old_sparse(self, header: bytes, rest: bytes) -> int | None:
-        """Note the map of an old GNU sparse file; how long the headers are that go on with it, None: not all here."""
-        fields, at, going_on = header[386:482], 0, header[482]
-        while going_on:
-            block = rest[at : at + BLOCK]
-            if len(block) < BLOCK:
-                return None
-            fields, going_on, at = fields + block[:504], block[504], at + BLOCK
-            if at > _MAX_EXTENDED:
-                raise ArchiveDamaged("The tar archive holds a map of a sparse file larger than 16 MiB")
-        numbers = [_number(fields[start : start + 12]) for start in range(0, len(fields), 12) if fields[start]]
+    def _mapped(self, fields: bytes, *, goes_on: bool) -> Member | None:
+        """An old GNU sparse file, whose map goes on in as many headers as it needs; None: it is not whole yet."""
+        assert self._old_sparse is not None
+        header, known = self._old_sparse
+        known += fields
+        if len(known) > _MAX_MAP:
+            raise ArchiveDamaged("The tar archive holds a map of a sparse file larger than 4 MiB")
+        if goes_on:
+            return None
+        self._old_sparse = None
+        numbers = [_number(bytes(known[start : start + 12])) for start in range(0, len(known), 12) if known[start]]
         self._extended[b"GNU.sparse.map"] = ",".join(str(number) for number in numbers).encode()
         self._extended[b"GNU.sparse.size"] = str(_number(header[483:495])).encode()
-        return at
+        return self._member(header, b"S", _number(header[124:136]))
 
     def _member(self, header: bytes, kind: bytes, size: int) -> Member:
         pax, self._extended = self._extended, {}
@@ -162,10 +193,16 @@ class TarScanner:
 
 
 def normalised(path: bytes) -> bytes:
-    """A member's name without leading './' and trailing '/'; the root itself is empty."""
-    while path.startswith(b"./"):
-        path = path[2:].lstrip(b"/")
-    path = path.rstrip(b"/")
+    """A member's name without leading './' and trailing '/'; the root itself is empty. One that no system can have is
+    left as it is: it may be nothing but millions of these."""
+    if len(path) > _MAX_NAME:
+        return path
+    at = 0
+    while path.startswith(b"./", at):
+        at += 2
+        while path.startswith(b"/", at):
+            at += 1
+    path = path[at:].rstrip(b"/")
     return b"" if path == b"." else path
 
 
@@ -173,6 +210,8 @@ def _sparse(pax: dict[bytes, bytes]) -> str | None:
     if pax.get(b"GNU.sparse.major") == b"1":
         return "1.0"
     if b"GNU.sparse.map" in pax:
+        if len(pax[b"GNU.sparse.map"]) > _MAX_MAP:
+            raise ArchiveDamaged("The tar archive holds a map of a sparse file larger than 4 MiB")
         return pax[b"GNU.sparse.map"].decode("ascii", "replace")
     if b"GNU.sparse.numblocks" in pax:  # pax format 0.0, whose map repeats one key
         raise ArchiveDamaged("The tar archive holds a sparse file in pax format 0.0, which is not supported")
@@ -233,6 +272,7 @@ def _check(header: bytes) -> None:
 
 
 def _pax_records(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Those that tell something here."""
     position = 0
     while position < len(payload):
         space = payload.find(b" ", position)
@@ -244,7 +284,8 @@ def _pax_records(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
         key, equals, value = payload[space + 1 : end - 1].partition(b"=")
         if not equals or end > len(payload):
             raise ArchiveDamaged("The tar archive holds a malformed extended header")
-        yield key, value
+        if key in _KEYS:
+            yield key, value
         position = end
 
 

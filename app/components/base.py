@@ -13,6 +13,8 @@ from app.archives.streams import ByteStream
 from app.errors import OperationCancelled, OwnershipLost
 
 MAX_NAMED = 200
+#: A fact of a part that another program dumped: see RestoreContext.foreign.
+FOREIGN = "foreign"
 
 
 @dataclass(slots=True)
@@ -90,7 +92,9 @@ class RestoreContext:
     operation; it is called right before anything live changes. `record` journals a step durably.
     `resumes`: an attempt goes on with it; false when it is given up. `exclusions`: what the backup left out on
     purpose; None when it does not tell. `taken_at`: when the backup began to read. `keep_hours`: for how long what is
-    replaced is kept, as long as `keep_free` bytes stay free.
+    replaced is kept, as long as `keep_free` bytes stay free. `foreign`: another program made the archive, which need
+    not mark its end; that it is whole is known in another way. `allow_empty`: a tree that holds no file may replace
+    one that does.
     """
 
     operation: str
@@ -101,11 +105,13 @@ class RestoreContext:
     record: Callable[[dict[str, Any]], Awaitable[None]]
     safety: SafetyCopy
     allow_without_safety_copy: bool = False
+    allow_empty: bool = False
     resumes: bool = True
     exclusions: Sequence[str] | None = None
     taken_at: datetime | None = None
     keep_hours: float = 0
     keep_free: int = 0
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)

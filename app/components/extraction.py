@@ -116,8 +116,10 @@ class Extraction:
                 allowed.append((path, *kept))
             if not self._deployment.privileged or kept != (uid, gid):
                 report.warn("owner_changed", f"belonged to {uid}:{gid}, which is not on the allow-list", _shown(path))
-        if allowed:
-            await self._deployment.tree.set_owners(staging, allowed)
+        for path in await self._deployment.tree.set_owners(staging, allowed, owner) if allowed else ():
+            report.warn(
+                "owner_kept", "belongs to somebody else than who restored it: its owner was left", _shown(path)
+            )
 
     def _kept(self, uid: int, gid: int) -> tuple[int, int]:
         """Whom a member is given to: another than the owner only when that is allowed."""

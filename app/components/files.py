@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from app.archives.members import MemberList
 from app.archives.streams import ByteStream
+from app.archives.tar import TarScanner
 from app.components.base import Component, Dump, Report, RestoreContext, Settled, still_ours
 from app.components.extraction import Extraction, FilesTarget, journalled, listed
 from app.components.survey import Survey
@@ -17,12 +18,14 @@ from app.components.tar_tool import probe
 from app.components.tree_dump import dump_tree
 from app.deployments.base import Deployment, User
 from app.deployments.swap import Swap
+from app.deployments.swap_scripts import CLEAR
 from app.deployments.tree import EVERYTHING, SwapMode, SwapPlan
 from app.errors import ConsentRequired, LiberuError, NoSpace, TargetProtected
 from app.sizes import human_size
 
 log = logging.getLogger(__name__)
 _RESERVE = 64 << 20
+_LOOKED_INTO = 8 << 20
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -41,7 +44,7 @@ class FilesComponent(Component):
 
     async def dump(self) -> Dump:
         target = self._target
-        dump = await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions)
+        dump = await dump_tree(self._deployment, target.document_root, target.reader, target.exclusions, target.owner)
         if target.link is not None:
             dump.report.facts["document_root"] = {"link": target.link, "folder": target.document_root}
         return dump
@@ -98,9 +101,12 @@ class FilesComponent(Component):
         """Extract into staging, compare with the member list, swap. The live site is either old or new."""
         async with aclosing(source):
             report = Report()
-            if (plan := _planned(context.journal)) is not None and plan.state in ("swapped", "tidied"):
+            previous = _planned(context.journal)
+            if previous is not None and previous.state in ("swapped", "tidied"):
                 report.facts["resumed"] = True
                 return report
+            if previous is not None and previous.mode != "in_place":
+                await self._swap(previous, context).tidy()  # it alone knows which folder it had made
             mode = await self._mode(context, plain_size)
             report.facts["mode"] = mode
             plan = SwapPlan(self._target.document_root, context.operation, mode, context.clear_existing)
@@ -126,9 +132,21 @@ class FilesComponent(Component):
         with closing(MemberList()) as members:
             extraction = Extraction(self._deployment, self._target)
             await extraction.run(source, staging, members, report, meanwhile=survey)
+            lost = self._emptied(members, report.facts["live"], context)
+        if lost is not None:
+            raise ConsentRequired(f"{lost}. Nothing was changed")
         # The exclusions as they are now: the disk may have taken long.
         stays = await self._excluded(context) if context.clear_existing else EVERYTHING
         await swap.run(stays, context.confirm)
+
+    def _emptied(self, members: MemberList, live: dict[str, Any], context: RestoreContext) -> str | None:
+        """What a restore would do that leaves no file where there are some, as far as nobody has agreed to it."""
+        if members.files or not live["goes"]["files"] or context.allow_empty:
+            return None
+        return (
+            f"There is no file in what is to be restored, and {live['goes']['files']} files of "
+            f"{self._target.document_root} would go: the site would be empty. Set allow_empty if it is to be"
+        )
 
     async def _excluded(self, context: RestoreContext) -> Sequence[bytes]:
         """What the backup left out on purpose, as far as it is live: it stays."""
@@ -173,6 +191,8 @@ class FilesComponent(Component):
                 async for _ in stream:
                     pass
             report.facts["live"] = await self._surveyed(members, context, await self._excluded(context))
+            if (lost := self._emptied(members, report.facts["live"], context)) is not None:
+                report.facts["needs"] = {"allow_empty": lost}
         return report
 
     async def _surveyed(
@@ -190,6 +210,14 @@ class FilesComponent(Component):
         )
         self._refuse_fixed(survey.fixed)
         return survey.facts()
+
+    async def _holds_files(self) -> bool:
+        """Whether anything but folders is live."""
+        async with aclosing(self._deployment.tree.inventory(self._target.document_root, live=True)) as batches:
+            async for batch in batches:
+                if any(entry.type != "d" for entry in batch):
+                    return True
+        return False
 
     async def settle(self, context: RestoreContext) -> Settled:
         plan = _planned(context.journal)
@@ -243,17 +271,43 @@ class FilesComponent(Component):
         root = self._target.document_root
         if self._deployment.archive is None:
             await self._require_movable(deep=True)
+        if context.clear_existing and not context.allow_empty:
+            source, files = await _looked_into(source)
+            if not files and await self._holds_files():
+                raise ConsentRequired(
+                    f"There is no file in what is to be restored: {root} would be empty. Set allow_empty if it is to "
+                    "be. Nothing was changed"
+                )
         await context.confirm()
         plan.state = "begun"
         await _save(context, plan)
         if context.clear_existing:
-            await self._deployment.run(["find", ".", "-xdev", "-mindepth", "1", "-delete"], cwd=root)
+            await self._deployment.run(["sh", "-ec", CLEAR], cwd=root)
         with closing(MemberList()) as members:
             extraction = Extraction(self._deployment, self._target)
             await extraction.run(source, root, members, report, whole=context.clear_existing)
         report.warn("in_place", "restored in place: the site was incomplete while it was being written")
         plan.state = "tidied"
         await _save(context, plan)
+
+
+async def _looked_into(source: ByteStream) -> tuple[ByteStream, bool]:
+    """The same tar stream, and whether there is a file in it; as much of it is read as that takes, 8 MiB at most."""
+    scanner, kept, files = TarScanner(), list[bytes](), False
+    async for chunk in source:
+        kept.append(chunk)
+        files = any(member.type in "fh" for member in scanner.feed(chunk))
+        if files or sum(map(len, kept)) > _LOOKED_INTO:
+            break
+
+    async def whole() -> ByteStream:
+        async with aclosing(source):
+            for chunk in kept:
+                yield chunk
+            async for chunk in source:
+                yield chunk
+
+    return whole(), files
 
 
 async def _at_once(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:

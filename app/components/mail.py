@@ -15,6 +15,7 @@ from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.extraction import Extraction, FilesTarget, journalled
 from app.components.maildir import MaildirRules
 from app.components.tree_dump import dump_tree
+from app.components.tree_survey import report_no_mail
 from app.deployments.base import Deployment, User
 from app.deployments.swap import Swap
 from app.deployments.tree import SwapPlan
@@ -23,6 +24,9 @@ from app.sizes import human_size
 
 #: Bytes that a restore leaves free.
 _RESERVE = 64 << 20
+#: As the owner, in what only the owner has extracted; some builds of busybox know no -delete.
+_OTHERS = ["find", ".", "-xdev", "!", "-type", "d", "!", "-type", "f"]
+_NO_MAIL = [*_OTHERS, "-print0", "-exec", "rm", "-f", "--", "{}", "+"]
 log = logging.getLogger(__name__)
 
 
@@ -49,7 +53,7 @@ class MailComponent(Component):
 
     async def dump(self) -> Dump:
         """Every maildir of the folder; a mailbox that is listed and not there is a warning."""
-        dump = await dump_tree(self._deployment, self._target.folder, None, ())
+        dump = await dump_tree(self._deployment, self._target.folder, None, (), self._target.owner, only_files=True)
         for address in self._target.mailboxes:
             try:
                 await self._deployment.tree.status(f"{self._target.folder}/{address}")
@@ -73,6 +77,7 @@ class MailComponent(Component):
         """Add messages that are not there; nothing delivered since the backup is lost."""
         async with aclosing(source):
             report = Report()
+            await self.tidy(context.journal)  # of an earlier attempt: it alone knows which folder it had made
             report.facts["mode"] = await self.preflight(context, plain_size)
             # Staged inside the folder: on its file system, so that adding a message is one hard link.
             swap = self._swap(
@@ -85,6 +90,7 @@ class MailComponent(Component):
                 files = Extraction(self._deployment, FilesTarget(self._target.folder, self._target.owner))
                 with closing(MemberList()) as members:
                     await files.run(source, staging, members, report)
+                await self._only_mail(staging, report)
                 await context.confirm()
                 rules = MaildirRules()
                 report.facts["added"] = await self._deployment.tree.add_missing(swap.plan, rules)
@@ -97,6 +103,13 @@ class MailComponent(Component):
             finally:
                 await asyncio.shield(self._clear(swap))
             return report
+
+    async def _only_mail(self, staging: str, report: Report) -> None:
+        """Remove what is neither a folder nor a file: by a link, whoever reads mail would read what it leads to."""
+        user = self._target.owner if self._deployment.privileged else None
+        found = await self._deployment.run(_NO_MAIL, cwd=staging, user=user)
+        names = [name.removeprefix(b"./") for name in found.stdout.split(b"\0")[:-1]]
+        report_no_mail(names, report)
 
     @staticmethod
     async def _clear(swap: Swap) -> None:

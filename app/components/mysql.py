@@ -9,6 +9,7 @@ from app.archives.streams import ByteStream
 from app.components.base import Component, Dump, Report, RestoreContext, Settled
 from app.components.mysql_client import MysqlClient, MysqlTarget, literal
 from app.components.mysql_dump import dump_database, take_inventory
+from app.components.mysql_grants import SHOW, too_much
 from app.components.mysql_journal import KEY, OLD_NOT_NEEDED, UNSETTLED, State
 from app.components.mysql_leftovers import ScratchNames, remove_leftovers
 from app.components.mysql_restore import InPlaceRestore
@@ -16,9 +17,6 @@ from app.components.mysql_scratch import ScratchRestore
 from app.components.mysql_swap import Swap
 from app.deployments.base import Deployment
 from app.errors import ComponentError, DatabaseAccessDenied, LoadFailed, RestoreUnsettled
-
-#: Rights beyond one's own databases: a tenant's SQL must not run with them.
-_TOO_MUCH = "'SUPER', 'FILE', 'CREATE USER', 'SHUTDOWN', 'DROP', 'INSERT', 'SET USER', 'SET_USER_ID'"
 
 
 class MysqlComponent(Component):
@@ -34,15 +32,12 @@ class MysqlComponent(Component):
         return await dump_database(self._admin or self._owner)
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
-        rows = await self._owner.ask(
-            "SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES WHERE GRANTEE = CONCAT(QUOTE(SUBSTRING_INDEX("
-            "CURRENT_USER(), '@', 1)), '@', QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', -1))) "
-            f"AND PRIVILEGE_TYPE IN ({_TOO_MUCH});"
-        )
-        if rows != [["0"]]:
+        excess = too_much(row[0] for row in await self._owner.ask(SHOW))
+        if excess:
             raise DatabaseAccessDenied(
-                f"{self._target.owner.username} is an administrator, and a tenant's SQL must not run as one; "
-                f"configure the account that owns {self._target.name}, and this one as its admin account"
+                f"{self._target.owner.username} is an administrator ({', '.join(excess[:5])}), and a tenant's SQL "
+                f"must not run as one; configure the account that owns {self._target.name} and no more, and this one "
+                "as its admin account"
             )
         if self._admin is None:
             return "in_place_after_safety_copy"

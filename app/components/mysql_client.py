@@ -1,14 +1,21 @@
-"""Talking to a MySQL or MariaDB server through its own command-line clients, at the deployment."""
+"""Talking to a MySQL or MariaDB server through its own command-line clients, at the deployment.
+
+The client has a language of its own beside SQL (`edit`, `source`, `connect`, `system` …). --binary-mode leaves of it
+the charset command and DELIMITER, which change how a script is cut into statements and nothing else (find_command in
+client/mysql.cc, MariaDB 10.0 and MySQL 5.6 and later; an older client refuses the option and nothing runs). And it is
+confined: whatever it could be made to do, it has nothing to do it with.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from app.archives.streams import ByteStream
-from app.deployments.base import CommandResult, Deployment
+from app.components.socket_login import system_user
+from app.deployments.base import CommandResult, Deployment, Outcome, User
 from app.errors import (
     CommandFailed,
     ComponentError,
@@ -20,18 +27,30 @@ from app.errors import (
 )
 
 _ERROR = re.compile(r"(?:error:|ERROR|Got error:) ?(\d{4})\b")
+#: What the server says of a statement, or the client; before it, MariaDB's client shows the statement.
+_COMPLAINT = re.compile(r"^(?:\S+: )?(ERROR.*|.*(?:error|Error): .*)", re.MULTILINE)
+_SHOWN = re.compile(
+    r"-{14}\n\W*(?:/\*M?!\d*\s*)?((?:CREATE|DROP|ALTER|INSERT|REPLACE|LOCK|UPDATE|DELETE|SET|CALL)\b"
+    r"(?: (?:TABLES?|VIEW|TRIGGER|PROCEDURE|FUNCTION|EVENT|INTO|DATABASE|IF|NOT|EXISTS)\b)*)\s*(`[^`\n]{1,64}`)?",
+    re.IGNORECASE,
+)
 _ESCAPED = re.compile(r"\\(.)")
 _UNESCAPED = {"n": "\n", "t": "\t", "0": "\0"}
 _DENIED = {"1044", "1045", "1142", "1227", "1370", "1698"}
 _LOCK_SECONDS = 300
 _ALONE_SECONDS = 480
 _UNREACHABLE = {"2002", "2003", "2005", "2006", "2013", "2026"}
+#: No commands of the client's own, no file of its machine for a server that asks for one, no other connection.
+_TAME = ("--binary-mode", "--local-infile=0", "--skip-reconnect")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
+    """Without a password, and over a socket, the server may know the account by the system user of the same name
+    (unix_socket, auth_socket)."""
+
     username: str
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,55 +158,93 @@ class MysqlClient:
     async def _find(self, *names: str) -> tuple[str, bool]:
         for name in names:
             try:
-                result = await self.deployment.run([name, "--version"], timeout=30)
+                result = await self.deployment.run([name, "--version"], timeout=30, confined=True)
             except ToolMissing:
                 continue
             return name, b"MariaDB" in result.stdout
         raise ToolMissing(f"Neither {' nor '.join(names)} is installed where the site runs")
+
+    async def _user(self) -> User | None:
+        """Whom the client programs run as; None: nobody in particular."""
+        account = self.account
+        return await system_user(
+            self.deployment, account.username, password=bool(account.password), socket=not self.target.host
+        )
 
     async def ask(self, sql: str, *, database: bool = True, force: bool = False) -> list[list[str]]:
         """Rows of our own SQL, never a tenant's. Raises the database's errors, typed."""
         result = await self.execute(sql, database=database, force=force)
         if result.status != 0:
             raise self.explained(result.stderr)
-        rows = result.stdout.decode("utf-8", "replace").splitlines()
+        rows = result.stdout.decode("utf-8", "replace").split("\n")[:-1]  # no other line break: names may hold them
         return [[_ESCAPED.sub(_unescape, cell) for cell in row.split("\t")] for row in rows]
 
     async def execute(self, sql: str, *, database: bool = True, force: bool = False) -> CommandResult:
         name, _ = await self.tool("mariadb", "mysql")
+        user = await self._user()
         async with self.options() as options:
-            argv = [name, options, "--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
+            argv = [name, options, *_TAME, "--batch", "--skip-column-names", "--default-character-set=utf8mb4"]
             argv += [f"--database={self.target.name}"] if database else []
             argv += ["--force"] if force else []
-            return await self.deployment.run(argv, input=self._beginning + sql.encode(), check=False, timeout=600)
+            return await self.deployment.run(
+                argv,
+                input=self._beginning + sql.encode(),
+                user=user,
+                check=False,
+                timeout=600,
+                confined=not _is_root(user),
+            )
 
     async def load(self, source: ByteStream) -> None:
-        """Run a script that is not ours, in a mode that refuses client commands. Raises LoadFailed."""
+        """Run a script that is not ours. Raises LoadFailed, DatabaseAccessDenied."""
         async with aclosing(source):
             name, mariadb = await self.tool("mariadb", "mysql")
+            user = await self._user()
+            if _is_root(user):
+                raise DatabaseAccessDenied(
+                    f"{self.account.username} logs in as the system's root, and a tenant's SQL must not run as that; "
+                    f"configure the account that owns {self.target.name}, with its password"
+                )
             async with self.options() as options:
-                argv = [name, options, "--sandbox" if mariadb else "--binary-mode", "--local-infile=0"]
+                argv = [name, options, *_TAME, *(["--loose-sandbox"] if mariadb else [])]
                 argv += [
                     "--default-character-set=utf8mb4",
                     "--max-allowed-packet=1G",
                     f"--database={self.target.name}",
                 ]
                 try:
-                    result = await self.deployment.run(argv, input=self._begun(source), check=False)
+                    result = await self.deployment.run(
+                        argv, input=self._begun(source), user=user, check=False, confined=True
+                    )
                 except CommandFailed as error:
                     raise LoadFailed(f"{self.target.name}: {error.message}") from error
         if result.status != 0:
-            raise LoadFailed(f"{self.target.name}: {result.stderr.strip()[-1500:]}")
+            raise LoadFailed(f"{self.target.name}: {complaint(result.stderr)}")
+
+    async def dumped(self, argv: Sequence[str], outcome: Outcome) -> ByteStream:
+        """What a dump program writes, whatever its status."""
+        user = await self._user()
+        async with self.options() as options:
+            output = self.deployment.stream(
+                [argv[0], options, *argv[1:]],
+                user=user,
+                accept=range(256),
+                outcome=outcome,
+                confined=not _is_root(user),
+            )
+            async with aclosing(output):
+                async for chunk in output:
+                    yield chunk
 
     async def _begun(self, source: ByteStream) -> ByteStream:
         async with aclosing(source):
-            if self.mark:
-                yield self._beginning
+            if self.mark:  # on a line of its own: DELIMITER begins one
+                yield self._beginning + b"\n"
             async for chunk in source:
                 yield chunk
 
     def explained(self, stderr: str) -> ComponentError:
-        text = stderr.strip()[-1000:]
+        text = complaint(stderr)
         name = f"MySQL database {self.target.name}"
         found = _ERROR.search(text)
         number = found[1] if found else ""
@@ -198,6 +255,21 @@ class MysqlClient:
         if number in _UNREACHABLE:
             return DatabaseUnreachable(f"{name}: the server does not answer: {text}")
         return ComponentError(f"{name}: {text}")
+
+
+def complaint(stderr: str) -> str:
+    """Code and message of the server, and what the statement was about: its text is data of somebody's."""
+    found = _COMPLAINT.findall(stderr)
+    text = (found[-1] if found else stderr.strip().rpartition("\n")[2])[:400]
+    if shown := _SHOWN.search(stderr):
+        text += f" ({' '.join(filter(None, shown.groups()))})"
+    return text
+
+
+def _is_root(user: User | None) -> bool:
+    """An administrator that the server knows by root's socket: nobody else can log in as that one, and root cannot be
+    confined. Only our own SQL, and the dump program, run so."""
+    return user is not None and user.uid == 0
 
 
 def _unescape(match: re.Match[str]) -> str:

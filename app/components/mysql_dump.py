@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from app.archives.streams import ByteStream
 from app.components.base import Dump, Report
@@ -123,13 +124,11 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
     watch = _Watch(name, 0 if contents else len(inventory.tables), outcome)
 
     async def stream() -> ByteStream:
-        async with client.options() as options:
-            command = [tool, options, *argv, "--", name]
-            output = client.deployment.stream(command, accept=range(256), outcome=outcome)
-            async for chunk in watch.watch(output):
+        async with aclosing(watch.watch(client.dumped([tool, *argv, "--", name], outcome))) as output:
+            async for chunk in output:
                 yield chunk
-            if outcome.status and not inventory.hidden:
-                raise client.explained(outcome.stderr)
+        if outcome.status and not inventory.hidden:
+            raise client.explained(outcome.stderr)
 
     return Dump(stream(), report, watch.verify)
 
@@ -138,13 +137,15 @@ async def _invalid_views(client: MysqlClient, views: Sequence[str], report: Repo
     """Views whose tables are gone: the dump programs stop at one. Their definition goes into a warning."""
     if not views:
         return []
-    script = "\n".join(f"SHOW FIELDS FROM {identifier(view)};" for view in views)
-    result = await client.execute(script, force=True)
+    statements = [f"SHOW FIELDS FROM {identifier(view)};" for view in views]
+    result = await client.execute("\n".join(statements), force=True)
+    lines = accumulate((statement.count("\n") + 1 for statement in statements), initial=1)  # a name may have some
+    at = dict(zip(lines, views, strict=False))
     invalid = []
     for number, line, message in _VIEW_ERROR.findall(result.stderr):
-        if number not in _INVALID:
+        view = at.get(int(line))
+        if number not in _INVALID or view is None:
             continue
-        view = views[int(line) - 1]
         invalid.append(view)
         rows = await client.execute(f"SHOW CREATE VIEW {identifier(view)};")
         definition = rows.stdout.decode("utf-8", "replace").split("\t")

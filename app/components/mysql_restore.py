@@ -12,7 +12,7 @@ from app.components.mysql_client import MysqlClient
 from app.components.mysql_dump import take_inventory
 from app.components.mysql_journal import UNSETTLED, MysqlJournal, State
 from app.components.mysql_script import MysqlScript
-from app.components.mysql_steps import Stepwise, drops, explained, tables_of
+from app.components.mysql_steps import Stepwise, drops, explained, tables_of, told_of
 from app.errors import ConsentRequired, LiberuError, OperationCancelled, OwnershipLost, RestoreUnsettled
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class InPlaceRestore(Stepwise):
         self._journal = MysqlJournal.of(context)
         self._name = owner.target.name
         self._owner = owner.marked(self._journal.noted.get("mark", ""))
-        self._script = MysqlScript()
+        self._script = MysqlScript(self._name, foreign=context.foreign)
         self._source: ByteStream = from_bytes(b"")
         self._copy: ByteStream = from_bytes(b"")
 
@@ -39,6 +39,7 @@ class InPlaceRestore(Stepwise):
         self._source = source
         async with aclosing(source):
             await self.guarded(self.RUN)
+        told_of(self._script, report)
         if not await self._discarded():
             report.warn("safety_copy_kept", f"The safety copy, {self._context.safety.name}, could not be removed yet")
 
@@ -83,7 +84,7 @@ class InPlaceRestore(Stepwise):
 
     async def _empty(self) -> None:
         live = await take_inventory(self._owner)
-        self._script = MysqlScript()
+        self._script = MysqlScript(self._name, foreign=self._context.foreign)
         self._script.mariadb = "MariaDB" in live.server
         await self._owner.ask(drops(live, self._name, tables=True))
 

@@ -14,7 +14,7 @@ from app.components.mysql_dump import dump_database, take_inventory
 from app.components.mysql_journal import UNSETTLED, State, packed
 from app.components.mysql_leftovers import ScratchNames, remove_leftovers
 from app.components.mysql_script import MysqlScript
-from app.components.mysql_steps import drops, explained, tables_of
+from app.components.mysql_steps import drops, explained, tables_of, told_of
 from app.components.mysql_swap import Swap, as_text, names_of, rename
 from app.errors import ConsentRequired, LiberuError, LoadFailed, OwnershipLost, RestoreUnsettled
 
@@ -34,7 +34,7 @@ class ScratchRestore(Swap):
     def __init__(self, owner: MysqlClient, admin: MysqlClient, context: RestoreContext) -> None:
         super().__init__(owner, admin, context)
         self._source: ByteStream = from_bytes(b"")
-        self._script = MysqlScript()
+        self._script = MysqlScript(self._live, foreign=context.foreign)
         self._password = ""
 
     async def run(self, source: ByteStream, report: Report) -> None:
@@ -42,6 +42,7 @@ class ScratchRestore(Swap):
         self._source = source
         async with aclosing(source):
             await self.guarded(self.RUN)
+            told_of(self._script, report)
             if not await self._swept():
                 report.warn("not_tidied", f"The former tables are still in {self._names.old}; it is tried again")
 
@@ -88,6 +89,10 @@ class ScratchRestore(Swap):
 
     async def _load(self) -> None:
         await self._temporary(self._names.scratch).load(tables_of(self._source, self._script))
+        made = names_of(await take_inventory(self._admin.on(self._names.scratch)))
+        odd = [name for kind in ("views", "routines", "triggers", "events") for name in made[kind]]
+        if odd:  # the temporary account's: they would go with it
+            raise LoadFailed(f"{self._live}: the dump makes {', '.join(odd[:5])} in a way that is not understood")
 
     async def _try_new(self) -> None:
         beside = self._names.scratch
@@ -101,7 +106,7 @@ class ScratchRestore(Swap):
         """What recreates the live database's views, triggers, routines and events, tried where nothing is yet."""
         live = await take_inventory(self._admin)
         dump = await dump_database(self._admin, ["--no-data"])
-        script = MysqlScript()
+        script = MysqlScript(self._live)
         refused: LiberuError | None = None
         try:
             await self._temporary(self._names.old).load(tables_of(dump.stream, script))
@@ -123,7 +128,7 @@ class ScratchRestore(Swap):
         self._refuse(refused, lacking)
 
     async def _script_of_live(self) -> MysqlScript:
-        script = MysqlScript()
+        script = MysqlScript(self._live)
         dump = await dump_database(self._admin, ["--no-data"])
         async for _ in tables_of(dump.stream, script):
             pass

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
+from app.components.base import Report
 from app.components.mysql_client import identifier
 from app.components.mysql_dump import Inventory
 from app.components.mysql_script import MysqlScript
@@ -44,9 +45,18 @@ def tables_of(source: ByteStream, script: MysqlScript) -> ByteStream:
         for chunk in reader.chunks():
             for passed in script.feed(chunk):
                 sink.write(passed)
-        script.finish()
+        for passed in script.finish():
+            sink.write(passed)
 
     return transform(source, work, "mysql script")
+
+
+def told_of(script: MysqlScript, report: Report) -> None:
+    """What of a dump was not as a dump of ours is."""
+    if script.unmarked:
+        report.warn("no_end_marker", "The dump has no end marker; that it is whole is known from its archive alone")
+    for statement in script.left_out:
+        report.warn("left_out", "Was not run: it is about the server's log, and changes no data", statement)
 
 
 def drops(found: Inventory, database: str, *, tables: bool) -> str:

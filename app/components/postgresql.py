@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-import secrets
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import BLOCK, is_header
 from app.components.base import Component, Dump, Report, RestoreContext
-from app.components.psql_script import ScriptFilter
+from app.components.postgresql_archive import DumpWatch, bounded
+from app.components.postgresql_sql import BEGIN, COMMIT, DROP_OWNED, FACTS, state_of, unknown_settings
+from app.components.psql_script import PsqlScript, failure, statement_of
+from app.components.socket_login import system_user
 from app.deployments.base import CommandResult, Deployment
+from app.deployments.tree import User
 from app.errors import (
     CommandFailed,
     ComponentError,
@@ -19,85 +23,15 @@ from app.errors import (
     DatabaseNotFound,
     DatabaseUnreachable,
     DeploymentError,
-    DumpIncomplete,
     LoadFailed,
     ToolMissing,
 )
 
 _PSQL = ["psql", "-X", "-q", "-A", "-t", "--no-password", "-v", "ON_ERROR_STOP=1", "-f", "-"]
-_END_OF_DATA = bytes(5)
-_LOCK_SECONDS = 300
-_LOCK = f"pg_catalog.pg_advisory_xact_lock({int.from_bytes(b'liberu')})"
-#: A session whose client is gone may still be at its statement: the lock is held until its transaction is over.
-#: What is printed first is the number by which the server knows later whether this one was committed.
-_BEGIN = f"""BEGIN;
-SET LOCAL lock_timeout = '{_LOCK_SECONDS}s';
-SELECT pg_catalog.txid_current() FROM {_LOCK};
-CREATE TEMP TABLE liberu_guard (id int) ON COMMIT DROP;
-"""
-_HEAD = 16 << 20
-
-#: Drops what the account owns, extensions and their members kept. Runs inside the restore's transaction.
-_DROP_OWNED = """
-SET LOCAL client_min_messages = warning;
-SET LOCAL search_path = '';
-DO $liberu$
-DECLARE item record; me oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user);
-BEGIN
-  FOR item IN
-    SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name,
-      CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
-        WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END AS kind
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relowner = me AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^pg_'
-      AND n.nspname <> 'information_schema' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-  LOOP
-    IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = item.oid) THEN
-      EXECUTE format('DROP %s %s CASCADE', item.kind, item.name);
-    END IF;
-  END LOOP;
-  FOR item IN
-    SELECT p.oid, p.oid::regprocedure::text AS name FROM pg_catalog.pg_proc p
-    JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-    WHERE p.proowner = me AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-        WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
-  LOOP
-    IF EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid = item.oid) THEN
-      EXECUTE format('DROP ROUTINE %s CASCADE', item.name);
-    END IF;
-  END LOOP;
-  FOR item IN
-    SELECT t.oid, format('%I.%I', n.nspname, t.typname) AS name,
-      CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END AS kind
-    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-    WHERE t.typowner = me AND t.typtype IN ('e', 'd', 'r') AND n.nspname !~ '^pg_'
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-        WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
-  LOOP
-    IF EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = item.oid) THEN
-      EXECUTE format('DROP %s %s CASCADE', item.kind, item.name);
-    END IF;
-  END LOOP;
-  FOR item IN
-    SELECT n.oid, quote_ident(n.nspname) AS name FROM pg_catalog.pg_namespace n
-    WHERE n.nspowner = me AND n.nspname <> 'public' AND n.nspname !~ '^pg_'
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extnamespace = n.oid)
-  LOOP
-    EXECUTE format('DROP SCHEMA %s CASCADE', item.name);
-  END LOOP;
-  PERFORM pg_catalog.lo_unlink(m.oid) FROM pg_catalog.pg_largeobject_metadata m WHERE m.lomowner = me;
-END $liberu$;
-"""
-
-_FACTS = """
-SELECT current_setting('server_version'), (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
-  (SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-   WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'));
-"""
+#: Without autocommit: what comes after a transaction that a dump ended by itself is in none that anybody commits.
+_LOAD = [*_PSQL[:-2], "-v", "AUTOCOMMIT=off", "-v", "VERBOSITY=verbose", "-v", "ECHO=errors", *_PSQL[-2:]]
+#: psql's own status for a statement that failed, where it ends.
+_SCRIPT_FAILED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,45 +71,33 @@ def _major(version: str) -> int:
     return int(found[0]) if found else 0
 
 
-class _DumpWatch:
-    """Looks at a custom-format archive as it passes: its magic, its data entries, its last data block's end."""
-
-    def __init__(self, tables: int) -> None:
-        self._tables = tables
-        self._seen = 0
-        self._start = b""
-        self._tail = b""
-        self._data = False
-
-    async def watch(self, stream: ByteStream) -> ByteStream:
-        async with aclosing(stream):
-            async for chunk in stream:
-                if not self._seen:
-                    self._start = chunk[:5]
-                if not self._data and self._seen < _HEAD:
-                    self._data = b"TABLE DATA" in self._tail + chunk
-                self._seen += len(chunk)
-                self._tail = (self._tail + chunk)[-16:]
-                yield chunk
-
-    def verify(self) -> None:
-        if self._start != b"PGDMP":
-            raise DumpIncomplete("pg_dump wrote no archive")
-        if self._tables and not (self._data and self._tail.endswith(_END_OF_DATA)):
-            raise DumpIncomplete(f"The database has {self._tables} tables, the dump holds none or was cut")
-
-
 _UNKNOWN = (
     "the connection was lost while it was committed: the live database is whole, and either the old or the restored "
     "one. There is no safety copy, and none is needed: look at it, or restore again"
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the server says. `far`: what the account may do outside of the database; `unknown`: settings that newer
+    servers have."""
+
+    version: str
+    far: str
+    tables: int
+    unknown: frozenset[str]
+
+    @property
+    def reported(self) -> dict[str, str | int]:
+        return {"server": self.version, "tables": self.tables}
+
+
 @dataclass(slots=True)
 class _Sent:
-    """`commit`: from right before COMMIT is sent."""
+    """`commit`: from right before COMMIT is sent. `script`: what became of the dump."""
 
     commit: bool = False
+    script: PsqlScript | None = None
 
 
 class PostgresqlComponent(Component):
@@ -185,15 +107,35 @@ class PostgresqlComponent(Component):
         self._deployment = deployment
         self._target = target
 
-    async def _ask(self) -> tuple[str, bool, int]:
-        """Version, whether the account is a superuser, number of tables. Raises the database's errors, typed."""
-        result = await self._deployment.run(
-            [*_PSQL, "-F", "\t"], input=_FACTS.encode(), env=self._target.env, check=False, timeout=60
+    async def _user(self) -> User | None:
+        """Whom the client programs run as; None: nobody in particular. Root has no account of its own here."""
+        target = self._target
+        socket = target.host is None or target.host.startswith("/")
+        user = await system_user(
+            self._deployment, target.username, password=target.password is not None, socket=socket
         )
+        return None if user is not None and user.uid == 0 else user
+
+    async def _run(
+        self, argv: Sequence[str], script: ByteStream | bytes, timeout: float | None = None
+    ) -> CommandResult:
+        return await self._deployment.run(
+            argv,
+            input=script,
+            env=self._target.env,
+            user=await self._user(),
+            check=False,
+            timeout=timeout,
+            confined=True,
+        )
+
+    async def _ask(self) -> _Facts:
+        """Raises the database's errors, typed."""
+        result = await self._run([*_PSQL, "-F", "\t"], FACTS.encode(), timeout=60)
         if result.status != 0:
             raise self._explained(result)
-        version, superuser, tables = result.stdout.decode().strip().split("\t")
-        return version, superuser == "t", int(tables)
+        version, far, tables, known = result.stdout.decode().rstrip("\n").split("\t")
+        return _Facts(version, far, int(tables), unknown_settings(known))
 
     async def _tool(self, name: str, server: str) -> str:
         """The program, at least as new as the server: an older pg_dump refuses, an older pg_restore cannot read what
@@ -209,7 +151,7 @@ class PostgresqlComponent(Component):
         seen = "none"
         for candidate in (name, f"/usr/lib/postgresql/{wanted}/bin/{name}", f"/usr/pgsql-{wanted}/bin/{name}"):
             try:
-                result = await self._deployment.run([candidate, "--version"], timeout=30)
+                result = await self._deployment.run([candidate, "--version"], timeout=30, confined=True)
             except ToolMissing:
                 continue
             seen = result.stdout.decode("utf-8", "replace").strip()
@@ -233,96 +175,135 @@ class PostgresqlComponent(Component):
 
     async def dump(self) -> Dump:
         report = Report()
-        version, _, tables = await self._ask()
-        report.facts.update(server=version, tables=tables)
-        watch = _DumpWatch(tables)
+        facts = await self._ask()
+        report.facts.update(facts.reported)
+        watch = DumpWatch(facts.tables)
         argv = [
-            await self._tool("pg_dump", version),
+            await self._tool("pg_dump", facts.version),
             "--format=custom",
             "--compress=0",
             "--no-password",
             "--lock-wait-timeout=120000",
         ]
-        return Dump(watch.watch(self._deployment.stream(argv, env=self._target.env)), report, watch.verify)
+        output = self._deployment.stream(argv, env=self._target.env, user=await self._user(), confined=True)
+        return Dump(watch.watch(output), report, watch.verify)
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
-        _, superuser, _ = await self._ask()
-        if superuser:
-            raise DatabaseAccessDenied(
-                f"{self._target.username} is a superuser, and a tenant's SQL must not run as one; "
-                f"configure the account that owns {self._target.name}"
-            )
+        await self._tenant()
         return "transaction"
+
+    async def _tenant(self) -> _Facts:
+        """Raises DatabaseAccessDenied unless the account reaches no further than its database."""
+        facts = await self._ask()
+        if facts.far:
+            raise DatabaseAccessDenied(
+                f"{self._target.username} is, or can become, more than a tenant ({facts.far}), and what a dump holds "
+                f"must not run as such; configure the account that owns {self._target.name}"
+            )
+        return facts
 
     async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
         """All of it or nothing: COMMIT is sent only after the archive's last byte and hash are verified."""
         async with aclosing(source):
-            await self.preflight(context, plain_size)
-            version, _, _ = await self._ask()
-            tool = await self._tool("pg_restore", version)
+            facts = await self._tenant()
+            tool = await self._tool("pg_restore", facts.version)
             sent = _Sent()
+            script = self._script(tool, facts, source, context, sent, plain_size)
             try:
-                result = await self._deployment.run(
-                    _PSQL, input=self._script(tool, source, context, sent), env=self._target.env, check=False
-                )
+                result = await self._run(_LOAD, script)
             except DeploymentError as error:
                 if not sent.commit and not isinstance(error, CommandFailed):
                     raise
                 told = _UNKNOWN if sent.commit else "nothing was changed"
-                raise LoadFailed(f"{self._target.name}: {error.message}; {told}") from error
-        if result.status != 0:
-            await self._require_committed(result, sent)
-        report = Report()
-        version, _, tables = await self._ask()
-        report.facts.update(server=version, tables=tables)
+                reason = _last_line(error.stderr) if isinstance(error, CommandFailed) else error.message
+                raise LoadFailed(f"{self._target.name}: {reason}; {told}") from error
+            except LoadFailed as error:
+                raise LoadFailed(f"{self._target.name}: {error.message}; nothing was changed") from error
+        await self._require_committed(result, sent)
+        report = _told(sent.script)
+        report.facts.update((await self._ask()).reported)
         return report
 
     async def _require_committed(self, result: CommandResult, sent: _Sent) -> None:
-        """Of a psql that failed: when the connection was lost at COMMIT, only the server knows. Raises LoadFailed."""
-        state = await self._state_of(result.stdout) if sent.commit else "aborted"
-        if state == "committed":
+        """What psql says is not enough: a script can take our COMMIT for a row, and a connection can be lost at it.
+        Raises LoadFailed."""
+        state = await self._state_of(result.stdout)
+        if state == "unknown" and not sent.commit:
+            state = "aborted"
+        if state == "committed" and sent.commit and result.status != _SCRIPT_FAILED:
             return
-        told = "nothing was changed" if state == "aborted" else _UNKNOWN
-        raise LoadFailed(f"{self._target.name}: {result.stderr.strip()[-1500:]}; {told}")
+        told = {
+            "committed": "what came before is in the live database",
+            "aborted": "nothing was changed",
+        }.get(state, _UNKNOWN)
+        if result.status == 0:
+            reason = "the dump keeps its restore from being committed"
+        elif state == "committed" or COMMIT.startswith(statement_of(result.stderr) or "-"):
+            reason = "the dump ended the restore's transaction by itself"
+        else:
+            reason = failure(result.stderr)
+        raise LoadFailed(f"{self._target.name}: {reason}; {told}")
 
     async def _state_of(self, printed: bytes) -> str:
         """How the transaction ended whose number was printed first; waits until it has."""
         number = printed.split(b"\n", 1)[0].strip()
         if not number.isdigit():
             return "unknown"
-        sql = f"SET lock_timeout = '60s'; SELECT pg_catalog.txid_status({int(number)}) FROM {_LOCK};"
+        state = await self._printed(state_of(int(number), waiting=False))
+        if state == "in progress":
+            state = await self._printed(state_of(int(number), waiting=True))
+        return state
+
+    async def _printed(self, sql: str) -> str:
         try:
-            result = await self._deployment.run(
-                _PSQL, input=sql.encode(), env=self._target.env, check=False, timeout=120
-            )
+            result = await self._run(_PSQL, sql.encode(), timeout=120)
         except (DeploymentError, TimeoutError):
             return "unknown"
         return result.stdout.decode("utf-8", "replace").strip() if result.status == 0 else "unknown"
 
-    async def _script(self, tool: str, source: ByteStream, context: RestoreContext, sent: _Sent) -> ByteStream:
+    async def _script(
+        self, tool: str, facts: _Facts, source: ByteStream, context: RestoreContext, sent: _Sent, plain_size: int
+    ) -> ByteStream:
         first = await anext(source, b"")
         plain = not (first.startswith(b"PGDMP") or is_header(first[:BLOCK]))
-        script = ScriptFilter(plain=plain)
+        sent.script = script = PsqlScript(plain=plain, foreign=context.foreign, unknown=facts.unknown)
 
-        def filtered(reader: SourceReader, sink: Sink) -> None:
+        def written(reader: SourceReader, sink: Sink) -> None:
             for chunk in reader.chunks():
-                for passed in script.feed(chunk):
-                    sink.write(passed)
-            if not (script.between_statements and script.whole):
-                raise LoadFailed("The dump ends in the middle, or before its end marker")
+                for piece in script.feed(chunk):
+                    sink.write(piece)
+            for piece in script.end():
+                sink.write(piece)
 
-        whole = _again(first, source)
-        argv = [tool, "--no-owner", "--no-acl", "--file=-"]
-        sql = transform(whole if plain else self._deployment.stream(argv, input=whole), filtered, "psql filter")
-        async with aclosing(sql):
-            yield _BEGIN.encode() + _DROP_OWNED.encode()
-            beginning = True
-            async for chunk in sql:
-                if beginning and script.restricted:  # this psql knows restrict: it refuses commands as well
-                    yield f"\\restrict {secrets.token_hex(16)}\n".encode()
-                beginning = False
+        sql = _again(first, source)
+        if not plain:
+            argv = [tool, "--no-owner", "--no-acl", "--file=-"]
+            sql = bounded(self._deployment.stream(argv, input=sql, confined=True), plain_size)
+        async with aclosing(transform(sql, written, "psql script")) as passed:
+            yield BEGIN.encode() + DROP_OWNED.encode()
+            async for chunk in passed:
                 yield chunk
         await context.confirm()
         sent.commit = True
-        # Fails when the script has ended our transaction by itself.
-        yield b"\nSELECT 1 FROM pg_temp.liberu_guard;\nCOMMIT;\n"
+        yield COMMIT.encode()
+
+
+def _last_line(stderr: str) -> str:
+    lines = stderr.strip().splitlines()
+    return lines[-1][:300] if lines else "pg_restore failed and gave no reason"
+
+
+def _told(script: PsqlScript | None) -> Report:
+    """What was left out of the dump, and what could not be known."""
+    report = Report()
+    if script is None:
+        return report
+    if script.unmarked:
+        report.warn(
+            "no_end_marker",
+            "The dump does not say where it ends, as pg_dump's do: the archive it was in is whole, but whoever wrote "
+            "the dump may have stopped early",
+        )
+    for what, count in script.left_out.items():
+        report.warn("left_out_of_dump", f"{count} × {what} of the dump: left out", what)
+    return report

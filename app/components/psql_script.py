@@ -1,186 +1,246 @@
-"""Passing a PostgreSQL dump on to psql: nothing in it may be a psql command.
+"""A PostgreSQL dump as psql is given it: no byte of it is read by psql as psql's own language.
 
-Source: the PostgreSQL manual, "psql" (meta-commands, variables) and "Lexical Structure" (quoting, dollar quotes,
-nested comments). psql runs any backslash it meets outside quotes and COPY data, on the machine it runs on.
+Each statement goes as a text of base64 that the server turns back (`\\gexec`): psql hands on what comes, and does not
+look into it. Rows go as they are, after a COPY that the server can only answer by asking for them, or with an error,
+which ends psql. See docs/decisions/0022-psql.md.
+
+Source: psql's `common.c` (ExecQueryTuples, HandleCopyResult) and `copy.c` (handleCopyIn), the same from 13 to 18.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Collection, Iterator
 
+from app.components.psql_splitter import Part, Splitter
 from app.errors import LoadFailed
 
-_TOKEN = re.compile(rb"""'|"|\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$|--|/\*|\\|;""")
-_COPY = re.compile(rb"^\s*COPY\s.*\sFROM\s+stdin$", re.DOTALL | re.IGNORECASE)
-_OWN = re.compile(rb"^\\(un)?restrict [A-Za-z0-9]+\n$")
+_OPEN = b"SELECT pg_catalog.convert_from(pg_catalog.decode('"
+_CLOSE = b"', 'base64'), pg_catalog.pg_client_encoding()) \\gexec\n"
+#: Inserts are sent together: the way to the server and back is what they cost.
+_BATCH = 1 << 20
+#: A statement is looked at as a whole up to here; a longer one is passed on while it is read.
+_WHOLE = 1 << 20
+#: As text of base64 it must fit in what the server allocates at once.
+_LONGEST = 384 << 20
+
+_NAME = rb"(?:[A-Za-z_][A-Za-z0-9_$]*|\"(?:[^\"]|\"\")++\")"
+_OPTION = (
+    rb"(?:FORMAT\s+(?:text|csv)|(?:HEADER|FREEZE)(?:\s+(?:true|false|on|off|match))?"
+    rb"|(?:DELIMITER|NULL|QUOTE|ESCAPE|ENCODING)\s+'[^'\\]{0,99}')"
+)
+#: What the server answers by asking for rows, or with an error: nothing else has this form.
+_COPY = re.compile(
+    rb"COPY\s+" + _NAME + rb"(?:\s*\.\s*" + _NAME + rb"){0,2}"
+    rb"(?:\s*\(\s*" + _NAME + rb"(?:\s*,\s*" + _NAME + rb")*+\s*\))?\s+FROM\s+STDIN"
+    rb"(?:\s+(?:WITH\s*)?\(\s*" + _OPTION + rb"(?:\s*,\s*" + _OPTION + rb")*+\s*\)"
+    rb"|\s+(?:WITH\s+)?CSV(?:\s+HEADER)?)?\s*",
+    re.IGNORECASE,
+)  # fmt: skip
+_COPIES = re.compile(rb"COPY\b", re.IGNORECASE)
+_FROM_STDIN = re.compile(rb"\bSTDIN\b", re.IGNORECASE)
+_INSERT = re.compile(rb"INSERT\s+INTO\b", re.IGNORECASE)
 #: pg_restore wraps large objects in transactions of their own; inside ours they must not end it.
-_TRANSACTION = (b"BEGIN;\n", b"COMMIT;\n")
-#: What one line of a plain dump says of accounts that are not here.
-_OWNERS = re.compile(
-    rb"^(?:ALTER [A-Z ]+ .* OWNER TO .*|GRANT .*|REVOKE .*|ALTER DEFAULT PRIVILEGES .*|SET SESSION AUTHORIZATION .*);"
-    rb"\n$"
-)
-_COMPLETE = b"-- PostgreSQL database dump complete"
+_OWN_TRANSACTION = re.compile(rb"(?:BEGIN|START\s+TRANSACTION|COMMIT)\s*", re.IGNORECASE)
 _CONTROL = re.compile(
-    rb"\s*(BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE\s+TRANSACTION)\b", re.IGNORECASE
+    rb"(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE\s+TRANSACTION)\b", re.IGNORECASE
 )
-_ATOMIC = re.compile(rb"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
-_OPENS = re.compile(rb"\b(BEGIN|CASE)\b", re.IGNORECASE)
-_CLOSES = re.compile(rb"\bEND\b", re.IGNORECASE)
-_MAX_LINE = 256 << 20
-_IDENTIFIER = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$")
+#: Only an extension's owner may comment on it.
+_EXTENSION = re.compile(rb"COMMENT\s+ON\s+EXTENSION\b", re.IGNORECASE)
+#: What a plain dump says of accounts that are not here.
+_OWNERS = re.compile(
+    rb"ALTER\s+[A-Z]+\s.*\sOWNER\s+TO\s+" + _NAME + rb"\s*|(?:GRANT|REVOKE|ALTER\s+DEFAULT\s+PRIVILEGES"
+    rb"|SET\s+SESSION\s+AUTHORIZATION)\b.*",
+    re.IGNORECASE | re.DOTALL,
+)  # fmt: skip
+_SET = re.compile(rb"SET\s+(?:SESSION\s+|LOCAL\s+)?([A-Za-z_]+)\s*(?:=|\bTO\b)\s*'?([^']*?)'?\s*", re.IGNORECASE)
+_OFF = (b"off", b"false", b"no", b"0")
+_MAKES = re.compile(rb"(?:CREATE|INSERT|COPY)\b", re.IGNORECASE)
 
 
-class ScriptFilter:
-    """Fed with SQL as pg_restore prints it; yields what psql may read. Raises LoadFailed for anything else.
+class PsqlScript:
+    """Fed with SQL as pg_restore prints it; yields what psql reads. Raises LoadFailed for what cannot be passed on.
 
-    Drops the dump's own restrict lines (the caller sets a key of its own), the transactions pg_restore puts around
-    large objects, and comments on extensions, which only their owner may make. `plain`: a script that pg_dump wrote:
-    owners and grants, which pg_restore leaves out, are dropped, and it must end as pg_dump ends it (`whole`).
+    `plain`: a script that pg_dump or somebody wrote: owners and grants are left out, as by pg_restore, and what
+    pg_dump began it must have ended. `foreign`: another program's, which must make something: a damaged archive can
+    look like one of an empty database. `unknown`: settings that this server does not have; they are left out.
+    `left_out`: how often, by what it was; `unmarked`: whether the script does not say where it ends.
     """
 
-    def __init__(self, *, plain: bool = False) -> None:
-        self._plain_script = plain
-        self.whole = not plain
-        self._buffer = b""
-        self._copying = False
-        self._closing = b""  # what ends the quote or comment we are in; empty outside
-        self._escapes = False
-        self._depth = 0
-        self._statement = b""
-        self.restricted = False
+    def __init__(self, *, plain: bool = False, foreign: bool = False, unknown: Collection[str] = ()) -> None:
+        self._splitter = Splitter()
+        self._plain = plain
+        self._foreign = foreign
+        self._unknown = unknown
+        self.left_out: Counter[str] = Counter()
+        self._text: list[bytes] = []
+        self._size = 0
+        self._long = False
+        self._cut = b""  # of a long statement: what makes no whole group of base64 yet
+        self._inserts: list[bytes] = []
+        self._inserts_size = 0
+        self._made = 0
 
     @property
-    def between_statements(self) -> bool:
-        return not (self._copying or self._closing or self._depth or self._statement.strip() or self._buffer)
+    def unmarked(self) -> bool:
+        return self._plain and not self._splitter.marked
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        self._buffer += data
-        while self._buffer:
-            passed = self._copy_data() if self._copying else self._line()
-            if passed is None:
-                return
-            if passed:
-                yield passed
-
-    def _copy_data(self) -> bytes | None:
-        """Everything up to the line `\\.`; called at a line's start or with the buffer kept so."""
-        buffer = self._buffer
-        if buffer.startswith(b"\\.\n"):
-            end = 3
-        else:
-            found = buffer.find(b"\n\\.\n")
-            end = found + 4 if found >= 0 else 0
-        if end:
-            self._copying = False
-            self._buffer = buffer[end:]
-            return buffer[:end]
-        last = buffer.rfind(b"\n", 0, -3) + 1  # keep the last lines: the end marker may be cut in two
-        if last == 0:
-            if len(buffer) > _MAX_LINE:
-                raise LoadFailed("The dump holds a row larger than 256 MiB")
-            return None
-        self._buffer = buffer[last:]
-        return buffer[:last]
-
-    def _line(self) -> bytes | None:
-        end = self._buffer.find(b"\n") + 1
-        if end == 0:
-            if len(self._buffer) > _MAX_LINE:
-                raise LoadFailed("The dump holds a line larger than 256 MiB")
-            return None
-        line, self._buffer = self._buffer[:end], self._buffer[end:]
-        fresh = not (self._closing or self._depth or self._statement.strip())
-        if fresh and _OWN.match(line):
-            self.restricted = True
-            return b"\n"
-        if fresh and line in _TRANSACTION:
-            return b"\n"
-        if fresh and line.startswith(b"COMMENT ON EXTENSION ") and line.endswith(b";\n"):
-            return b"\n"
-        if self._plain_script:
-            if fresh and line.rstrip() == _COMPLETE:
-                self.whole = True
-            elif line.strip() and not line.startswith((b"--", b"\\unrestrict")):
-                self.whole = False
-            if fresh and _OWNERS.match(line):
-                return b"\n"
-        self._scan(line)
-        return line
-
-    def _scan(self, line: bytes) -> None:
-        position = 0
-        while position < len(line):
-            if self._depth:
-                position = self._comment(line, position)
-            elif self._closing:
-                position = self._quoted(line, position)
+    def feed(self, data: bytes, *, last: bool = False) -> Iterator[bytes]:
+        for part, piece in self._splitter.feed(data, last=last):
+            if part is Part.TEXT:
+                yield from self._gather(piece)
+            elif part is Part.END:
+                yield from self._end()
+            elif part is Part.INSERTS:
+                yield from self._insert(piece)
+            elif part is Part.ROWS:
+                yield piece
             else:
-                position = self._plain(line, position)
-        if not (self._closing or self._depth) and len(self._statement) < 1 << 20:
-            self._statement += b"\n" if self._statement else b""
+                yield b"\\.\n"
 
-    def _plain(self, line: bytes, position: int) -> int:
-        match = _TOKEN.search(line, position)
-        if match is None:
-            self._keep(line[position:])
-            return len(line)
-        token = match[0]
-        self._keep(line[position : match.start()])
-        before = line[match.start() - 1] if match.start() else 0
-        if token == b"\\":
-            raise LoadFailed("The dump holds a psql command (a backslash outside quotes): it is refused")
-        if token == b"--":
-            return len(line)
-        if token == b";":
-            self._end_statement()
-            return match.end()
-        if token == b"/*":
-            self._depth = 1
-            return match.end()
-        self._keep(token)
-        if token in (b"'", b'"'):
-            self._closing = token
-            prefixed = before in b"eE" and (match.start() < 2 or line[match.start() - 2] not in _IDENTIFIER)
-            self._escapes = token == b"'" and before != 0 and prefixed
-        elif before not in _IDENTIFIER:
-            self._closing, self._escapes = token, False
-        else:  # part of an identifier such as a$b$: only its first character belongs to it
-            return match.start() + 1
-        return match.end()
+    def end(self) -> Iterator[bytes]:
+        yield from self.feed(b"", last=True)
+        splitter = self._splitter
+        if not splitter.between or (self._plain and splitter.marked and not splitter.complete):
+            raise LoadFailed(
+                f"The dump ends in the middle, or before its end mark; it was cut after {splitter.place}"
+            )
+        if (self._plain or self._foreign) and not self._made:
+            raise LoadFailed("The dump makes nothing: no table, and no row")
+        yield from self._flush()
 
-    def _end_statement(self) -> None:
-        statement = self._statement
-        if _ATOMIC.search(statement) and len(_OPENS.findall(statement)) > len(_CLOSES.findall(statement)):
-            self._keep(b";")  # inside a routine's body in standard SQL
+    def _gather(self, piece: bytes) -> Iterator[bytes]:
+        self._size += len(piece)
+        if self._size > _LONGEST:
+            raise LoadFailed(f"{self._named()} is longer than {_LONGEST >> 20} MiB")
+        if not self._long:
+            self._text.append(piece)
+            if self._size <= _WHOLE:
+                return
+            piece, self._text = b"".join(self._text), []
+            if _COPIES.match(piece):
+                raise LoadFailed(f"{self._named()} is a COPY longer than {_WHOLE >> 20} MiB")
+            self._note(piece)
+            yield from self._flush()
+            yield _OPEN
+            self._long, self._cut = True, self._number(self._splitter.number)
+        piece = self._cut + piece
+        whole = len(piece) // 3 * 3
+        self._cut = piece[whole:]
+        yield b64encode(memoryview(piece)[:whole])
+        yield b"\n"
+
+    def _end(self) -> Iterator[bytes]:
+        if self._long:
+            yield b64encode(self._cut)
+            yield _CLOSE
+            self._long, self._cut = False, b""
+        else:
+            text, self._text = b"".join(self._text) if len(self._text) != 1 else self._text[0], []
+            yield from self._statement(text)
+        self._size = 0
+
+    def _statement(self, text: bytes) -> Iterator[bytes]:
+        if _INSERT.match(text):
+            yield from self._insert(text)
             return
-        if _CONTROL.match(statement):
-            raise LoadFailed("The dump holds a transaction command of its own: it is refused")
-        self._copying = bool(_COPY.match(statement))
-        self._statement = b""
+        if self._is_left_out(text):
+            return
+        copies = _COPIES.match(text) and self._asks_for_rows(text)
+        self._note(text)
+        yield from self._flush()
+        yield from _cell(self._number(self._splitter.number) + text)
+        if copies:
+            self._splitter.copy()
 
-    def _quoted(self, line: bytes, position: int) -> int:
-        while position < len(line):
-            end = line.find(self._closing, position)
-            escape = line.find(b"\\", position) if self._escapes else -1
-            if escape >= 0 and (end < 0 or escape < end):
-                position = escape + 2
-                continue
-            if end < 0:
-                return len(line)
-            self._closing, closed = b"", end + len(self._closing)
-            return closed
-        return position
+    def _insert(self, text: bytes) -> Iterator[bytes]:
+        self._note(text)
+        self._inserts.append(text if self._inserts else self._number(self._splitter.number) + text)
+        self._inserts_size += len(text)
+        if self._inserts_size >= _BATCH:
+            yield from self._flush()
 
-    def _comment(self, line: bytes, position: int) -> int:
-        match = re.compile(rb"/\*|\*/").search(line, position)
-        if match is None:
-            return len(line)
-        self._depth += 1 if match[0] == b"/*" else -1
-        return match.end()
+    def _asks_for_rows(self, text: bytes) -> bool:
+        if _COPY.fullmatch(text):
+            return True
+        if _FROM_STDIN.search(text):
+            raise LoadFailed(f"{self._named()} is a COPY with options that are not known: its rows cannot be found")
+        return False
 
-    def _keep(self, text: bytes) -> None:
-        """The statement so far, to know a COPY by; its beginning is enough for every other one."""
-        if len(self._statement) < 1 << 20:
-            self._statement += text
+    def _is_left_out(self, text: bytes) -> bool:
+        if _CONTROL.match(text):
+            if _OWN_TRANSACTION.fullmatch(text):
+                return True
+            raise LoadFailed(f"{self._named()} is a transaction command of the dump's own: it is refused")
+        if _EXTENSION.match(text):
+            return True
+        if self._plain and _OWNERS.fullmatch(text):
+            self.left_out["owners and grants"] += 1
+            return True
+        if setting := _SET.fullmatch(text):
+            name = setting[1].decode().lower()
+            if name in self._unknown:
+                self.left_out[name] += 1
+                return True
+            if name == "standard_conforming_strings":
+                self._splitter.escapes = setting[2].lower() in _OFF
+        return False
+
+    def _note(self, text: bytes) -> None:
+        self._made += _MAKES.match(text) is not None
+
+    def _flush(self) -> Iterator[bytes]:
+        if self._inserts:
+            text, self._inserts, self._inserts_size = b";".join(self._inserts), [], 0
+            yield from _cell(text)
+
+    def _number(self, number: int) -> bytes:
+        """By which an error is known: psql prints the statement with it."""
+        return b"/* %d */ " % number
+
+    def _named(self) -> str:
+        return f"Statement {self._splitter.number} of the dump"
+
+
+def _cell(text: bytes) -> Iterator[bytes]:
+    yield _OPEN
+    yield b64encode(text)
+    yield _CLOSE
+
+
+_ERROR = re.compile(r"^psql:<stdin>:\d+: [^:\n]{1,40}:  ([0-9A-Z]{5}): (.*)$", re.MULTILINE)
+_FAILED = re.compile(r"^psql:<stdin>:\d+: STATEMENT:  (.{0,400})", re.MULTILINE)
+_NUMBERED = re.compile(r"/\* (\d+) \*/ (.*)")
+_WORD = r'(?:"[^"\n]{1,63}"|[A-Za-z_][\w$]*)'
+_OBJECT = re.compile(rf"[A-Za-z]+(?:\s+{_WORD}(?:\.{_WORD}){{0,2}}){{0,4}}")
+_ROW = re.compile(r"^CONTEXT:  COPY .{1,200}, line (\d+)", re.MULTILINE)
+_SHOWN = 300
+
+
+def statement_of(stderr: str) -> str | None:
+    """The first line of the statement that failed, as psql (ECHO=errors) prints it."""
+    found = _FAILED.search(stderr)
+    return found[1] if found else None
+
+
+def failure(stderr: str) -> str:
+    """Which statement failed and why, from what psql (VERBOSITY=verbose, ECHO=errors) printed; not what is in it."""
+    errors = [found for found in _ERROR.finditer(stderr) if found[1][:2] not in ("00", "01")]  # notices, warnings
+    if not errors:
+        own = [line for line in stderr.splitlines() if line.startswith("psql:") and "STATEMENT:" not in line]
+        return own[-1][:_SHOWN] if own else "psql ended and gave no reason"
+    error = errors[-1]
+    reason = f"{error[2][:_SHOWN]} ({error[1]})"
+    statement = _FAILED.search(stderr, error.end())
+    numbered = _NUMBERED.match(statement[1]) if statement else None
+    if numbered is None:
+        return reason
+    about = _OBJECT.match(numbered[2])
+    row = _ROW.search(stderr, error.end())
+    return (
+        f"statement {numbered[1]}{f' ({about[0]})' if about else ''}{f', row {row[1]}' if row else ''}: {reason}"
+        if not numbered[2].startswith("INSERT")
+        else f"statement {numbered[1]} or one of the inserts after it{f' ({about[0]})' if about else ''}: {reason}"
+    )

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from app.archives.streams import ByteStream, from_bytes
 from app.archives.tar import TarScanner
 from app.components.base import Dump, Report
+from app.components.tar_reader import tar_reader
 from app.components.tar_tool import judge_stderr, pattern_of, probe, shown
 from app.components.tree_survey import longest, report_mounts, report_survey, report_too_long, survey
 from app.deployments.base import Deployment, Outcome, User
@@ -46,9 +47,19 @@ class EndMarker:
             raise DumpIncomplete(f"tar's output does not end with an end-of-archive marker: it was cut{where}{why}")
 
 
-async def dump_tree(deployment: Deployment, folder: str, reader: User | None, exclusions: Sequence[str]) -> Dump:
+async def dump_tree(
+    deployment: Deployment,
+    folder: str,
+    reader: User | None,
+    exclusions: Sequence[str],
+    owner: User,
+    *,
+    only_files: bool = False,
+) -> Dump:
     """A folder as a tar stream; what could not be read, or could not be restored, makes the report incomplete, each
-    named.
+    named. `owner`: whose folder it is, and who reads it where root must not (see `tar_reader`). `only_files`: links
+    and all that is neither a folder nor a file are left out, where the tools there can; a restore of mail leaves them
+    out in any case.
 
     Of the report's facts a restore needs: `exclusions`, the patterns as they were used, and how many entries they
     have `left_out`; `mounts`, file systems that were mounted below and are in the stream; `not_whole`, files whose
@@ -63,13 +74,14 @@ async def dump_tree(deployment: Deployment, folder: str, reader: User | None, ex
         return await _from_archive(deployment, folder, report)
     if not tool.gnu:
         await _report_leftovers(deployment, folder, report)
-    found = await survey(deployment, tool, folder, reader, exclusions)
+    reader = reader or await tar_reader(deployment, tool, owner, report)
+    found = await survey(deployment, tool, folder, reader, exclusions, only_files=only_files)
     report_survey(found, report, folder)
-    too_long = b"".join(pattern_of(path) + b"\n" for path in found.too_long)
+    left_out = b"".join(pattern_of(path) + b"\n" for path in (*found.too_long, *found.no_files))
     outcome, marker = Outcome(), EndMarker(named=not tool.gnu)
     output = deployment.stream(
-        tool.create(exclusions, sparse=found.sparse, xattrs=found.xattrs, listed=bool(too_long)),
-        input=from_bytes(too_long) if too_long else None,
+        tool.create(exclusions, sparse=found.sparse, xattrs=found.xattrs, listed=bool(left_out)),
+        input=from_bytes(left_out) if left_out else None,
         cwd=folder,
         user=reader,
         accept=(0, 1, 2),

@@ -17,6 +17,7 @@ _PATH_MAX = 4096
 #: A restore extracts into <folder>/.liberu-restore-<operation>/new; names of operations have 32 letters.
 _STAGING = len(f"/{STAGING_PREFIX}{'0' * 36}/new")
 _MOST_TOO_LONG = 10_000
+_NAMED = 20
 #: Where more files than that take fewer blocks than their size they are compressed, not sparse.
 _MOST_SPARSE = 1000
 _WORTH_KEEPING = 1 << 20
@@ -45,14 +46,16 @@ exec xargs -0 sh -c '
 class Survey:
     """`sparse`: whether tar may keep holes; `holes`: how many bytes they are. `xattrs`: whether the folder's file
     system has any. `too_long`: paths below `./` that no restore could make. `left_out`: entries that exclusions leave
-    out, folders as one; None: nobody counted. `mounts`: file systems that are mounted below and read, relative paths;
-    None: nobody knows."""
+    out, folders as one; None: nobody counted. `no_files`: links and others that are no folders either, where these
+    were asked for, the first 10,000. `mounts`: file systems that are mounted below and read, relative paths; None:
+    nobody knows."""
 
     sparse: bool = False
     holes: int = 0
     xattrs: bool = True
     too_long: list[bytes] = field(default_factory=list)
     left_out: int | None = None
+    no_files: list[bytes] = field(default_factory=list)
     mounts: list[str] | None = None
 
 
@@ -62,7 +65,13 @@ def longest(folder: str) -> int:
 
 
 async def survey(
-    deployment: Deployment, tool: TarTool, folder: str, reader: User | None, exclusions: Sequence[str]
+    deployment: Deployment,
+    tool: TarTool,
+    folder: str,
+    reader: User | None,
+    exclusions: Sequence[str],
+    *,
+    only_files: bool = False,
 ) -> Survey:
     """Raises DeploymentError, DumpIncomplete."""
     found = Survey(mounts=await mounts_in(deployment, folder))
@@ -71,7 +80,7 @@ async def survey(
     anchored, floating = excluded(exclusions)
     walk = _Walk(deployment, folder, reader, [*anchored, *(f"*/{pattern}" for pattern in floating)])
     found.xattrs = bool(found.mounts) or await _has_xattrs(deployment, folder, reader)
-    if await walk.first(found):
+    if await walk.first(found, only_files=only_files):
         found.sparse = await walk.may_keep_holes(found.holes)
     return found
 
@@ -96,13 +105,14 @@ class _Walk:
         self._start += ["-path", too_long, "-prune", "-printf", r"l%p\0", "-o"]
         self._sparse = 0
 
-    async def first(self, found: Survey) -> bool:
+    async def first(self, found: Survey, *, only_files: bool = False) -> bool:
         """Fill in what a walk tells; False when there is no GNU find."""
         points = {f"./{_glob(point)}": point for point in (found.mounts or [])[:MAX_NAMED]}
         points = {pattern: point for pattern, point in points.items() if _plain_text(point)}
         mounted = ["(", "(", *_any(list(points)), ")", "-printf", r"m%p\0", "-o", "-true", ")"] if points else []
         outcome, left_out, entered = Outcome(), 0, set[str]()
-        argv = [*self._start, *mounted, "-type", "f", "-size", "+511c", "-printf", r"%b %s\0"]
+        others = ["!", "-type", "d", "!", "-type", "f", "-printf", r"n%p\0", "-o"] if only_files else []
+        argv = [*self._start, *others, *mounted, "-type", "f", "-size", "+511c", "-printf", r"%b %s\0"]
         async with aclosing(self._records(argv, outcome)) as records:
             async for record in records:
                 if record == b"x":
@@ -114,6 +124,9 @@ class _Walk:
                             f"{self._folder} holds more than {_MOST_TOO_LONG} paths that are too long to be "
                             f"restored, as {shown(record[1:200])}…: exclude their folder, or remove it"
                         )
+                elif record.startswith(b"n"):
+                    if len(found.no_files) < _MOST_TOO_LONG:
+                        found.no_files.append(record[1:])
                 elif record.startswith(b"m"):
                     entered.add(record[3:].decode("utf-8", "surrogateescape"))
                 elif hole := _hole(record):
@@ -190,8 +203,19 @@ def report_survey(found: Survey, report: Report, folder: str) -> None:
     if found.holes and not found.sparse:
         report.facts["holes"] = "stored as zeros"
     report_mounts(found.mounts, report)
+    report_no_mail([path.removeprefix(b"./") for path in found.no_files], report)
     for path in found.too_long:
         report_too_long(path.removeprefix(b"./"), report, folder)
+
+
+def report_no_mail(names: Sequence[bytes], report: Report) -> None:
+    """One warning for all of them."""
+    if names:
+        told = ", ".join(shortened(name) for name in names[:_NAMED])
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        report.warn(
+            "not_mail", f"left out: mail holds folders and files only, and these are links or others: {told}{more}"
+        )
 
 
 def report_mounts(mounts: list[str] | None, report: Report) -> None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from app.archives.streams import ByteStream
+from app.deployments.confinement import NOBODY
 from app.deployments.secret_files import SecretFiles
 from app.deployments.tree import STAGING_PREFIX, SiteTree, User
 
@@ -99,12 +100,19 @@ class Deployment(ABC):
         user: User | None = None,
         check: bool = True,
         timeout: float | None = None,
+        confined: bool = False,
     ) -> CommandResult:
         """Run a command to its end. Closes `input`; an error of `input` ends the command and passes through.
 
         The environment is built by us, plus `env`; nothing is inherited. `cwd` is entered without following
         a link. `timeout` in seconds. Raises CommandFailed (when `check`), ToolMissing, TargetMissing.
         Cancellation kills the command and its children.
+
+        `confined`: for a command that gets foreign bytes. It runs as `user`, else, where we are root, as nobody, with
+        no group but the user's, and never as root. It can start no other program, nor a thread; no file takes a byte
+        from it; it has no more than 4 GiB of memory; set-user-id programs give it nothing (where there is a setpriv);
+        PATH, HOME, SHELL, EDITOR, VISUAL and PAGER lead nowhere. It is in /; `cwd` is not for
+        it. It connects and reads like anything of its user: where we are not root, that is whoever we are.
         """
 
     @abstractmethod
@@ -118,12 +126,20 @@ class Deployment(ABC):
         user: User | None = None,
         accept: Sequence[int] = (0,),
         outcome: Outcome | None = None,
+        confined: bool = False,
     ) -> ByteStream:
         """Yield a command's stdout. After the last chunk raise CommandFailed unless its status is in `accept`.
+        `confined`: as for `run`.
 
         Closing the stream kills the command and its children. `outcome` receives status and stderr. Closes
         `input`; its error is raised in place of the command's.
         """
+
+    def _confined_user(self, user: User | None, cwd: str | None) -> User | None:
+        """Whom a confined command runs as; None: whoever we are."""
+        if cwd is not None or (user is not None and user.uid == 0):
+            raise ValueError("a confined command runs in / and never as root")
+        return NOBODY if user is None and self.privileged else user
 
     @cached_property
     def secret_files(self) -> SecretFiles:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from app.deployments.process import open_folder
+from app.deployments.descriptors import open_folder
 from app.deployments.site import DomainPlace
 from app.errors import DeploymentError, DeploymentUnreachable, TargetAmbiguous, TargetMissing
 
@@ -29,11 +29,13 @@ _SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One kind of place, whether the domain is there, and why we think so."""
+    """One kind of place, whether the domain is there, and why we think so. `unproven`: it may be there, or another
+    one."""
 
     type: str
     found: bool
     reason: str
+    unproven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class DeploymentDetector:
         found = [probe for probe in probes if probe.found]
         if len(found) == 1:
             return Detection(found[0].type, found[0].reason, probes)
+        if not found and (unproven := [probe.reason for probe in probes if probe.unproven]):
+            return Detection(None, unproven[0], probes)
         if not found and self._in_cluster() is None and self._in_container() is None:
             return Detection("standalone", f"this service runs on a plain machine, though {here.reason}", probes)
         if not found:
@@ -160,7 +164,7 @@ class DeploymentDetector:
         if found.type is not None:
             return Chosen(found.type, found.reason)
         message = f"{place.domain_name}: {found.reason}"
-        if any(probe.found for probe in found.probes):
+        if any(probe.found or probe.unproven for probe in found.probes):
             raise TargetAmbiguous(message)
         raise TargetMissing(f"{message}: " + "; ".join(f"{probe.type}: {probe.reason}" for probe in found.probes))
 
@@ -173,6 +177,8 @@ class DeploymentDetector:
         try:
             async with asyncio.timeout(_SECONDS):
                 pods = await site.pods("files")
+        except TargetAmbiguous as error:
+            return Probe("kubernetes", False, error.message, unproven=True)
         except (DeploymentError, TimeoutError) as error:
             return Probe("kubernetes", False, str(error) or "the cluster does not answer")
         if not pods:

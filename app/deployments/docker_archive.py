@@ -229,8 +229,12 @@ class _ArchiveTree(SiteTree):
     async def sync(self, path: str) -> None:
         """The engine has no such request."""
 
-    async def set_owners(self, path: str, owners: Sequence[tuple[bytes, int, int]]) -> None:
+    async def set_owners(self, path: str, owners: Sequence[tuple[bytes, int, int]], extracted: User) -> list[bytes]:
         """Nothing to do: ContainerArchive.write has set them."""
+        return []
+
+    async def make_folder(self, path: str, owner: User) -> None:
+        self._refuse()
 
     def _refuse(self) -> NoReturn:
         raise SwapImpossible(f"{self._what}: nothing can be moved or removed in it; start it and try again")

@@ -8,15 +8,14 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from app.deployments.process import open_folder
+from app.deployments.descriptors import entry_name, is_ours, open_below, opened, opened_at
 from app.deployments.tree import STAGING_PREFIX, Entry, SwapPlan, TreeStatus
 from app.errors import NoSpace, StagingLost, SwapImpossible, TargetMissing
 
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NO_REPLACE, EXCHANGE = 1, 2
 _IMMUTABLE = 0x10 | 0x20  # STATX_ATTR_IMMUTABLE, STATX_ATTR_APPEND: statx(2)
 _AT_SYMLINK_NOFOLLOW = 0x100
@@ -44,6 +43,8 @@ async def in_thread(path: str, work: Callable[[], T]) -> T:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             await asyncio.wait({running})
+            if not running.cancelled():
+                running.exception()  # nobody waits for it any more
             raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -73,45 +74,26 @@ def of_entry(name: bytes) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[int]:
-    descriptor = open_folder(path or "/")
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def opened_at(folder: int, parts: Sequence[bytes | str]) -> Iterator[int]:
-    descriptor = os.dup(folder)
-    try:
-        for part in parts:
-            child = os.open(part, FOLDER, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = child
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
 def staging(plan: SwapPlan) -> Iterator[int]:
-    """The staging folder, which must be the one that was made: its parent may be its tenant's. Raises StagingLost."""
-    try:
-        descriptor = open_folder(plan.staging_path)
-    except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            raise StagingLost(f"{plan.staging_path} is no folder any more: somebody has replaced it") from error
-        raise
-    try:
-        found = os.fstat(descriptor)
-        if plan.staging not in (None, found.st_ino) or found.st_uid != os.geteuid():
-            raise StagingLost(
-                f"{plan.staging_path} is not the folder that the restore made: somebody has replaced it"
-            )
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    """The staging folder, which must be the one that was made and ours alone: its parent may be its tenant's.
+
+    Raises StagingLost.
+    """
+    with opened(plan.parent) as parent:
+        try:
+            descriptor = open_below(parent, [plan.staging_name])
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise StagingLost(f"{plan.staging_path} is no folder any more: somebody has replaced it") from error
+            raise
+        try:
+            if os.fstat(descriptor).st_ino != plan.staging or not is_ours(descriptor, parent):
+                raise StagingLost(
+                    f"{plan.staging_path} is not the folder that the restore made: somebody has replaced it"
+                )
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def kind(name: bytes | str, folder: int) -> str | None:
@@ -146,7 +128,7 @@ def walk(
 
 def rename(source: int, target: int, name: bytes, flags: int = NO_REPLACE, target_name: bytes | None = None) -> None:
     """renameat2(2). NO_REPLACE: FileExistsError when the name is taken; EXCHANGE: both swap in one step."""
-    other = name if target_name is None else target_name
+    name, other = entry_name(name), entry_name(name if target_name is None else target_name)
     if _libc.renameat2(source, name, target, other, flags) == 0:
         return
     number = ctypes.get_errno()
@@ -204,6 +186,23 @@ def copy_status(source: int, target: int) -> None:
             os.setxattr(target, name, os.getxattr(source, name))
     os.fchmod(target, stat.S_IMODE(status.st_mode))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def place_folder(ours: int, model: int, into: int, name: bytes) -> bool:
+    """A folder that is as `model`, made in staging and moved to where others may rename: none of theirs gets its
+    owner. False when the name is taken."""
+    temporary = b"folder"
+    with suppress(FileNotFoundError):
+        os.rmdir(temporary, dir_fd=ours)
+    os.mkdir(temporary, 0o700, dir_fd=ours)
+    with opened_at(ours, [temporary]) as made:
+        copy_status(model, made)
+    try:
+        rename(ours, into, temporary, NO_REPLACE, name)
+    except FileExistsError:
+        os.rmdir(temporary, dir_fd=ours)
+        return False
+    return True
 
 
 def mountinfo() -> str:

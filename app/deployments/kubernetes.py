@@ -90,6 +90,14 @@ class Cluster:
         await self._connect()
         return client.CoreV1Api(self._client)
 
+    async def hosts(self, namespace: str) -> set[str]:
+        """That the Ingresses of a namespace serve. Raises DeploymentError."""
+        await self._connect()
+        with mapped(f"Listing ingresses of {namespace}", "list on ingresses"):
+            api = client.NetworkingV1Api(self._client)
+            found = await api.list_namespaced_ingress(namespace, _request_timeout=_TIMEOUT)
+        return {rule.host for ingress in found.items for rule in ingress.spec.rules or [] if rule.host}
+
     async def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str]) -> Any:
         """A WebSocket on which `argv` runs."""
         await self._connect()

@@ -10,8 +10,9 @@ from app.deployments.docker_site import account_in
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
 from app.deployments.places import kubernetes_defaults
 from app.deployments.site import DatabaseAccount, Role, Site, setting_of
-from app.errors import TargetAmbiguous, TargetMissing
+from app.errors import DeploymentRefused, TargetAmbiguous, TargetMissing
 
+_DOMAIN = "liberu.domain"
 #: The panel's containers by role; without one of them a pod's only container is taken.
 _CONTAINERS: dict[Role, tuple[str, ...]] = {
     "files": ("php-fpm", "nginx", "web"),
@@ -32,13 +33,36 @@ class KubernetesSite(Site):
         self._open: dict[Role, KubernetesDeployment] = {}
 
     async def pods(self, role: Role) -> list[Any]:
-        """Those that match, ready ones first. Raises DeploymentError."""
+        """Those that match, ready ones first. Raises TargetAmbiguous where nothing says that they are this domain's,
+        DeploymentError."""
         selector = self._where[setting_of(role, "selector")]
         namespace = self._where["namespace"]
         with mapped(f"Listing pods of {namespace}", "list on pods"):
             core = await self._cluster.core()
             found = await core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=30)
+        if "namespace" not in self._configuration:
+            await self._prove(namespace, found.items)
         return sorted(found.items, key=lambda pod: (not _ready(pod), pod.metadata.name))
+
+    async def _prove(self, namespace: str, pods: list[Any]) -> None:
+        """Several domains' names give one namespace (a-b.com and a.b.com): that pods in it are this one's is said by
+        their label or annotation, or by an Ingress. Raises TargetAmbiguous, which names no other domain."""
+        said = {_domain(pod) for pod in pods}
+        if said <= {self._domain}:
+            return
+        why = "pods there are another domain's"
+        if said <= {self._domain, None}:
+            try:
+                if self._domain in await self._cluster.hosts(namespace):
+                    return
+                why = "no Ingress there is for it"
+            except DeploymentRefused as error:
+                why = error.message
+        raise TargetAmbiguous(
+            f"Whether namespace {namespace} is {self._domain}'s cannot be told from its name, which other domains' "
+            f"names give too, and {why}. Label its pods, or annotate them, {_DOMAIN}={self._domain}, or set the "
+            "namespace in the domain's deployment"
+        )
 
     async def _chosen(self, role: Role) -> tuple[str, str]:
         """Pod and container. Raises TargetMissing, TargetAmbiguous."""
@@ -93,6 +117,12 @@ class KubernetesSite(Site):
     async def used(self, role: Role) -> Any:
         pod, container = await self._chosen(role)
         return {"namespace": self._where["namespace"], "pod": pod, "container": container}
+
+
+def _domain(pod: Any) -> str | None:
+    """Whose a pod says that it is: a label holds names of up to 63 letters."""
+    found: str | None = {**(pod.metadata.labels or {}), **(pod.metadata.annotations or {})}.get(_DOMAIN)
+    return found
 
 
 def _ready(pod: Any) -> bool:

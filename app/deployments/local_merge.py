@@ -7,17 +7,18 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from app.deployments.folders import Parts, opened_at
+from app.deployments.descriptors import opened_at
+from app.deployments.folders import Parts, kind
 from app.deployments.tree import MAX_NOTE, MergeRules
 
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def merge(new: int, live: int, rules: MergeRules, copy_status: Callable[[int, int, Parts], None], hidden: str) -> int:
+def merge(new: int, live: int, rules: MergeRules, make: Callable[[int, int, bytes], None], hidden: str) -> int:
     """Link what `rules` names from below the folder `new` into `live` (descriptors); return how many files.
 
-    `copy_status(folder, target, (name,))` makes a new folder as the staged one is. `hidden`: how names begin that are
-    ours, at the top of `live`. Blocking.
+    `make(folder, target, name)` makes a folder in `target` as the staged one in `folder` is, where there is none.
+    `hidden`: how names begin that are ours, at the top of `live`. Blocking.
     """
     for parts, folder, entries in _walk(live):
         for name, _ in entries:
@@ -36,9 +37,8 @@ def merge(new: int, live: int, rules: MergeRules, copy_status: Callable[[int, in
                 if not is_folder:
                     count += _link(rules, folder, target, (*parts, name))
                     continue
-                with suppress(FileExistsError):
-                    os.mkdir(name, 0o700, dir_fd=target)
-                    copy_status(folder, target, (name,))
+                if kind(name, target) is None:
+                    make(folder, target, name)
             if count > before:
                 os.fsync(target)
     for path, line in rules.appended():
@@ -89,14 +89,21 @@ def _link(rules: MergeRules, folder: int, target: int, path: Parts) -> int:
 
 
 def _append(folder: int, name: bytes, line: bytes) -> None:
-    """In one write, as the file's other writers do. Nothing where a link or another name of a file stands there."""
+    """In one write, as the file's other writers do. Nothing where a link, another name of a file, or a file of
+    somebody else than the folder's owner stands there."""
     with suppress(OSError):
-        descriptor = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _FILE, 0o600, dir_fd=folder)
+        try:
+            descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE, 0o600, dir_fd=folder)
+            made = True
+        except FileExistsError:
+            descriptor = os.open(name, os.O_WRONLY | os.O_APPEND | _FILE, dir_fd=folder)
+            made = False
         try:
             status, owner = os.fstat(descriptor), os.fstat(folder)
-            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            theirs = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == owner.st_uid
+            if made or theirs:
                 os.write(descriptor, line)
-                if not status.st_size:
-                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            if made:
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
         finally:
             os.close(descriptor)

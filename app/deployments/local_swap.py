@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from app.deployments.descriptors import made_folder, opened, opened_at
 from app.deployments.folders import (
     EXCHANGE,
     Parts,
@@ -16,28 +17,25 @@ from app.deployments.folders import (
     copy_status,
     kind,
     of_entry,
-    opened,
-    opened_at,
+    place_folder,
     rename,
     staging,
     sync_file_system,
     walk,
 )
-from app.deployments.swap import pack, sides, unpack
+from app.deployments.swap import checked_paths, entries_of, pack, sides
 from app.deployments.tree import STAGING_PREFIX, SwapPlan, User
 
 _SWAPPED_AT = "swapped-at"
 
 
 def prepare(plan: SwapPlan, owner: User, *, privileged: bool) -> None:
-    with opened(plan.parent) as parent:
-        os.mkdir(plan.staging_name, 0o700, dir_fd=parent)
-        with opened_at(parent, [plan.staging_name]) as folder:
-            plan.staging = os.fstat(folder).st_ino
-            os.mkdir("new", 0o700, dir_fd=folder)
+    with opened(plan.parent) as parent, made_folder(parent, plan.staging_name) as folder:
+        plan.staging = os.fstat(folder).st_ino
+        with made_folder(folder, "new") as new:
             if privileged:
-                os.chown("new", owner.uid, owner.gid, dir_fd=folder, follow_symlinks=False)
-            os.fsync(folder)
+                os.fchown(new, owner.uid, owner.gid)
+        os.fsync(folder)
         os.fsync(parent)
 
 
@@ -46,7 +44,7 @@ def merge(plan: SwapPlan, roots: Sequence[bytes]) -> None:
         os.mkdir("merged", 0o700, dir_fd=ours)
         with opened_at(ours, ["merged"]) as merged:
             made = _link_missing(new, merged, ())
-            for root in roots:
+            for root in checked_paths(roots):
                 made += _link_root(live, merged, _parts(root))
             for source, parts in reversed(made):
                 with (
@@ -91,8 +89,11 @@ def _make_folder(merged: int, parts: Parts, made: list[tuple[int, Parts]], sourc
     return True
 
 
-def _link_missing(source: int, merged: int, start: Parts) -> list[tuple[int, Parts]]:
-    """Hard links of all below a folder that is not there yet; the folders that were made, and the first one."""
+def _link_missing(source: int, merged: int, start: Parts, ours: int | None = None) -> list[tuple[int, Parts]]:
+    """Hard links of all below a folder that is not there yet; the folders that were made, and the first one.
+
+    `ours`: staging, where others can rename what is in `merged`; then a folder is made there, as its source is.
+    """
     made: list[tuple[int, Parts]] = [] if start else [(source, ())]
     for parts, folder, entries in walk(source, start, lenient=True):
         try:
@@ -102,6 +103,9 @@ def _link_missing(source: int, merged: int, start: Parts) -> list[tuple[int, Par
                     if not entry.is_dir(follow_symlinks=False):
                         with of_entry(b"/".join((*parts, name))):
                             _link(name, folder, target)
+                    elif ours is not None:
+                        with suppress(FileNotFoundError), opened_at(folder, [name]) as model:
+                            place_folder(ours, model, target, name)
                     else:
                         with suppress(FileExistsError):
                             os.mkdir(name, 0o700, dir_fd=target)
@@ -142,7 +146,7 @@ def measure(plan: SwapPlan) -> None:
 
 def names_of(plan: SwapPlan) -> list[tuple[bytes, bool, bool]]:
     """(name, whether it comes, whether it goes) of every entry of the folder."""
-    return [(entry[1:], entry[:1] in b"bn", entry[:1] in b"bo") for entry in unpack(plan.names)]
+    return [(entry[1:], entry[:1] in b"bn", entry[:1] in b"bo") for entry in entries_of(plan)]
 
 
 def forward(plan: SwapPlan) -> list[str]:
@@ -207,9 +211,7 @@ def _take_away(plan: SwapPlan, ours: int, target: int, name: bytes) -> bool:
             return False
         try:
             with opened_at(arrived, [kept]) as come, opened_at(ours, ["old", name]) as old:
-                for made, parts in reversed(_link_missing(come, old, ())[1:]):
-                    with opened_at(made, parts) as original, opened_at(old, parts) as copy:
-                        copy_status(original, copy)
+                _link_missing(come, old, (), ours)
             with opened_at(ours, ["taken"]) as taken:
                 rename(arrived, taken, kept)
         except (FileNotFoundError, NotADirectoryError):
@@ -258,6 +260,9 @@ def _exchange(plan: SwapPlan, wanted: int | None) -> None:
         raise OSError(errno.EBUSY, "it is another folder than when the swap began: somebody else has moved it")
     with opened(plan.parent) as parent, staging(plan) as ours:
         rename(parent, ours, _name(plan), EXCHANGE, plan.tree.encode())
+        if os.stat(plan.tree, dir_fd=ours, follow_symlinks=False).st_ino != found:
+            rename(parent, ours, _name(plan), EXCHANGE, plan.tree.encode())  # what is another's stays where it was
+            raise OSError(errno.EBUSY, "another folder was put there while it was swapped")
         if wanted == plan.new:
             _stamp(ours, _SWAPPED_AT)
         os.fsync(parent)
@@ -289,7 +294,7 @@ def carry_over(plan: SwapPlan, roots: Sequence[bytes]) -> int:
 
 
 def _below(old: int, roots: Sequence[bytes]) -> Iterator[Visit]:
-    for root in roots:
+    for root in checked_paths(roots):
         *above, last = _parts(root) or (b"",)
         if not last:
             yield from walk(old, lenient=True)
@@ -333,10 +338,10 @@ def _carry(ours: int, folder: int, live: int, old: int, path: Parts) -> int:
     temporary = "carried"
     try:
         for depth in range(1, len(path)):
-            with suppress(FileExistsError), opened_at(live, path[: depth - 1]) as above:
-                os.mkdir(path[depth - 1], 0o700, dir_fd=above)
-                with opened_at(old, path[:depth]) as source, opened_at(live, path[:depth]) as made:
-                    copy_status(source, made)
+            with opened_at(live, path[: depth - 1]) as above:
+                if kind(path[depth - 1], above) is None:
+                    with opened_at(old, path[:depth]) as model:
+                        place_folder(ours, model, above, path[depth - 1])
         with opened_at(live, path[:-1]) as into:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=ours)
@@ -348,6 +353,8 @@ def _carry(ours: int, folder: int, live: int, old: int, path: Parts) -> int:
 
 
 def holds_old(plan: SwapPlan) -> bool:
+    if plan.staging is None:
+        return False
     try:
         with staging(plan) as ours:
             for name in ("old", "arrived"):

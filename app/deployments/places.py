@@ -1,4 +1,5 @@
-"""What a domain occupies: which folders and databases, of which machine, container, pod or database server.
+"""What a domain occupies: which folders and databases, of which machine, container, pod or database server; and a
+namespace of its own.
 
 Pure: computed from a domain's setting, nothing is asked. A restore of one domain would write over another whose
 places are equal or nested. What cannot be known from the setting is taken as the panel has it: `auto` is the
@@ -31,7 +32,7 @@ class Place:
 
     where: str
     name: str
-    field: Literal["document_root", "mail_path", "databases"]
+    field: Literal["document_root", "mail_path", "databases", "deployment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ def places(
     databases: Iterable[DatabaseSetting],
 ) -> set[Place]:
     found = set()
+    if deployment.get("type") == "kubernetes":  # its Secrets and its Ingresses are of one domain
+        found.add(Place("kubernetes namespaces", kubernetes_defaults(domain, deployment)["namespace"], "deployment"))
     if document_root is not None:
         found.add(Place(_at(domain, deployment, "files"), document_root, "document_root"))
     if mail_path is not None:

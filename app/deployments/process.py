@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
 import signal
@@ -12,10 +11,12 @@ from contextlib import aclosing, suppress
 
 from app.archives.streams import CHUNK, ByteStream, Sink, SourceReader, consume, from_bytes, produce
 from app.deployments.base import MAX_STDERR, CommandResult, Outcome, User
+from app.deployments.confinement import confine
 from app.deployments.secret_files import in_memory, with_path
 from app.errors import CommandFailed, ToolMissing
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SHELL = "/bin/sh"
 _STDERR_TAIL = 2000
 _F_SETPIPE_SZ = 1031
 
@@ -32,13 +33,16 @@ class Process:
         user: User | None,
         search_path: str = SEARCH_PATH,
         secret: tuple[str, str] = ("", ""),
+        confined: bool = False,
     ) -> None:
-        """`secret`: a name in `argv` that stands for a file, and the file's content."""
+        """`secret`: a name in `argv` that stands for a file, and the file's content. `confined`: see
+        Deployment.run."""
         self._argv = list(argv)
         self._env = {"PATH": search_path, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **(env or {})}
         self._cwd_fd = cwd_fd
         self._user = user
         self._secret = secret
+        self._confined = confined
         self._process: asyncio.subprocess.Process | None = None
         self._stderr: asyncio.Task[str] | None = None
         self._stdout_fd = -1
@@ -61,8 +65,9 @@ class Process:
             if name:
                 owner = None if self._user is None else (self._user.uid, self._user.gid)
                 shown = (in_memory(content, owner),)
+            argv = with_path(self._argv, name, f"/proc/self/fd/{shown[0]}") if shown else self._argv
             self._process = await asyncio.create_subprocess_exec(
-                *(with_path(self._argv, name, f"/proc/self/fd/{shown[0]}") if shown else self._argv),
+                *(confine(argv, _SHELL) if self._confined else argv),
                 stdin=stdin,
                 stdout=stdout,
                 stderr=asyncio.subprocess.PIPE,
@@ -232,22 +237,3 @@ async def _collect(stdout: ByteStream) -> bytes:
             if len(kept) < MAX_STDERR:
                 kept += chunk
     return bytes(kept)
-
-
-def open_folder(path: str) -> int:
-    """A descriptor of the folder at an absolute path, with no link followed in any component.
-
-    Raises OSError as the system does; ELOOP and ENOTDIR where a link or a file stands in the way.
-    """
-    if not path.startswith("/"):
-        raise OSError(errno.EINVAL, "not an absolute path", path)
-    descriptor = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for part in path.split("/"):
-        if part in ("", "."):
-            continue
-        try:
-            child = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
-        finally:
-            os.close(descriptor)
-        descriptor = child
-    return descriptor

@@ -16,11 +16,12 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from app.archives.streams import ByteStream, from_bytes
 from app.deployments import remote_scripts as scripts
 from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome, SiteTree, User
+from app.deployments.confinement import confine, shell_text
 from app.deployments.process import SEARCH_PATH, raise_unless
 from app.deployments.remote_tree import RemoteTree
 from app.deployments.secret_files import with_path
@@ -34,9 +35,7 @@ from app.errors import (
     ToolMissing,
 )
 
-_WRAPPER = "\n".join(
-    line for line in Path(__file__).with_name("wrapper.sh").read_text().splitlines() if line[:1] != "#"
-)
+_WRAPPER = shell_text("wrapper.sh")
 _END = "liberu-end {nonce} "
 _HASH = hashlib.sha256().digest_size * 2
 _TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _HASH + 1
@@ -136,8 +135,11 @@ class RemoteDeployment(Deployment):
         user: User | None = None,
         accept: Sequence[int] = (0,),
         outcome: Outcome | None = None,
+        confined: bool = False,
     ) -> ByteStream:
-        command = _Command(self, argv, cwd=cwd, user=user, watched=input is None)
+        if confined:
+            user = self._confined_user(user, cwd)
+        command = _Command(self, argv, cwd=cwd, user=user, watched=input is None, confined=confined)
         try:
             await command.start(env or {}, input)
             async for chunk in command.output():
@@ -159,13 +161,16 @@ class RemoteDeployment(Deployment):
         user: User | None = None,
         check: bool = True,
         timeout: float | None = None,
+        confined: bool = False,
     ) -> CommandResult:
         source = from_bytes(input) if isinstance(input, bytes) else input
         outcome = Outcome()
         kept = bytearray()
         every = range(256)
         async with asyncio.timeout(timeout):
-            output = self.stream(argv, input=source, env=env, cwd=cwd, user=user, accept=every, outcome=outcome)
+            output = self.stream(
+                argv, input=source, env=env, cwd=cwd, user=user, accept=every, outcome=outcome, confined=confined
+            )
             async with aclosing(output):
                 async for chunk in output:
                     if len(kept) < MAX_STDERR:
@@ -194,7 +199,14 @@ class _Command:
     """From its start to its proven end."""
 
     def __init__(
-        self, deployment: RemoteDeployment, argv: Sequence[str], *, cwd: str | None, user: User | None, watched: bool
+        self,
+        deployment: RemoteDeployment,
+        argv: Sequence[str],
+        *,
+        cwd: str | None,
+        user: User | None,
+        watched: bool,
+        confined: bool,
     ) -> None:
         self.name = _name(argv)
         self._deployment = deployment
@@ -207,6 +219,7 @@ class _Command:
         name, secret = deployment.secret_files.named_by(argv)
         self._secret = secret.splitlines()
         shown = with_path(argv, name, _INHERITED)
+        shown = confine(shown) if confined else shown
         wrapped = ["sh", "-c", _WRAPPER, "sh", self._cwd or "", *flags, who, str(len(self._secret)), *shown]
         self._argv = [
             *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent", *wrapped,

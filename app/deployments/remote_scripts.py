@@ -41,20 +41,3 @@ for folder in /dev/shm/liberu.?????? /tmp/liberu.??????; do
 done
 exit 0
 """
-
-#: In a tree. $1: UID:GID. Names that are given away. chown clears set-user-id and set-group-id of files; the latter
-#: stays.
-SET_OWNERS = r"""
-exec xargs -0 -r sh -c '
-  who=$1 first=1
-  for name do
-    if [ -n "$first" ]; then set --; first=; continue; fi
-    if [ -f "$name" ] && [ ! -L "$name" ] && [ -g "$name" ]; then
-      chown -h -- "$who" "$name" && chmod g+s -- "$name" || exit 255
-      continue
-    fi
-    set -- "$@" "$name"
-    if [ $# -ge 500 ]; then chown -h -- "$who" "$@" || exit 255; set --; fi
-  done
-  [ $# -eq 0 ] || chown -h -- "$who" "$@" || exit 255' sh "$1"
-"""

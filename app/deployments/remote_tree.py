@@ -1,8 +1,8 @@
 """File operations on a site's folder at another end, with nothing but a POSIX shell and its usual tools.
 
 A script is started inside the folder it works on, which the wrapper has entered without following a link. A second
-folder is reached through a descriptor (`/proc/self/fd/8`), never through its path. What a tenant could race with (its
-own live tree) is only changed by rename(2) of top-level entries, which follows no link, or as the tenant itself.
+folder is reached through a descriptor (`/proc/self/fd/8`), never through its path. What a tenant could race with is
+changed as swap_scripts says.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
 from app.archives.streams import ByteStream
+from app.deployments import merge_scripts, owner_scripts, swap_scripts
 from app.deployments import remote_scripts as scripts
-from app.deployments import swap_scripts
 from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome
 from app.deployments.exclusions import find_matching, split
 from app.deployments.mounts import mounts_below
 from app.deployments.remote_merge import NAMES, NOTES, RemoteMerge, notes_arguments
-from app.deployments.swap import pack, sides, unpack
+from app.deployments.swap import checked_paths, entries_of, pack, sides
 from app.deployments.tree import (
+    EVERYTHING,
     STAGING_PREFIX,
     Entry,
     MergeRules,
@@ -127,24 +128,44 @@ class RemoteTree(SiteTree):
     async def sync(self, path: str) -> None:
         await self._script("sync -f . 2>/dev/null || sync", path)
 
-    async def set_owners(self, path: str, owners: Sequence[tuple[bytes, int, int]]) -> None:
+    async def set_owners(self, path: str, owners: Sequence[tuple[bytes, int, int]], extracted: User) -> list[bytes]:
         groups: dict[str, list[bytes]] = {}
         for name, uid, gid in owners:
             groups.setdefault(f"{uid}:{gid}", []).append(name)
+        refused: list[bytes] = []
         for who, names in groups.items():
-            await self._script(scripts.SET_OWNERS, path, who, names=[b"./" + name for name in names])
+            names.sort(key=lambda name: name.rpartition(b"/")[::2])
+            arguments = (who, str(extracted.uid))
+            done = await self._script(
+                owner_scripts.SET_OWNERS, path, *arguments, names=[b"./" + name for name in names]
+            )
+            refused += [name.removeprefix(b"./") for name in done.stdout.split(b"\0") if name]
+        return refused
+
+    async def make_folder(self, path: str, owner: User) -> None:
+        who = f"{owner.uid}:{owner.gid}" if self._deployment.privileged else ""
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        await self._script(owner_scripts.MAKE_FOLDER, "/", who, *parts)
 
     async def merge(self, plan: SwapPlan, roots: Sequence[bytes]) -> None:
-        await self._swap_script(swap_scripts.MERGE, plan)
-        records = await self._merge_records(plan.target, roots)
-        await self._script(swap_scripts.LINK, f"{plan.staging_path}/merged", plan.target, names=records)
+        await self._swap_script(merge_scripts.MERGE, plan)
+        new = f"{plan.staging_path}/new"
+        records = await self._merge_records(new, EVERYTHING, "")
+        times = [b"t" + record[1:] for record in reversed(records)]  # once all is in them
+        await self._link(plan, new, [*records, *times], "")
+        records = await self._merge_records(plan.target, roots, STAGING_PREFIX)
+        await self._link(plan, plan.target, records, STAGING_PREFIX)
 
-    async def _merge_records(self, target: str, roots: Sequence[bytes]) -> list[bytes]:
+    async def _link(self, plan: SwapPlan, tree: str, records: Sequence[bytes], hidden: str) -> None:
+        """What `merged` lacks of `tree`, but for names that begin with `hidden`."""
+        await self._script(merge_scripts.LINK, f"{plan.staging_path}/merged", tree, hidden, names=records)
+
+    async def _merge_records(self, target: str, roots: Sequence[bytes], hidden: str) -> list[bytes]:
         """See LINK: the folders above each root, then the root with all folders below it, or the file that it is."""
-        tops = [root if root == b"." else b"./" + root for root in roots]
+        tops = [root if root == b"." else b"./" + root for root in checked_paths(roots)]
         folders: list[bytes] = []
         outcome = Outcome()
-        argv = ["sh", "-c", swap_scripts.FOLDERS, "sh"]
+        argv = ["sh", "-c", merge_scripts.FOLDERS, "sh", hidden]
         listed = self._deployment.stream(
             argv, input=_nul(tops), cwd=target, accept=range(126), outcome=outcome
         )  # what vanished meanwhile is normal
@@ -179,30 +200,29 @@ class RemoteTree(SiteTree):
         plan.names = pack(sides(coming, going))
 
     async def forward(self, plan: SwapPlan) -> list[str]:
-        names, merges = unpack(plan.names), "1" if plan.roots else ""
+        names, merges = entries_of(plan), "1" if plan.roots else ""
         done = await self._swap_script(swap_scripts.FORWARD, plan, plan.tree, merges, names=names)
         return [name.decode("utf-8", "backslashreplace")[2:] for name in done.stdout.split(b"\0") if name]
 
     async def backward(self, plan: SwapPlan) -> None:
         mode = "" if plan.mode_before is None else f"{plan.mode_before:o}"
-        names, merges = unpack(plan.names)[::-1], "1" if plan.roots else ""
+        names, merges = entries_of(plan)[::-1], "1" if plan.roots else ""
         await self._swap_script(swap_scripts.BACKWARD, plan, plan.tree, merges, mode, names=names)
 
     async def carry_over(self, plan: SwapPlan, roots: Sequence[bytes]) -> int:
         """Raises SwapImpossible with the names of those that could not be carried over."""
-        tops = [root if root == b"." else b"./" + root for root in roots]
-        argv = self._argv(swap_scripts.CHANGED, plan.staging_name, str(plan.staging or ""))
-        listed = self._deployment.stream(argv, input=_nul(tops), cwd=plan.target, accept=range(126))
+        tops = [root if root == b"." else b"./" + root for root in checked_paths(roots)]
+        argv, env = self._argv(plan.staging_name, str(plan.staging)), self._environment(merge_scripts.CHANGED)
+        listed = self._deployment.stream(argv, input=_nul(tops), env=env, cwd=plan.target, accept=range(126))
         changed: list[bytes] = []
         async with aclosing(split(listed, b"\0")) as names:
             async for name in names:
                 changed.append(name)
         if not changed:
             return 0
-        status = await self.status(plan.target)
-        user = User(status.uid, status.gid) if self._deployment.privileged else None
-        argv = self._argv(swap_scripts.CARRY, plan.target)
-        done = await self._deployment.run(argv, cwd=f"{plan.staging_path}/old", input=_nul(changed), user=user)
+        argv, env, user = self._argv(plan.target), self._environment(merge_scripts.CARRY), await self._owner(plan)
+        old = f"{plan.staging_path}/old"
+        done = await self._deployment.run(argv, cwd=old, input=_nul(changed), env=env, user=user)
         if done.stderr:
             raise SwapImpossible(
                 f"{plan.target}: changed while it was swapped, and not carried over: {done.stderr[:500]}"
@@ -214,25 +234,31 @@ class RemoteTree(SiteTree):
         new, wanted = f"{plan.staging_path}/new", notes_arguments(rules)
         await merge.have(self._records(NAMES, plan.target, STAGING_PREFIX))
         await merge.staged(self._records(NAMES, new, STAGING_PREFIX))
-        await merge.note(self._records(NOTES, plan.target, *wanted), live=True)
-        await merge.note(self._records(NOTES, new, *wanted), live=False)
+        owner = await self._owner(plan)
+        await merge.note(self._records(NOTES, plan.target, *wanted, user=owner), live=True)
+        await merge.note(self._records(NOTES, new, *wanted, user=owner), live=False)
         await merge.add(self.inventory(new))
         await self.sync(plan.target)
         return merge.count
 
-    def _records(self, script: str, path: str, *arguments: str) -> AsyncGenerator[bytes, None]:
+    def _records(
+        self, script: str, path: str, *arguments: str, user: User | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """What a script prints, with a NUL at each end."""
-        return split(self._deployment.stream(["sh", "-c", script, "sh", *arguments], cwd=path), b"\0")
+        return split(self._deployment.stream(["sh", "-c", script, "sh", *arguments], cwd=path, user=user), b"\0")
 
     async def holds_old(self, plan: SwapPlan) -> bool:
+        if plan.staging is None:
+            return False
         return bool((await self._swap_script(swap_scripts.HOLDS_OLD, plan)).stdout.strip())
 
     async def remove(self, plan: SwapPlan) -> None:
         mounted = await self.mounts(plan.staging_path)
         if mounted:
             raise SwapImpossible(f"{mounted[0]} is mounted in what is to be removed; unmount it")
+        script = swap_scripts.REMOVE if plan.staging is not None else swap_scripts.REMOVE_UNMADE
         with suppress(TargetMissing):
-            await self._swap_script(swap_scripts.REMOVE, plan)
+            await self._swap_script(script, plan)
 
     async def _swap_script(
         self,
@@ -248,13 +274,25 @@ class RemoteTree(SiteTree):
 
     async def _as_owner(self, plan: SwapPlan, folder: str, script: str, *, names: Sequence[bytes]) -> CommandResult:
         """Inside staging, as whom the site belongs to: it can do nothing there that it could not do anyway."""
-        status = await self.status(plan.target)
-        user = User(status.uid, status.gid) if self._deployment.privileged else None
+        user = await self._owner(plan)
         return await self._script(script, f"{plan.staging_path}/{folder}", plan.target, names=names, user=user)
 
+    async def _owner(self, plan: SwapPlan) -> User | None:
+        """Whom the site belongs to; None where commands are run as nobody else."""
+        if not self._deployment.privileged:
+            return None
+        status = await self.status(plan.target)
+        return User(status.uid, status.gid)
+
     @staticmethod
-    def _argv(script: str, *arguments: str) -> list[str]:
-        return ["sh", "-c", f"{swap_scripts.COMMON}\n{script}", "sh", *arguments]
+    def _argv(*arguments: str) -> list[str]:
+        """Of a script that comes as `_environment` has it: an API server's proxy may allow URLs of 8 KiB."""
+        return ["sh", "-c", _FROM_ENVIRONMENT, "sh", *arguments]
+
+    @staticmethod
+    def _environment(script: str) -> dict[str, str]:
+        lines = (line.strip() for line in f"{swap_scripts.COMMON}\n{script}".splitlines())
+        return {"liberu_script": "\t".join(line for line in lines if line and not line.startswith("#"))}
 
     async def _script(
         self,
@@ -266,10 +304,12 @@ class RemoteTree(SiteTree):
         most: int = MAX_STDERR,
     ) -> CommandResult:
         """`most`: how much of its output is kept, in bytes. Raises TargetMissing, NoSpace, SwapImpossible."""
-        argv = self._argv(script, *arguments)
         input = None if names is None else _nul(names)
         outcome, kept = Outcome(), bytearray()
-        output = self._deployment.stream(argv, cwd=path, input=input, user=user, accept=range(256), outcome=outcome)
+        output = self._deployment.stream(
+            self._argv(*arguments), cwd=path, input=input, env=self._environment(script), user=user,
+            accept=range(256), outcome=outcome,
+        )  # fmt: skip
         async with aclosing(output):
             async for chunk in output:
                 if len(kept) < most:
@@ -278,6 +318,8 @@ class RemoteTree(SiteTree):
         if outcome.status == 0:
             return CommandResult(0, bytes(kept), outcome.stderr)
         said = "\n".join(line for line in outcome.stderr.splitlines() if not line.startswith("xargs:"))
+        if outcome.status == owner_scripts.A_LINK:
+            raise TargetMissing(f"{said.strip()[-500:]}; give its real path")
         if outcome.status == swap_scripts.LOST:
             raise StagingLost(f"{path}: {said.strip()[-500:]}: somebody has replaced what the restore staged")
         if "No space left" in said or "Disk quota" in said:
@@ -286,6 +328,10 @@ class RemoteTree(SiteTree):
 
 
 _MOST_LISTED = 64 << 20
+# A variable is one line.
+_FROM_ENVIRONMENT = (
+    r'''script=$(printf %s "$liberu_script" | tr "\t" "\n") && unset liberu_script && eval "$script"'''
+)
 # Flags come as suSDiad… and a path. sed, since a shell reads a pipe byte by byte.
 _IMMUTABLE = r"""
 command -v lsattr >/dev/null || exit 0

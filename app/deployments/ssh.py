@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import asyncssh
 from pydantic import SecretStr
 
+from app.addresses import AddressGuard
 from app.archives.streams import CHUNK
 from app.deployments.base import User
 from app.deployments.remote import Channel, RemoteDeployment
@@ -24,6 +25,7 @@ from app.errors import (
     DeploymentKeyMismatch,
     DeploymentRefused,
     DeploymentUnreachable,
+    DestinationUnreachable,
     InvalidRequest,
     StreamCut,
 )
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 _SESSIONS = 8
 #: Seconds between attempts while the server has no room.
 _PAUSES = (0.2, 0.4, 0.8, 1.6)
+#: Who sets where a site runs may have it in a private network.
+_OPERATORS = AddressGuard()
 _SUDO = ("sudo", "-n", "--")
 _WINDOW = 4 << 20
 _PACKET = 1 << 17
@@ -52,6 +56,8 @@ def mapped(what: str) -> Iterator[None]:
         ) from error
     except asyncssh.PermissionDenied as error:
         raise DeploymentRefused(f"{what}: authentication failed; check username, password and key") from error
+    except DestinationUnreachable as error:
+        raise DeploymentUnreachable(f"{what}: {error.message}") from error
     except (asyncssh.Error, OSError, TimeoutError) as error:
         reason = str(error) or type(error).__name__
         raise DeploymentUnreachable(f"{what}: the server cannot be reached ({reason})") from error
@@ -136,11 +142,11 @@ class SshDeployment(RemoteDeployment):
         """A server that hangs up on a new connection is asked again: sshd may while too many log in (MaxStartups)."""
         for pause in _PAUSES:
             try:
-                return await connect(self._server.account)
+                return await connect(self._server.account, _OPERATORS)
             except (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError):
                 await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  jitter
         try:
-            return await connect(self._server.account)
+            return await connect(self._server.account, _OPERATORS)
         except (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError) as error:
             raise DeploymentUnreachable(
                 f"{self._server.name}: the server hangs up on new connections ({error}): it may allow no more of "

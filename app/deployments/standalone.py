@@ -15,7 +15,6 @@ from app.deployments.local_tree import LocalTree
 from app.deployments.process import (
     SEARCH_PATH,
     Process,
-    open_folder,
     raise_unless,
     run_process,
     stream_process,
@@ -44,12 +43,25 @@ class StandaloneDeployment(Deployment):
         return os.geteuid() == 0
 
     def _process(
-        self, argv: Sequence[str], env: Mapping[str, str] | None, cwd_fd: int | None, user: User | None
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None,
+        cwd_fd: int | None,
+        user: User | None,
+        confined: bool,
     ) -> Process:
         if user is not None and user.uid == os.geteuid():
             user = None
         secret = self.secret_files.named_by(argv)
-        return Process(argv, env=env, cwd_fd=cwd_fd, user=user, search_path=self._search_path, secret=secret)
+        return Process(
+            argv,
+            env=env,
+            cwd_fd=cwd_fd,
+            user=user,
+            search_path=self._search_path,
+            secret=secret,
+            confined=confined,
+        )
 
     async def run(
         self,
@@ -61,10 +73,13 @@ class StandaloneDeployment(Deployment):
         user: User | None = None,
         check: bool = True,
         timeout: float | None = None,
+        confined: bool = False,
     ) -> CommandResult:
-        cwd_fd = None if cwd is None else await asyncio.to_thread(_enter, cwd)
+        if confined:
+            user = self._confined_user(user, cwd)
+        cwd_fd = None if cwd is None else await asyncio.to_thread(self._enter, cwd)
         try:
-            process = self._process(argv, env, cwd_fd, user)
+            process = self._process(argv, env, cwd_fd, user, confined)
             async with asyncio.timeout(timeout):
                 result = await run_process(process, input)
         finally:
@@ -84,9 +99,12 @@ class StandaloneDeployment(Deployment):
         user: User | None = None,
         accept: Sequence[int] = (0,),
         outcome: Outcome | None = None,
+        confined: bool = False,
     ) -> ByteStream:
-        cwd_fd = None if cwd is None else await asyncio.to_thread(_enter, cwd)
-        stdout = stream_process(self._process(argv, env, cwd_fd, user), input, accept, outcome)
+        if confined:
+            user = self._confined_user(user, cwd)
+        cwd_fd = None if cwd is None else await asyncio.to_thread(self._enter, cwd)
+        stdout = stream_process(self._process(argv, env, cwd_fd, user, confined), input, accept, outcome)
         try:
             async for chunk in stdout:
                 yield chunk
@@ -94,6 +112,12 @@ class StandaloneDeployment(Deployment):
             await stdout.aclose()
             if cwd_fd is not None:
                 os.close(cwd_fd)
+
+    def _enter(self, path: str) -> int:
+        try:
+            return self._tree.enter(path)
+        except OSError as error:
+            raise missing(path, error) from error
 
     async def _named_user(self, name: str) -> User:
         try:
@@ -107,13 +131,6 @@ class StandaloneDeployment(Deployment):
             return (await asyncio.to_thread(grp.getgrnam, name)).gr_gid
         except (KeyError, ValueError) as error:
             raise InvalidRequest(f"There is no group {name!r} here") from error
-
-
-def _enter(path: str) -> int:
-    try:
-        return open_folder(path)
-    except OSError as error:
-        raise missing(path, error) from error
 
 
 def missing(path: str, error: OSError) -> TargetMissing:

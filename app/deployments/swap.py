@@ -17,6 +17,7 @@ import logging
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 
+from app.deployments.descriptors import entry_name
 from app.deployments.tree import SiteTree, SwapPlan, SwapState, User
 from app.errors import LiberuError, StagingLost, SwapImpossible, SwapUnfinished, TargetMissing
 
@@ -53,6 +54,31 @@ def sides(coming: Set[bytes], going: Set[bytes]) -> list[bytes]:
         (b"b" if name in coming and name in going else b"n" if name in coming else b"o") + name
         for name in sorted(coming | going)
     ]
+
+
+def entries_of(plan: SwapPlan) -> list[bytes]:
+    """The plan's records, as `sides` has made them. Raises SwapImpossible when one names no entry of a folder."""
+    records = unpack(plan.names)
+    for record in records:
+        _checked(record[1:])
+        if record[:1] not in (b"b", b"n", b"o"):
+            raise SwapImpossible(f"The journal of the restore of {plan.target} is damaged: {record[:100]!r}")
+    return records
+
+
+def checked_paths(paths: Sequence[bytes]) -> Sequence[bytes]:
+    """Paths in a folder, or the folder itself (`.`). Raises SwapImpossible for one that leads out of it."""
+    for path in paths:
+        for part in path.split(b"/") if path != b"." else ():
+            _checked(part)
+    return paths
+
+
+def _checked(name: bytes) -> None:
+    try:
+        entry_name(name)
+    except OSError as error:
+        raise SwapImpossible(f"{name[:100]!r} is not the name of an entry of a folder: nothing was moved") from error
 
 
 class Swap:

@@ -1,109 +1,67 @@
 """The shell scripts of a swap at another end: POSIX sh with GNU or busybox tools, and xargs -0.
 
 They run in the target, which the caller entered without following a link. A tenant can change its live tree at any
-moment: root enters a folder of it with `cd -P` and looks at $PWD before it touches what is in it, moves entries only
-out of or into a folder that it holds, with rename(2), and writes below it as the site's owner only.
+moment, and what was extracted as well: whoever looks at tar's working folder in /proc is in it. So root enters a
+folder of theirs with `cd -P` and looks at $PWD before it touches what is in it, by its last name alone; moves entries
+only out of or into a folder that it holds, with rename(2); has nothing walk through such a tree that follows a link
+which appears meanwhile, as `cp -r` and busybox's rm do; and writes below it as the site's owner.
 
 Records on stdin end with a NUL and begin with a letter that says what they are. A script that is told to stop by one
 of them ends with 255, so that xargs stops as well.
 """
 
 #: Of all scripts. `staging NAME [INODE]`: from the target into its staging folder, which must be the one that was
-#: made and ours alone, or it ends with LOST; the target stays at hand as /proc/self/fd/8.
+#: made and ours alone, or it ends with LOST; the target stays at hand as /proc/self/fd/8. `alone`: whether nobody but
+#: us reaches into the folder that we are in, and nothing is mounted on it.
 LOST = 77
 COMMON = r"""
 set -e
+umask 077
+alone() {
+  set -- $(stat -c "%u %d %a" .) "$(stat -c %d /proc/self/fd/8/.)" "$(id -u)"
+  [ "$1 $2" = "$5 $4" ] && [ "$3" != "${3%00}" ]
+}
 staging() {
   exec 8<.
   here=$(pwd -P)
   cd -- "./$1" || exit 77
-  [ "$(pwd -P)" = "${here%/}/$1" ] && [ "$(stat -c %u .)" = "$(id -u)" ] || { echo "$1 is not ours" >&2; exit 77; }
+  [ "$(pwd -P)" = "${here%/}/$1" ] && alone || { echo "$1 is not ours" >&2; exit 77; }
   [ -z "$2" ] || [ "$(stat -c %i .)" = "$2" ] || { echo "$1 is not the folder that was made" >&2; exit 77; }
 }
 flush() { sync -f . 2>/dev/null || sync; }
 """
 
+#: What busybox's tools walk through is made ours first, from the top down, so that nobody can put a link in it
+#: meanwhile; GNU's do without. `freeze FOLDER...`: each in a folder that is ours, or the one that we are in.
+FREEZE = r"""
+freeze() {
+  find "$@" -type d -exec chown -h "$(id -u):$(id -g)" {} \; -exec chmod 700 {} \; 2>/dev/null || :
+}
+"""
+
 #: $1: staging's name, $2: UID:GID of whom `new` is given to, or nothing. Prints its inode.
 PREPARE = r"""
-mkdir -m 700 -- "./$1"
+mkdir -- "./$1"
 staging "$1"
-mkdir -m 700 new
+[ -z "$(ls -A .)" ] || { echo "$1 was replaced while it was made" >&2; exit 77; }
+mkdir new
 [ -z "$2" ] || chown -h -- "$2" new
 stat -c %i .
 """
 
-#: $1, $2: staging. `merged` begins as hard links of all that was extracted.
-MERGE = r"""
-staging "$1" "$2"
-rm -rf -- merged
-cp -a -l new merged
-"""
-
-#: In the target. Records: folders.
-FOLDERS = r"""
-exec xargs -0 -r sh -c 'exec find "$@" -name ".liberu-restore-*" -prune -o -type d -print0' sh
-"""
-
-#: In `merged`; $1: the target. Records: p, a folder that must be there; d, one with all files in it; f, a file. What
-#: is there already stays, and what vanishes meanwhile is normal.
-LINK = r"""
-exec 9<.
-exec xargs -0 -r sh -c '
-  root=$1 other=/proc/self/fd/9
-  shift
-  there() { [ -e "$1" ] || [ -L "$1" ]; }
-  folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
-  enter() {
-    want=${root%/}${1#.}
-    cd -P -- "$want" 2>/dev/null && [ "$PWD" = "${want:-/}" ]
-  }
-  stop() { echo "$1: $2" >&2; exit 255; }
-  link() { # the folder $1 gets what follows, of the one that we are in
-    to=$1
-    shift
-    ln -- "$@" "$to" 2>/dev/null && return
-    for file do
-      there "$to${file#./}" && continue
-      said=$(ln -- "$file" "$to" 2>&1) || ! there "$file" || there "$to${file#./}" || stop "$path/${file#./}" "$said"
-    done
-  }
-  make() { # as the folder that we are in; made: its time is put right once it is full
-    there "$1" && return
-    folder "${1%/*}" || return 0
-    set -- "$1" $(stat -c "%u:%g %a" .)
-    mkdir -m 700 -- "$1" || stop "$path" "cannot be made"
-    chown -h -- "$2" "$1" 2>/dev/null || :
-    chmod "$3" "$1"
-    made=1
-  }
-  for record do
-    path=${record#?} made=
-    case $record in
-      f*) enter "${path%/*}" && folder "$other/${path%/*}" || continue
-        there "$other/$path" || link "$other/${path%/*}/" "./${path##*/}"
-        continue ;;
-    esac
-    enter "$path" || continue
-    make "$other/$path"
-    case $record in
-      d*) folder "$other/$path" || continue
-        set --
-        for file in ./* ./.[!.]* ./..?*; do
-          case $file in ./.liberu-restore-*) continue ;; esac
-          if folder "$file" || ! there "$file" || there "$other/$path/${file#./}"; then continue; fi
-          set -- "$@" "$file"
-          if [ $# -ge 500 ]; then link "$other/$path/" "$@"; set --; fi
-        done
-        [ $# -eq 0 ] || link "$other/$path/" "$@" ;;
-    esac
-    [ -z "$made" ] || touch -r . -- "$other/$path" 2>/dev/null || :
-  done' sh "$1"
+#: $1: staging's name. What a prepare that was interrupted has left, and nothing else.
+REMOVE_UNMADE = r"""
+[ -d "./$1" ] && [ ! -L "./$1" ] || exit 0
+staging "$1"
+[ ! -d new ] || rmdir new
+cd /proc/self/fd/8/.
+rmdir -- "./$1"
 """
 
 #: $1, $2: staging, $3: the tree that comes. Prints the target's permissions, what comes, an empty record, what goes.
 MEASURE = r"""
 staging "$1" "$2"
-mkdir -p -m 700 old arrived half taken
+mkdir -p old arrived half taken join
 touch -r /proc/self/fd/8/. times
 touch -r "$3" new-times
 flush
@@ -113,11 +71,55 @@ printf '\0'
 (cd /proc/self/fd/8 && find . ! -name . -prune ! -name '.liberu-restore-*' -print0)
 """
 
-_MOVES = r"""
+#: $1: staging, $2: a folder in it, $3: another one, absolute, and folders below $2. Files of these are linked below
+#: $3, in place of what is there.
+_JOIN = r"""
+  top=$1 from=$2 to=$3
+  shift 3
+  there() { [ -e "$1" ] || [ -L "$1" ]; }
+  enter() { cd -P -- "$1" 2>/dev/null && [ "$PWD" = "$1" ]; }
+  for path do
+    enter "$to${path#"$from"}" || continue
+    exec 6<.
+    enter "$top/$path" || continue
+    for file in ./* ./.[!.]* ./..?*; do
+      there "$file" || continue
+      if [ -L "$file" ] || [ ! -d "$file" ]; then
+        ln -f -- "$file" /proc/self/fd/6/ 2>/dev/null || :
+      elif ! there "/proc/self/fd/6/$file"; then # made where nobody else is, and moved
+        mkdir -- "$top/join/$file" || continue
+        chown -h -- "$(stat -c %u:%g "$file")" "$top/join/$file" 2>/dev/null || :
+        chmod "$(stat -c %a "$file")" "$top/join/$file"
+        mv -n -- "$top/join/$file" /proc/self/fd/6/ || :
+        [ ! -d "$top/join/$file" ] || rmdir -- "$top/join/$file"
+      fi
+    done
+  done
+"""
+
+_MOVES = (
+    FREEZE
+    + r"""
+  joins=$1 busybox=$2
+  shift 2
   target=/proc/self/fd/8
   there() { [ -e "$1" ] || [ -L "$1" ]; }
   folder() { [ -d "$1" ] && [ ! -L "$1" ]; }
   stop() { echo "$name: $1" >&2; exit 255; }
+  # The folder $1 becomes part of $2, an absolute path: hard links. Others may change both meanwhile.
+  join() {
+    find "$1" -type d -print0 | xargs -0 -r sh -c "$joins" sh "$(pwd -P)" "$1" "$2"
+  }
+  drop() { # the folder $target/$name
+    if [ -n "$busybox" ]; then
+      (
+        cd -P -- "$target/$name" && [ "$(pwd -P)" = "$(cd "$target/." && pwd -P)/$name" ] &&
+        freeze . && rm -rf -- ./* ./.[!.]* ./..?*
+      ) && rmdir -- "$target/$name"
+    else
+      rm -rf -- "$target/$name"
+    fi
+  }
   move() { said=$(mv -- "$1/$name" "$2/" 2>&1) || ! there "$1/$name" || stop "$said"; }
   # $1/$name goes in. What has come meanwhile where it goes is kept apart; a folder becomes part of the old one where
   # what is old is carried over.
@@ -127,13 +129,18 @@ _MOVES = r"""
       if there "$target/$name"; then
         kept=$name.$$.$tries
         said=$(mv -- "$target/$name" "arrived/$kept" 2>&1) || ! there "$target/$name" || stop "$said"
-        if [ -n "$merges" ] && folder "arrived/$kept" && folder "old/$name"; then
-          cp -a -l -f "arrived/$kept/." "old/$name/" 2>/dev/null && mv -- "arrived/$kept" taken/
-        fi
       fi
       said=$(mv -n -- "$1/$name" "$target/" 2>&1)
       tries=$((tries + 1))
       [ $tries -lt 50 ] || stop "${said:-something comes in its place again and again}"
+    done
+    [ -n "$merges" ] || return 0
+    if [ "$1" = old ]; then into=$(cd "$target/." && pwd -P); else into=$(pwd -P)/old; fi
+    while [ $((tries -= 1)) -ge 0 ]; do
+      kept=$name.$$.$tries
+      if folder "arrived/$kept" && folder "$into/$name"; then
+        join "arrived/$kept" "$into/$name" && mv -- "arrived/$kept" taken/
+      fi
     done
   }
   # A folder of an image cannot be renamed: mv copies it and removes what it has copied. What is stopped in between is
@@ -141,19 +148,17 @@ _MOVES = r"""
   copied() {
     there "half/$name" || return 0
     if there "$target/$name"; then
-      cp -a "$target/$name" half/ && rm -rf -- "$target/$name" || stop "the copy of it cannot be completed"
+      cp -a "$target/$name" half/ && drop || stop "the copy of it cannot be completed"
     fi
     mv -- "half/$name" old/ || stop "the copy of it cannot be kept"
   }
+  # Going back, the copy is what is completed: nothing is written in a tree that others can change meanwhile.
   back() {
     there "half/$name" || return 0
-    if folder "half/$name"; then
-      [ -d "$target/$name" ] || mkdir "$target/$name"
-      cp -a -n "half/$name/." "$target/$name/" || stop "it cannot be completed from its copy"
-    elif ! there "$target/$name"; then
-      cp -a "half/$name" "$target/" || stop "it cannot be put back"
+    if folder "half/$name" && folder "$target/$name"; then
+      cp -a "$target/$name" half/ && drop || stop "the copy of it cannot be completed"
     fi
-    rm -rf -- "half/$name"
+    if there "$target/$name"; then rm -rf -- "half/$name"; else arrive half; fi
   }
   out() {
     if [ "$layered" = overlayfs ] && folder "$target/$name"; then
@@ -163,12 +168,21 @@ _MOVES = r"""
     fi
   }
 """
+)
+
+#: What the two that follow give to what xargs starts.
+_STARTED = f"""
+staging "$1" "$2"
+joins='{_JOIN}'
+busybox=
+rm --help 2>&1 | grep -q -e --one-file-system || busybox=1
+"""
 
 #: $1, $2: staging, $3: the tree that comes, $4: whether what is old is carried over. Records: b, an entry that comes
 #: and goes; n, one that comes; o, one that goes. Each step can be repeated.
 FORWARD = (
-    r"""
-staging "$1" "$2"
+    _STARTED
+    + r"""
 xargs -0 -r sh -c '
   tree=$1 merges=$2 layered=$3
   shift 3
@@ -182,7 +196,7 @@ xargs -0 -r sh -c '
     copied
     if [ -n "$goes" ] && there "$target/$name" && ! there "old/$name"; then out; fi
     [ -z "$comes" ] || arrive "$tree"
-  done' sh "$3" "$4" "$(stat -f -c %T /proc/self/fd/8/. 2>/dev/null)"
+  done' sh "$3" "$4" "$(stat -f -c %T /proc/self/fd/8/. 2>/dev/null)" "$joins" "$busybox"
 chown -h -- "$(stat -c %u:%g "$3")" old 2>/dev/null || :
 chmod "$(stat -c %a "$3")" /proc/self/fd/8/. 2>/dev/null || :
 touch -r new-times /proc/self/fd/8/. 2>/dev/null || :
@@ -195,8 +209,8 @@ find . ! -name . -prune -print0
 
 #: $1, $2: staging, $3 and $4 as above, $5: the target's permissions. Records as above, the last first.
 BACKWARD = (
-    r"""
-staging "$1" "$2"
+    _STARTED
+    + r"""
 xargs -0 -r sh -c '
   tree=$1 merges=$2
   shift 2
@@ -207,66 +221,12 @@ xargs -0 -r sh -c '
     name=${record#?}
     case $record in [bn]*) if ! there "$tree/$name" && there "$target/$name"; then move "$target" "$tree"; fi ;; esac
     case $record in [bo]*) back; if there "old/$name"; then arrive old; fi ;; esac
-  done' sh "$3" "$4"
+  done' sh "$3" "$4" "$joins" "$busybox"
 [ -z "$5" ] || chmod "$5" /proc/self/fd/8/. 2>/dev/null || :
 touch -r times /proc/self/fd/8/. 2>/dev/null || :
 flush
 """
 )
-
-#: $1, $2: staging. Records: where to look. Prints the files of the old tree that the live one lacks, or has as it was
-#: when they were merged.
-CHANGED = r"""
-staging "$1" "$2"
-exec 7<.
-cd old
-xargs -0 -r sh -c 'exec find "$@" ! -type d ! -type b ! -type c -print0' sh 2>/dev/null | xargs -0 -r sh -c '
-  for file do
-    case $file in ./*) ;; *) file=./$file ;; esac
-    live=/proc/self/fd/8/$file
-    if [ "/proc/self/fd/7/new/$file" -ef "$live" ]; then continue; fi # of most files; the rest looks at more
-    if [ -L "$file" ]; then
-      [ ! -L "$live" ] || [ "$(readlink -- "$file")" != "$(readlink -- "$live")" ] || continue
-    fi
-    if [ -L "$live" ] || [ -e "$live" ]; then
-      if [ -d "$live" ] && [ ! -L "$live" ]; then continue; fi
-      if [ ! -L "$file" ] && [ "$file" -ef "$live" ]; then continue; fi
-      if [ -L "/proc/self/fd/7/new/$file" ]; then continue; fi
-      if [ "$live" -nt /proc/self/fd/7/swapped-at ]; then continue; fi
-    fi
-    printf "%s\0" "$file"
-  done' sh
-"""
-
-#: In `old`, as the site's owner; $1: the target. Records: files that are carried into it. Prints how many, and says
-#: of the others that they could not be.
-CARRY = r"""
-exec 7<.
-cd -P -- "$1"
-[ "$PWD" = "$1" ]
-exec xargs -0 -r sh -c '
-  count=0
-  path() { # the folders of $1, as they were
-    way=. rest=${1#./}
-    while case $rest in */*) : ;; *) false ;; esac; do
-      way=$way/${rest%%/*} rest=${rest#*/}
-      [ -d "$way" ] || { mkdir -- "$way" && chmod "$(stat -c %a "/proc/self/fd/7/$way")" "$way"; } || return 1
-    done
-  }
-  for file do
-    if [ ! -e "/proc/self/fd/7/$file" ] && [ ! -L "/proc/self/fd/7/$file" ]; then continue; fi
-    to=${file%/*} made=.liberu-restore-carried-$$
-    if path "$file" 2>/dev/null && { ln -- "/proc/self/fd/7/$file" "$to/$made" 2>/dev/null ||
-      cp -p -P -- "/proc/self/fd/7/$file" "$to/$made" 2>/dev/null; } &&
-      { [ ! -L "$file" ] || rm -f -- "$file"; } && mv -f -- "$to/$made" "$file"; then
-      count=$((count + 1))
-    else
-      rm -f -- "$to/$made"
-      echo "$file" >&2
-    fi
-  done
-  echo $count' sh
-"""
 
 #: $1, $2: staging. Prints something when what was live is in it.
 HOLDS_OLD = r"""
@@ -278,11 +238,32 @@ done
 """
 
 #: In staging. No other file system is entered, where rm can be told so.
-EMPTY = r"""
-one_file_system=
-! rm --help 2>&1 | grep -q -e --one-file-system || one_file_system=--one-file-system
-rm -rf $one_file_system -- new merged old arrived taken half times new-times keep carried swapped-at
+EMPTY = (
+    FREEZE
+    + r"""
+all="new merged old arrived taken half join folder .liberu-restore-owners-*"
+if rm --help 2>&1 | grep -q -e --one-file-system; then
+  rm -rf --one-file-system -- $all
+else
+  freeze $all
+  rm -rf -- $all
+fi
+rm -f -- times new-times keep carried swapped-at
 """
+)
+
+#: In a tree: all that is in it goes. No other file system is entered.
+CLEAR = (
+    FREEZE
+    + r"""
+if find --version 2>/dev/null | grep -q GNU; then exec find . -xdev -mindepth 1 -delete; fi
+was=$(stat -c "%u:%g %a" .)
+freeze . -xdev
+rm -rf -- ./* ./.[!.]* ./..?*
+chown -- "${was% *}" .
+chmod "${was#* }" .
+"""
+)
 
 #: $1, $2: staging. The target's own time stays as it was.
 REMOVE = (

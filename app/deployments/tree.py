@@ -180,9 +180,17 @@ class SiteTree(ABC):
         """Write what is below `path` to disk, so that a swap that follows has little to wait for."""
 
     @abstractmethod
-    async def set_owners(self, path: str, owners: Sequence[tuple[bytes, int, int]]) -> None:
-        """Give entries below `path` to (uid, gid). Privileged, follows no link. Set-user-id bits go, set-group-id and
-        sticky ones stay."""
+    async def set_owners(self, path: str, owners: Sequence[tuple[bytes, int, int]], extracted: User) -> list[bytes]:
+        """Give entries below `path`, which `extracted` made, to (uid, gid). Privileged, follows no link.
+        Set-user-id bits go, set-group-id and sticky ones stay.
+
+        Returns those that belong to somebody else: they are not given away.
+        """
+
+    @abstractmethod
+    async def make_folder(self, path: str, owner: User) -> None:
+        """Make a folder, for `owner`, and those above it that are not there. Raises TargetMissing when a link stands
+        in the way, SwapImpossible when somebody interferes."""
 
     @abstractmethod
     async def merge(self, plan: SwapPlan, roots: Sequence[bytes]) -> None:

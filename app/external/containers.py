@@ -24,8 +24,8 @@ Kind = Literal["tar", "gzip", "bzip2", "xz", "zstd", "zip", "data"]
 HEAD = 1024
 _PIECE = 256 << 10
 #: One block of 4 bytes may stand for 128 KiB: what goes in at once bounds what comes out at once.
-_ZSTD_PIECE = 2 << 10
-_MAX_WINDOW = 128 << 20
+ZSTD_PIECE = 2 << 10
+MAX_WINDOW = 128 << 20
 _MAGIC: dict[bytes, Kind] = {
     b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip",
     b"PK\x05\x06": "zip",
@@ -137,7 +137,7 @@ class Expanded(io.RawIOBase):
     def _take(self) -> bytes:
         if not self._input:
             self._input = self._source.read(_PIECE)
-        size = _ZSTD_PIECE if self._kind == "zstd" else _PIECE
+        size = ZSTD_PIECE if self._kind == "zstd" else _PIECE
         taken, self._input = self._input[:size], self._input[size:]
         return taken
 
@@ -157,11 +157,12 @@ class Expanded(io.RawIOBase):
         self._decoder, self._input = _DECODERS[self._kind](), rest
 
 
-class _Gzip:
-    """zlib's object with the interface of the others; it checks CRC and length itself."""
+class Inflated:
+    """zlib's object with the interface of the others. `wbits`: 31 for gzip, whose CRC and length it checks itself;
+    -15 for what is bare, as in a zip."""
 
-    def __init__(self) -> None:
-        self._inner = zlib.decompressobj(wbits=31)
+    def __init__(self, wbits: int = 31) -> None:
+        self._inner = zlib.decompressobj(wbits)
 
     @property
     def eof(self) -> bool:
@@ -179,9 +180,9 @@ class _Gzip:
         return self._inner.decompress(self._inner.unconsumed_tail or data, max_length)
 
 
-class _Zstd:
+class Zstd:
     def __init__(self) -> None:
-        self._inner = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
+        self._inner = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
 
     needs_input = True
 
@@ -198,8 +199,8 @@ class _Zstd:
 
 
 _DECODERS: dict[str, Callable[[], Any]] = {
-    "gzip": _Gzip,
+    "gzip": Inflated,
     "bzip2": bz2.BZ2Decompressor,
-    "xz": lambda: lzma.LZMADecompressor(memlimit=_MAX_WINDOW),
-    "zstd": _Zstd,
+    "xz": lambda: lzma.LZMADecompressor(memlimit=MAX_WINDOW),
+    "zstd": Zstd,
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 #: Of a mailbox: "maildir" and "mbox" are imported, the others are reported.
 MailFormat = Literal["maildir", "mbox", "mdbox", "unknown"]
+#: Domains, databases and mailboxes of one archive.
+MAX_PARTS = 100_000
 Engine = Literal["mysql", "postgresql"]
 #: Why a part cannot be imported: an error's code and a sentence.
 Problem = tuple[str, str]
@@ -75,6 +77,11 @@ class Inventory:
     warnings: list[str] = field(default_factory=list)
     must_reset: list[str] = field(default_factory=list)
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Inventory:
+        """Of what `dataclasses.asdict` has made, by way of JSON."""
+        return cls(**values | {"domains": [_domain(found) for found in values["domains"]]})
+
     def add_mailbox(self, domain: ForeignDomain, box: ForeignMailbox, *, keeps_password: bool) -> None:
         domain.mailboxes.append(box)
         if not keeps_password:
@@ -83,3 +90,20 @@ class Inventory:
             self.warnings.append(
                 f"{box.address}: {box.left_out} messages are in folders that are none of a maildir; left out"
             )
+
+
+def _domain(values: dict[str, Any]) -> ForeignDomain:
+    databases = [ForeignDatabase(**found | {"problem": _problem(found["problem"])}) for found in values["databases"]]
+    return ForeignDomain(
+        **values
+        | {
+            "files_problem": _problem(values["files_problem"]),
+            "mail_problem": _problem(values["mail_problem"]),
+            "databases": databases,
+            "mailboxes": [ForeignMailbox(**found) for found in values["mailboxes"]],
+        }
+    )
+
+
+def _problem(value: list[str] | None) -> Problem | None:
+    return None if value is None else (value[0], value[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_LINK = 4096
 _MAX_PATH, _MAX_NAME, _MAX_DEPTH = 4096, 255, 128
 
 
@@ -48,9 +49,11 @@ def shown(path: str | bytes) -> str:
 
 def usable(path: bytes) -> bytes | None:
     """A member's name when it can be used."""
-    parts = path.split(b"/")
-    if path.startswith(b"/") or b"" in parts or b".." in parts or b"." in parts or b"\0" in path:
+    if len(path) > _MAX_PATH or path.startswith(b"/"):
         return None
-    if len(path) > _MAX_PATH or len(parts) > _MAX_DEPTH or any(len(part) > _MAX_NAME for part in parts):
+    parts = path.split(b"/")
+    if b"" in parts or b".." in parts or b"." in parts or b"\0" in path:
+        return None
+    if len(parts) > _MAX_DEPTH or any(len(part) > _MAX_NAME for part in parts):
         return None
     return path

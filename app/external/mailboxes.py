@@ -14,6 +14,8 @@ from app.external.names import address, local_part
 from app.external.staged import Staged
 
 _MESSAGES = (b"cur", b"new")
+#: Of one mbox: their names are held while it is read.
+_MAX_MESSAGES = 2_000_000
 _MAILDIR = (*_MESSAGES, b"tmp")
 
 
@@ -58,8 +60,8 @@ def mbox(staged: Staged, address: str, item: Item) -> ForeignMailbox:
     """A file that holds a mailbox' messages."""
     if item.size and not staged.head(item).startswith(FROM):
         return ForeignMailbox(address, item.name, "unknown", bytes=item.size)
-    count, size = measured(staged.read(item))
-    return ForeignMailbox(address, item.name, "mbox", count, size)
+    count, size = measured(staged.read(item), _MAX_MESSAGES)
+    return ForeignMailbox(address, item.name, "mbox" if count <= _MAX_MESSAGES else "unknown", count, size)
 
 
 def maildir_in(staged: Staged, folders: Iterable[str]) -> str | None:

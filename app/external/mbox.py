@@ -49,12 +49,14 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def measured(chunks: Iterable[bytes]) -> tuple[int, int]:
-    """How many messages, and their bytes."""
+def measured(chunks: Iterable[bytes], most: int) -> tuple[int, int]:
+    """How many messages, and their bytes; no more than one more than `most` are counted."""
     count = size = 0
     for piece in pieces(chunks):
         if piece is None:
             count += 1
+            if count > most:
+                break
         else:
             size += len(piece)
     return count, size

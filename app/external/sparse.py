@@ -6,6 +6,7 @@ Source: the GNU tar manual, "Storing Sparse Files" (PAX formats 0.1 and 1.0, old
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Callable, Iterator
 
 from app.archives.streams import CHUNK
@@ -14,7 +15,8 @@ from app.external.items import Item, shown
 
 #: Stored bytes from an offset on, so many.
 Stored = Callable[[int, int], Iterator[bytes]]
-_MAP = re.compile(r"\d{1,19}(,\d{1,19})*")
+_WORD = re.compile(r"[^,]+")
+_MAX_MAP, _MAX_DIGITS = 4 << 20, 19
 
 
 def segments(item: Item, stored: Stored) -> Iterator[tuple[int, int, int]]:
@@ -23,31 +25,50 @@ def segments(item: Item, stored: Stored) -> Iterator[tuple[int, int, int]]:
     at = 0
     for start, length in zip(numbers[::2], numbers[1::2], strict=False):
         if start < at or start + length > item.size or offset + length > item.offset + item.stored:
-            raise ArchiveInvalid(f"{shown(item.path)}: the map of this sparse file is not valid")
+            raise _invalid(item)
         if length:
             yield start - at, offset, length
             at, offset = start + length, offset + length
 
 
-def _map(item: Item, stored: Stored) -> tuple[list[int], int]:
+def _map(item: Item, stored: Stored) -> tuple[array[int], int]:
     """Offsets and lengths, and where the data begins."""
+    numbers = array("Q")
     if item.sparse != "1.0":
-        if not _MAP.fullmatch(item.sparse or "") and item.sparse:
-            raise ArchiveInvalid(f"{shown(item.path)}: the map of this sparse file is not valid")
-        return [int(number) for number in (item.sparse or "").split(",") if number], item.offset
-    lines, used = list[bytes](), 0
-    text = b""
-    for chunk in stored(item.offset, item.stored):
-        text += chunk
-        lines = text.split(b"\n")
-        if lines[0].isdigit() and len(lines) > 1 + 2 * int(lines[0][:12]):
-            count = 2 * int(lines[0][:12])
-            used = sum(len(line) + 1 for line in lines[: 1 + count])
-            if all(line.isdigit() and len(line) < 20 for line in lines[1 : 1 + count]):
-                return [int(line) for line in lines[1 : 1 + count]], item.offset + -(-used // 512) * 512
-        if len(text) > 16 << 20:
-            break
-    raise ArchiveInvalid(f"{shown(item.path)}: the map of this sparse file is not valid")
+        if item.sparse:
+            numbers.extend(_number(match[0], item) for match in _WORD.finditer(item.sparse))
+        return numbers, item.offset
+    count, used = -1, 0
+    for line in _lines(item, stored):
+        used += len(line) + 1
+        number = _number(line.decode("ascii", "replace"), item)
+        if count < 0:
+            count = 2 * number
+        else:
+            numbers.append(number)
+        if len(numbers) == count:
+            return numbers, item.offset + -(-used // 512) * 512
+    raise _invalid(item)
+
+
+def _lines(item: Item, stored: Stored) -> Iterator[bytes]:
+    """Of the map at the content's start, no further than a map may reach."""
+    rest = b""
+    for chunk in stored(item.offset, min(item.stored, _MAX_MAP)):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        if len(rest) > _MAX_DIGITS:
+            raise _invalid(item)
+
+
+def _number(text: str, item: Item) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) < 1 << 63):
+        raise _invalid(item)
+    return int(text)
+
+
+def _invalid(item: Item) -> ArchiveInvalid:
+    return ArchiveInvalid(f"{shown(item.path)}: the map of this sparse file is not valid")
 
 
 def zeros(count: int) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ Nothing of it is extracted under its own name, so no name in an archive means an
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -15,14 +15,16 @@ from typing import IO
 from app.archives.streams import CHUNK
 from app.archives.tar import Member
 from app.errors import ArchiveInvalid, NoSpace
-from app.external.items import Item, key, shown, text, usable
+from app.external.items import MAX_LINK, Item, key, shown, text, usable
 from app.external.room import Room
 from app.external.sparse import segments, zeros
 from app.sizes import human_size
 
 _NAMED = 100
+_ROW = 100
 _HEAD = 4096
 _SEALED = "sealed"
+_COUNTED = "counted"
 _COLUMNS = "path, type, size, mode, mtime, link, offset, stored, sparse"
 _OPEN = """
 PRAGMA synchronous = OFF;
@@ -32,14 +34,23 @@ CREATE TABLE IF NOT EXISTS warning (text TEXT);
 """
 
 
+#: Called in every loop over what is staged, with how many bytes were read.
+Tick = Callable[[int], None]
+
+
+def _pass(_: int) -> None:
+    """Where nobody counts."""
+
+
 class Staged:
     """Use from one thread at a time. `reserve`: bytes that stay free on the disk.
 
     An archive is read into it without a journal, and sealed; what is added later (nested archives) is there whole
     after a kill, or not at all."""
 
-    def __init__(self, folder: Path, reserve: int = 0) -> None:
+    def __init__(self, folder: Path, reserve: int = 0, tick: Tick = _pass) -> None:
         self.folder = folder
+        self.tick = tick
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._room = Room(folder, reserve)
         self._open()
@@ -86,9 +97,13 @@ class Staged:
         """Where content goes that is written next."""
         return self._blob.seek(0, 2)
 
+    def need(self, size: int) -> None:
+        """Before so many bytes are written in its folder. Raises NoSpace."""
+        self._room.need(size)
+
     def write(self, data: bytes) -> None:
         """Raises NoSpace."""
-        self._room.need(len(data))
+        self.need(len(data))
         try:
             self._blob.write(data)
         except OSError as error:
@@ -115,6 +130,14 @@ class Staged:
         row = self._database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
+    def keep_count(self, counted: Sequence[int]) -> None:
+        """What a budget has counted so far, for whoever reads on; and commit."""
+        self.mark(_COUNTED, " ".join(map(str, counted)))
+
+    @property
+    def counted(self) -> list[int]:
+        return [int(count) for count in (self.fact(_COUNTED) or "0 0 0 0 0").split()]
+
     def warn(self, text: str) -> None:
         self._database.execute("INSERT INTO warning VALUES (?)", (text,))
 
@@ -136,6 +159,10 @@ class Staged:
             self.warn(f"{shown(member.path[:200])}: an absolute, escaping or too long name; left out")
             return
         link = member.link
+        if len(link) > MAX_LINK:
+            self.warn(f"{shown(path[:200])}: a link whose target is too long; left out")
+            return
+        self.need(_ROW + len(path) + len(link) + len(member.sparse or ""))
         if member.type == "h":
             target = usable(_plain(link))
             if target is None:
@@ -162,30 +189,32 @@ class Staged:
             query, values = f"{query} WHERE path > ? AND path < ?", (inside + b"/", inside + b"0")
         with closing(self._database.cursor()) as cursor:
             for row in cursor.execute(f"{query} ORDER BY path", values):
+                self.tick(0)
                 yield Item(*row)
 
-    def names(self, folder: str = "") -> list[str]:
+    def names(self, folder: str = "") -> Iterator[str]:
         """What lies directly in a folder, whether or not the archive has members for folders."""
-        return [text(name) for name in self._names(key(folder) + b"/" if folder else b"")]
+        return (text(name) for name in self._names(key(folder) + b"/" if folder else b""))
 
-    def _names(self, prefix: bytes) -> list[bytes]:
-        found: dict[bytes, None] = {}
+    def _names(self, prefix: bytes) -> Iterator[bytes]:
         bound = prefix
-        while True:  # one look-up for each name: a folder may hold millions of members below
+        while True:
+            self.tick(0)  # one look-up for each name: a folder may hold millions of members below
             row = self._database.execute(
                 "SELECT path FROM member WHERE path >= ? ORDER BY path LIMIT 1", (bound,)
             ).fetchone()
             if row is None or not row[0].startswith(prefix):
-                return list(found)
+                return
             name, inside, _ = row[0][len(prefix) :].partition(b"/")
-            found[name] = None
+            if not inside or self.get(prefix + name) is None:  # else it has come by itself before
+                yield name
             bound = prefix + name + (b"0" if inside else b"\0")  # "0" comes right after "/"
 
-    def files(self, folder: str) -> list[Item]:
+    def files(self, folder: str) -> Iterator[Item]:
         """The plain files directly in a folder."""
         prefix = key(folder) + b"/" if folder else b""
         found = (self.get(prefix + name) for name in self._names(prefix))
-        return [item for item in found if item is not None and item.type == "f"]
+        return (item for item in found if item is not None and item.type == "f")
 
     def exists(self, path: str) -> bool:
         return self.get(path) is not None or self.is_folder(path)
@@ -240,6 +269,7 @@ class Staged:
                 if not data:
                     raise ArchiveInvalid("The staged content is shorter than its index says")
                 length -= len(data)
+                self.tick(len(data))
                 yield data
 
     def raw(self, item: Item) -> Reader:

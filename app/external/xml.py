@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from xml.parsers import expat
 
 from app.errors import ArchiveInvalid, ImportLimitExceeded
+from app.external.items import shown
 from app.sizes import human_size
 
 _PIECE = 16 << 10
@@ -63,17 +64,20 @@ class Kept:
     texts: frozenset[str]
 
 
-def read_xml(chunks: Iterable[bytes], keep: Kept) -> Element:
-    """The root element. Raises ArchiveInvalid, ImportLimitExceeded."""
+def read_xml(chunks: Iterable[bytes], keep: Kept, path: bytes) -> Element:
+    """The root element. Raises ArchiveInvalid, ImportLimitExceeded, which name the file `path`."""
     reader = _Reader(keep)
-    reader.feed(chunks)
-    if reader.root is None:
-        raise ArchiveInvalid("The XML holds no element")
+    try:
+        reader.feed(chunks)
+        if reader.root is None:
+            raise ArchiveInvalid("The XML holds no element")
+    except (ArchiveInvalid, ImportLimitExceeded) as error:
+        raise type(error)(f"{shown(path)}: {error.message}") from error
     return reader.root
 
 
-def root_name(chunks: Iterable[bytes]) -> str | None:
-    """Of XML that we would read; None: it is none."""
+def root_name(chunks: Iterable[bytes]) -> str:
+    """Of XML that we would read; "": it is none, or broken or hostile before its first element."""
     reader = _Reader(Kept(frozenset(), frozenset(), frozenset()), root_only=True)
     try:
         reader.feed(chunks)
@@ -82,7 +86,7 @@ def root_name(chunks: Iterable[bytes]) -> str | None:
         return reader.root.name
     except (ArchiveInvalid, ImportLimitExceeded):
         pass
-    return None
+    return ""
 
 
 class _Reader:

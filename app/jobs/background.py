@@ -10,6 +10,8 @@ from contextvars import Context
 
 log = logging.getLogger(__name__)
 _PAUSE = 1.0
+#: A destination that hangs must not keep the process from ending.
+_STOP_SECONDS = 5
 
 
 async def kept(work: Callable[[], Awaitable[None]], name: str) -> None:
@@ -41,7 +43,7 @@ class BackgroundTask(ABC):
         """What it was at is taken up by the next start or by another process."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait({self._task})
+            await asyncio.wait({self._task}, timeout=_STOP_SECONDS)
 
     @abstractmethod
     async def _run(self) -> None:

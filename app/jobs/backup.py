@@ -187,8 +187,10 @@ class BackupJob(Job):
             for lack in r.get("incomplete", [])
         ]
         message = "; ".join([*failures, *lacking[:20], *missing]) or None
-
-        return Outcome(status, {"backup_id": run.backup.id}, message, recorded(run, results, committed, message))
+        codes = {str(r["code"]) for r in results if r["status"] == "failed" and r.get("code")}
+        code = codes.pop() if status == "failed" and len(codes) == 1 else None  # one reason for all of it
+        apply = recorded(run, results, committed, message)
+        return Outcome(status, {"backup_id": run.backup.id}, message, apply, code)
 
 
 async def _plan(run: BackupRun) -> Result:

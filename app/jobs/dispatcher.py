@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from app.db.repositories.dispatch import LOOKED_AT, DispatchRepository
+from app.db.repositories.dispatch import LOOKED_AT, DispatchRepository, Full
 from app.db.session import Database
 from app.jobs.background import BackgroundTask
 from app.services.turns import Active, Limits, Slots, Turns, Waiting
@@ -80,9 +80,7 @@ class Dispatcher(BackgroundTask):
         turns = Turns(slots, Limits(destinations, tenants, self._tenant_limit), active)
         handed: list[tuple[Any, str]] = []
         while turns.servers:  # once more when those that were looked at have filled up a tenant or a destination
-            rows = await repository.waiting(
-                turns.servers, turns.busy_domains, turns.full_tenants, turns.full_destinations, held
-            )
+            rows = await repository.waiting(_full(turns), frozenset(self._parents), held)
             known = {row.id: row for row in rows}
             chosen = turns.choose([self._waiting(row) for row in rows])
             handed += [(known[one.id], queue) for one, queue in chosen if await repository.hand_over(one.id, queue)]
@@ -100,3 +98,13 @@ class Dispatcher(BackgroundTask):
             row.server,
             row.type in self._parents,
         )
+
+
+def _full(turns: Turns) -> Full:
+    kinds = (True, False)
+    return Full(
+        turns.servers,
+        turns.busy_domains,
+        {(server, kind): turns.full_tenants(server, waited_for=kind) for server in turns.servers for kind in kinds},
+        {kind: turns.full_destinations(waited_for=kind) for kind in kinds},
+    )

@@ -259,8 +259,9 @@ class JobEngine:
             await DBOS.delete_workflows_async([workflow.workflow_id for workflow in found])
         return len(found)
 
-    async def stop(self) -> None:
-        """Stop what runs without ending it: it stays pending, and the next start or another process resumes it."""
+    async def stop(self, seconds: float = 10) -> None:
+        """Stop what runs without ending it: it stays pending, and the next start or another process resumes it. What
+        takes longer than `seconds` to clean up, as at a destination that hangs, is left as a crash would leave it."""
         from dbos import DBOS
 
         self._stopping = True
@@ -270,7 +271,7 @@ class JobEngine:
         for task in self._running:
             task.cancel()
         if self._running:
-            await asyncio.wait(self._running, timeout=30)
+            await asyncio.wait(self._running, timeout=seconds)
         if self._leases is not None and not self._running:
             await self._leases.end()
         await asyncio.to_thread(DBOS.destroy, workflow_completion_timeout_sec=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
@@ -124,8 +123,10 @@ class Housekeeper(BackgroundTask):
         earlier version left."""
         found = await asyncio.to_thread(self._sources.staged)
         async with self._database.transaction() as session:
-            active = {one.uid for one in await OperationRepository(session).active()}
-        await asyncio.to_thread(self._sources.forget_staged, found - active, time.time())
+            repository = OperationRepository(session)
+            active, in_use = {one.uid for one in await repository.active()}, await repository.uploads_in_use()
+        await asyncio.to_thread(self._sources.forget_staged, found - active)
+        await asyncio.to_thread(self._sources.uploads.forget, in_use, moment)
         await asyncio.to_thread(remove_old)
 
     async def _space(self, moment: datetime) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.archives.mirror import MirroredStore
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream
-from app.components.base import Dump, Report
+from app.components.base import FOREIGN, Dump, Report
 from app.db.base import now
 from app.db.models import Backup, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
@@ -101,7 +101,7 @@ class ImportBackups:
 
         async def work() -> Result:
             self.context.track(item.number, label, "running")
-            report, warnings = Report(), list[str]()
+            report, warnings = Report(facts={FOREIGN: True}), list[str]()
             try:
                 dump = Dump(streamed(item, warnings), report)
                 result = await writer.store(run, part, dump, self.context)

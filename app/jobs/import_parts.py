@@ -151,7 +151,7 @@ class ImportParts:
             kind=item.component,
             name=item.name,
         )
-        return self.restoring.context(self.operation, item.number, source, self.context, confirm)
+        return self.restoring.context(self.operation, item.number, source, self.context, confirm, foreign=True)
 
 
 def by_domain(items: Sequence[ImportItem]) -> list[tuple[Domain, list[ImportItem]]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,7 +15,8 @@ from app.db.session import Database
 from app.errors import DomainOverlap, InvalidRequest, NotFound
 from app.external.inventory import Inventory, Problem
 from app.external.limits import Limits
-from app.external.parser import ExternalBackupParser, as_json
+from app.external.parser import as_json
+from app.external.reader import ArchiveReader
 from app.jobs.context import JobContext, Result
 from app.jobs.import_backups import ImportBackups, abandoned
 from app.jobs.import_parts import ImportParts, by_domain
@@ -37,6 +37,7 @@ from app.services.unit import Unit
 from app.settings import ImportSettings, JobSettings
 
 _ARCHIVE = 0
+_MAX_TOLD = 20
 _NOT_DONE = ("import_stopped", "Nothing was changed: another part cannot be imported")
 _OPERATOR = Principal(0, None, frozenset({"*"}))
 
@@ -69,6 +70,7 @@ class ImportJob(Job):
             settings.max_depth,
             settings.max_hours * 3600,
             settings.reserve_bytes,
+            settings.cpu_seconds,
         )
         self._parallel = jobs.components
         self._restoring = restoring
@@ -88,38 +90,37 @@ class ImportJob(Job):
         return outcome
 
     async def _import(self, operation: Operation, context: JobContext) -> Outcome:
-        async with self._parsed(operation, context) as parser:
-            request = operation.request
-            context.note(_ARCHIVE, phase="looking into it")
-            inventory = await parser.inspect(request["format"], request["domain_name"])
-            domains = await self._domains(list(targets(inventory, request).values()), request["user_id"])
-            for name in sorted(set(request.get("only") or ()) - {found.name for found in inventory.domains}):
-                inventory.warnings.append(f"{name} was asked for, and is no domain of the archive")
-            made, refused = await self._created(inventory, operation, context)
-            domains = made | domains
-            items = plan(inventory, request, domains, refused)
-            found = as_json(inventory)
-            context.track(_ARCHIVE, "archive", "completed")
-            if request["dry_run"]:
-                return Outcome(
-                    "completed", {"dry_run": True, "inventory": found, "items": [_planned(i) for i in items]}
-                )
-            for item in items:
-                context.track(item.number, item.label, "failed" if item.problem else "pending")
-            if not items:
-                raise InvalidRequest("The archive holds nothing of what was asked for", field="components")
-            for domain, _ in by_domain([item for item in items if item.domain is not None]):
-                if not request["as_backup"]:
-                    await self._restoring.settle_domain(domain, context)
-            results = await self._results(operation, parser, items, context)
-            facts = {"inventory": found, "must_reset": found["must_reset"], "created_domains": sorted(made)}
-            if request["password_hashes"]:
-                facts["password_hashes"] = await asyncio.to_thread(parser.password_hashes, inventory)
-            return _outcome(items, results, facts)
+        request = operation.request
+        reader = await self._staged(operation, context)
+        context.note(_ARCHIVE, phase="looking into it")
+        hashes = request["password_hashes"] and not request["dry_run"]
+        inventory, secrets = await reader.inspect(request["format"], request["domain_name"], hashes=hashes)
+        domains = await self._domains(list(targets(inventory, request).values()), request["user_id"])
+        for name in sorted(set(request.get("only") or ()) - {found.name for found in inventory.domains}):
+            inventory.warnings.append(f"{name} was asked for, and is no domain of the archive")
+        made, refused = await self._created(inventory, operation, context)
+        domains = made | domains
+        items = plan(inventory, request, domains, refused)
+        found = as_json(inventory)
+        context.track(_ARCHIVE, "archive", "completed")
+        if request["dry_run"]:
+            return Outcome(
+                "completed", {"dry_run": True, "inventory": found, "items": [_planned(i, request) for i in items]}
+            )
+        for item in items:
+            context.track(item.number, item.label, "failed" if item.problem else "pending")
+        if not items:
+            raise InvalidRequest("The archive holds nothing of what was asked for", field="components")
+        for domain, _ in by_domain([item for item in items if item.domain is not None]):
+            if not request["as_backup"]:
+                await self._restoring.settle_domain(domain, context)
+        results = await self._results(operation, items, context)
+        facts = {"inventory": found, "must_reset": found["must_reset"], "created_domains": sorted(made)}
+        if request["password_hashes"]:
+            facts["password_hashes"] = secrets
+        return _outcome(items, results, facts)
 
-    async def _results(
-        self, operation: Operation, parser: ExternalBackupParser, items: list[ImportItem], context: JobContext
-    ) -> list[Result]:
+    async def _results(self, operation: Operation, items: list[ImportItem], context: JobContext) -> list[Result]:
         """Of each item, in their order."""
         request = operation.request
         together = not request["continue_on_error"] and not request["as_backup"]
@@ -132,7 +133,7 @@ class ImportJob(Job):
             raise NotFound("The destination for what the import keeps was deleted before it began")
         locked = lock_days(destination) if request["as_backup"] else None
         async with self._destinations.opened(destination, lock_days=locked) as store:
-            streams = ForeignStreams(parser.staged.folder, self._limits)
+            streams = ForeignStreams(self._folder(operation), self._limits)
             parts = ImportParts(
                 self._components,
                 self._restoring,
@@ -166,24 +167,24 @@ class ImportJob(Job):
 
     async def tidy(self, operation: Operation) -> None:
         """Staging, the upload, and what was replaced are kept until the operation has ended."""
-        await asyncio.to_thread(remove_staging, self._sources.staging / operation.uid)
+        await asyncio.to_thread(remove_staging, self._folder(operation))
         if not operation.request["dry_run"]:
             self._sources.forget(operation.request["source"], operation.request["folder_of"])
         await self._restoring.tidy(operation)
 
-    @asynccontextmanager
-    async def _parsed(self, operation: Operation, context: JobContext) -> AsyncGenerator[ExternalBackupParser, None]:
+    def _folder(self, operation: Operation) -> Path:
+        """Where its archive is staged."""
+        return self._sources.staging / operation.uid
+
+    async def _staged(self, operation: Operation, context: JobContext) -> ArchiveReader:
         """The archive, read to its last byte, once."""
-        parser = ExternalBackupParser(self._sources.staging / operation.uid, self._limits)
-        try:
-            context.track(_ARCHIVE, "archive", "running")
-            context.note(_ARCHIVE, phase="reading")
-            if not parser.ready:
-                source = self._sources.open(operation.request["source"], operation.request["folder_of"])
-                await parser.stage(context.metered(_ARCHIVE, source))
-            yield parser
-        finally:
-            parser.close()
+        reader = ArchiveReader(self._folder(operation), self._limits)
+        context.track(_ARCHIVE, "archive", "running")
+        context.note(_ARCHIVE, phase="reading")
+        if not await reader.ready():
+            source = self._sources.open(operation.request["source"], operation.request["folder_of"])
+            await reader.stage(context.metered(_ARCHIVE, source))
+        return reader
 
     async def _domains(self, names: list[str], user_id: int | None) -> dict[str, Domain]:
         """Those that exist and belong to the user: another tenant's are not there."""
@@ -258,13 +259,16 @@ def _imagined(body: DomainIn) -> Domain:
     return Domain(domain_name=body.domain_name, databases=[], mailboxes=[], **paths)
 
 
-def _planned(item: ImportItem) -> dict[str, Any]:
-    """What a dry run says of it."""
+def _planned(item: ImportItem, request: dict[str, Any]) -> dict[str, Any]:
+    """What a dry run says of it. `needs`: consent that the request lacks, for what the site may lose."""
     if item.problem is not None:
         return {**item.as_json(), "status": "impossible", "code": item.problem[0], "message": item.problem[1]}
     new = item.domain is not None and item.domain.id is None
     adds = item.kind == "mail" or (item.files is not None and item.files.incomplete)
-    facts = {"creates_domain": new, "overwrites": not new and not adds, "adds_only": adds}
+    facts: dict[str, Any] = {"creates_domain": new, "overwrites": not new and not adds, "adds_only": adds}
+    if item.files is not None and not (item.files.files or adds or new) and request["clear_existing"]:
+        text = f"There is no file in it: what {item.target} has would go. It is done only with allow_empty"
+        facts["needs"] = {} if request.get("allow_empty") else {"allow_empty": text}
     return {**item.as_json(), "status": "ready", **facts}
 
 
@@ -273,11 +277,23 @@ def _outcome(items: list[ImportItem], results: list[Result], facts: dict[str, An
     bad = [result for result in results if result["status"] == "failed"]
     lacking = any(result.get("incomplete") for result in good)
     status = "completed" if len(good) == len(results) and not lacking else "partial" if good else "failed"
-    message = "; ".join(f"{r['kind']} {r['source']}: {r['message']}" for r in bad[:20]) or None
+    message = _told(bad)
     code = bad[0]["code"] if bad else None
     placed = zip(items, results, strict=True)
     mail = [item for item, done in placed if item.mail and done["status"] == "completed" and "backup_id" not in done]
     return Outcome(status, {**facts, "dry_run": False, "items": results}, message, _mailboxes(mail), code)
+
+
+def _told(failed: list[Result]) -> str | None:
+    """Why parts failed: of each domain once, and what several of its parts share once."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for result in failed:
+        reason = result["message"].removeprefix(f"{result['target']}: ")
+        part = result["kind"] + (f" {result['name']}" if result["kind"] == "database" else "")
+        reasons.setdefault((result["target"], reason), []).append(part)
+    told = [f"{', '.join(parts)} of {target}: {reason}" for (target, reason), parts in reasons.items()]
+    more = [f"and {len(told) - _MAX_TOLD} more"] if len(told) > _MAX_TOLD else []
+    return "; ".join([*told[:_MAX_TOLD], *more]) or None
 
 
 def _mailboxes(items: list[ImportItem]) -> Apply:

@@ -12,7 +12,7 @@ from app.archives.copies import Copy, CopySource
 from app.archives.manifest import ComponentDetails, Details
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream
-from app.components.base import Component, Report, RestoreContext
+from app.components.base import FOREIGN, Component, Report, RestoreContext
 from app.db.models import Backup, BackupCopy, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
@@ -30,6 +30,8 @@ from app.services.components import ComponentFactory, DomainSite, facts_of
 from app.services.destinations import DestinationService
 
 Place = tuple[Destination, BackupCopy]
+#: Of an archive that may hold nothing but folders: a bulk restore looks into those before it starts.
+_SMALL = 64 << 10
 
 
 @dataclass(slots=True)
@@ -113,8 +115,13 @@ class RestoreJob(Job):
             context.track(part.number, part.name, "pending")
         prepared = await self._preflight(run, wanted, operation, context)
         if operation.request["dry_run"]:
-            for part, told in () if operation.request.get("checks_only") else zip(wanted, prepared, strict=True):
+            checks = operation.request.get("checks_only", False)
+            for part, told in zip(wanted, prepared, strict=True):
+                if checks and not (part.kind == "files" and part.plain_size <= _SMALL):
+                    continue
                 told["facts"] = await self._rehearsed(run, part, operation, context)
+                if checks and (needs := told["facts"].get("needs")):
+                    raise ConsentRequired("; ".join(needs.values()))
             return Outcome("completed", {"dry_run": True, "components": prepared})
         results = []
         for part in wanted:
@@ -226,7 +233,14 @@ class RestoreJob(Job):
         )
         excluded = part.facts.get("exclusions")
         return self._restoring.context(
-            operation, part.number, source, context, context.beat, exclusions=excluded, taken_at=part.started_at
+            operation,
+            part.number,
+            source,
+            context,
+            context.beat,
+            exclusions=excluded,
+            taken_at=part.started_at,
+            foreign=bool(part.facts.get(FOREIGN)),
         )
 
 

@@ -60,6 +60,7 @@ class Restoring:
         *,
         exclusions: Sequence[str] | None = None,
         taken_at: datetime | None = None,
+        foreign: bool = False,
     ) -> RestoreContext:
         """For one part, whose journal begins with what is needed to settle and tidy it: kind, name and domain."""
         known = {"kind": source.kind, "name": source.name, "domain_id": source.domain.id}
@@ -79,10 +80,12 @@ class Restoring:
             record=record,
             safety=self._safety(source, context, journal, record),
             allow_without_safety_copy=request["allow_without_safety_copy"],
+            allow_empty=request.get("allow_empty", False),  # an operation of an earlier version does not tell
             exclusions=exclusions,
             taken_at=taken_at,
             keep_hours=self._settings.keep_replaced_hours,
             keep_free=self._settings.keep_free_bytes,
+            foreign=foreign,
         )
 
     def _safety(

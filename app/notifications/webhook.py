@@ -12,14 +12,21 @@ import hmac
 import json
 import secrets
 import time
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from app.addresses import AddressGuard, guarded_session
-from app.errors import DestinationUnreachable, NotificationFailed, NotificationRefused
+from app.addresses import AddressGuard
+from app.errors import AddressForbidden, DestinationUnreachable, NotificationFailed, NotificationRefused
 from app.notifications.base import Messenger, Notification
+from app.outgoing import guarded_session, refusal, target
+from app.sizes import human_size
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader
 
 PREFIX = "whsec_"
-_ANSWER = 200
+#: Bytes of an answer that are counted.
+_ANSWER = 1 << 16
 #: What will not be better next time (RFC 9110): the receiver has to change something.
 _FINAL = frozenset({400, 401, 403, 404, 405, 410, 411, 413, 414, 415, 422, 501})
 
@@ -68,23 +75,31 @@ class WebhookMessenger(Messenger):
         host = urlsplit(self._url).hostname or ""
         try:
             async with (
-                guarded_session(self._guard, self._url, self._seconds) as session,
-                session.post(self._url, data=body, headers=headers, allow_redirects=False) as response,
+                guarded_session(self._guard, self._seconds) as session,
+                session.post(target(self._url), data=body, headers=headers, allow_redirects=False) as response,
             ):
-                answer = await response.content.read(_ANSWER)
-                return self._judged(response.status, answer)
+                return self._judged(response.status, await _length(response.content))
         except TimeoutError as error:
             raise NotificationFailed(f"{host} did not answer within {self._seconds:g} s") from error
         except (aiohttp.ClientError, DestinationUnreachable, OSError, ValueError) as error:
+            if isinstance(refused := refusal(error), AddressForbidden):
+                raise refused from error
             raise NotificationFailed(f"{host} could not be reached: {_plain(error)}") from error
 
     @staticmethod
-    def _judged(status: int, answer: bytes) -> str:
+    def _judged(status: int, length: str) -> str:
+        """What was answered is nobody's but the receiver's: no text of it is shown."""
         if 200 <= status < 300:
             return f"HTTP {status}"
-        said = answer.decode("utf-8", "replace").split("\n")[0].strip()
         failure = NotificationRefused if status in _FINAL else NotificationFailed
-        raise failure(f"HTTP {status}: {said}".rstrip(": "))
+        raise failure(f"HTTP {status}, {length}")
+
+
+async def _length(answer: StreamReader) -> str:
+    counted = 0
+    while counted <= _ANSWER and (chunk := await answer.readany()):
+        counted += len(chunk)
+    return f"more than {human_size(_ANSWER)}" if counted > _ANSWER else f"{counted} bytes"
 
 
 def _plain(error: BaseException) -> str:
@@ -94,11 +109,12 @@ def _plain(error: BaseException) -> str:
 
 
 def checked_url(url: str) -> str:
-    """Raises ValueError for what is no plain http(s) URL."""
+    """Raises ValueError for what is no plain http(s) URL of a host that there can be."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
         raise ValueError("must be an http or https URL without a fragment")
     if any(ord(character) < 33 for character in url):
         raise ValueError("must not hold spaces or control characters")
     _ = parts.port
+    target(url)
     return url

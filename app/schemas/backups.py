@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, computed_field, field_validator
 
 from app.idn import to_unicode
-from app.schemas.common import Id, Model
+from app.schemas.common import Id, Input, Model
 from app.sizes import human_size
 
 BackupType = Literal["full", "files", "database", "email"]
@@ -28,14 +28,14 @@ def _depth(value: Any) -> int:
     return depth
 
 
-class CopyIn(Model):
+class CopyIn(Input):
     """A further destination. `required`: the backup is completed only when it is there too."""
 
     destination_id: Id
     required: bool = True
 
 
-class BackupIn(Model):
+class BackupIn(Input):
     """`copies`: further destinations, written at the same time from one read of the site; they must be encrypted for
     the same keys. `panel_metadata`: opaque JSON of at most 1 MiB that travels with the backup and is returned by
     restore."""
@@ -62,7 +62,7 @@ class BackupIn(Model):
         return value
 
 
-class BackupUpdate(Model):
+class BackupUpdate(Input):
     """`locked`: retention leaves the backup alone, and it cannot be deleted."""
 
     name: str = Field(min_length=1, max_length=255)
@@ -159,14 +159,15 @@ class Stats(Model):
         return human_size(self.total_size_bytes) if self.total_size_bytes else "Unknown"
 
 
-class RestoreIn(Model):
+class RestoreIn(Input):
     """`clear_existing`: what only the live site has goes (it is kept beside the site for a day); false: it stays.
     What the backup left out on purpose stays in any case. `components`: numbers of the backup's components;
     null = all. `dry_run`: say what would be done, and of files what would stay, go, and is newer than the backup.
     `identity`: an age identity, for archives that only a customer's key opens; it is used for this operation and
     removed at its end. `destination_id`: which copy to use; null = the first that can be read.
     `allow_without_safety_copy`: replace a MySQL database in place (no admin account configured) even when what is
-    live cannot be copied first."""
+    live cannot be copied first. `allow_empty`: with `clear_existing`, a backup without a single file may replace a
+    site that has some."""
 
     clear_existing: bool = False
     components: list[Id] | None = Field(None, min_length=1)
@@ -174,11 +175,12 @@ class RestoreIn(Model):
     destination_id: Id | None = None
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
+    allow_empty: bool = False
     dry_run: bool = False
     identity: str | None = Field(None, max_length=200, repr=False)
 
 
-class BulkRestoreIn(Model):
+class BulkRestoreIn(Input):
     """Each backup into its own domain: domains in parallel, the backups of one domain in the order given. All are
     checked before the first is started. `continue_on_error` false: nothing more is started once one has failed.
     `dry_run`: only the checks. The rest as for a restore."""
@@ -188,5 +190,6 @@ class BulkRestoreIn(Model):
     clear_existing: bool = False
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
+    allow_empty: bool = False
     dry_run: bool = False
     identity: str | None = Field(None, max_length=200, repr=False)

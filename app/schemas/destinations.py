@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Discriminator, Field, Tag, field_validator
 
-from app.schemas.common import Id, Model
+from app.schemas.common import Id, Input, Model
 from app.storage.config import FtpConfiguration, LocalConfiguration, S3Configuration, SftpConfiguration
 
 
@@ -22,18 +22,18 @@ class Retention(Model):
     yearly: int = Field(0, ge=0, le=100)
 
 
-class CleanupIn(Model):
+class CleanupIn(Input):
     dry_run: bool = False
 
 
-class PrepareIn(Model):
+class PrepareIn(Input):
     """`accept_missing_backups`: take the place even where none of the backups that are recorded there is found. They
     are lost then: the next verification finds them damaged."""
 
     accept_missing_backups: bool = False
 
 
-class SweepIn(Model):
+class SweepIn(Input):
     """`dry_run`: only say what would be removed. What is younger than `grace_hours` is left alone. `hidden`: remove
     for good also whole backups that are there as old versions only, except those that are listed here; whoever may
     need them after an attack scans the past first."""
@@ -43,7 +43,7 @@ class SweepIn(Model):
     hidden: bool = False
 
 
-class DestinationBase(Model):
+class DestinationBase(Input):
     """`encrypt` null: on, but off for local. `own_key` false: only `recipients` can open what is stored here.
     `bandwidth`: bytes per second in each direction, and `transfers` at once, both of each process of the
     service; `operations`: at once, over all processes. Null: no limit."""
@@ -98,7 +98,8 @@ DestinationIn = Annotated[
 
 
 class DestinationOut(Model):
-    """`secrets`: the names of the secrets that are set; their values are never shown. `free_bytes`: as it was at
+    """`configuration`: empty for a tenant who looks at a shared one, whose place is the operators' business.
+    `secrets`: the names of the secrets that are set; their values are never shown. `free_bytes`: as it was at
     `free_at`, where that can be known. `prepared_at`: since when its marker must lie there; null: its first use
     writes it."""
 
@@ -141,7 +142,7 @@ class ConnectionTest(Model):
     message: str
 
 
-class ScanIn(Model):
+class ScanIn(Input):
     """`at`: list what was there at that time, where the destination keeps old versions (S3); null: what is there."""
 
     at: AwareDatetime | None = None

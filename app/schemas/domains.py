@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, SecretStr, field_validator, model_validator
 
 from app.idn import address_to_ascii, to_ascii
-from app.schemas.common import Id, Model
+from app.schemas.common import Id, Input, Model
 from app.settings import SERVER_NAME
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -125,7 +125,7 @@ DeploymentConfig = Annotated[
 DEPLOYMENT_SECRETS = {"password", "private_key", "passphrase"}
 
 
-class DatabaseIn(Model):
+class DatabaseIn(Input):
     """Passwords are write-only; leave one out on update to keep it."""
 
     engine: Literal["mysql", "mariadb", "postgresql", "redis"]
@@ -162,7 +162,7 @@ class Mailbox(Model):
         return value
 
 
-class DomainIn(Model):
+class DomainIn(Input):
     """`shared`: its folders and databases may be those of another domain (operators only; left out: as it was).
     Without it that is refused (409, `domain_overlap`), and so are folders around or inside another domain's."""
 

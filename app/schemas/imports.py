@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field
 
 from app.idn import to_ascii
-from app.schemas.common import Id, Model
+from app.schemas.common import Id, Input, Model
 from app.schemas.domains import DomainName, PlainName
 
 
@@ -16,6 +17,9 @@ def _relative(value: str) -> str:
     if not value or "\0" in value or value.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise ValueError("must be a relative path without '.' and '..'")
     return value
+
+
+UploadId = Annotated[str, Field(pattern=r"^[0-9a-f-]{36}$")]
 
 
 class FileSource(Model):
@@ -37,7 +41,7 @@ class UploadSource(Model):
     """What POST /api/backups/uploads has taken."""
 
     type: Literal["upload"]
-    upload_id: str = Field(pattern=r"^[0-9a-f-]{36}$")
+    upload_id: UploadId
 
 
 Source = Annotated[FileSource | DestinationSource | UploadSource, Discriminator("type")]
@@ -86,7 +90,7 @@ class NewDomains(Model):
     system_user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,63}$")]
 
 
-class ImportIn(Model):
+class ImportIn(Input):
     """`format`: null = found out by the content. `domain_name`: the domain here that the archive's main domain
     becomes; needed when the archive names none. `only`: those of the archive's domains that are imported; null = all.
     `user_id`: whose domains may be written. `components`: null = all. Domains and databases go to those of the same
@@ -111,6 +115,7 @@ class ImportIn(Model):
     clear_existing: bool = False
     allow_in_place: bool = False
     allow_without_safety_copy: bool = False
+    allow_empty: bool = False
     dry_run: bool = False
     as_backup: bool = False
     password_hashes: bool = False
@@ -118,8 +123,18 @@ class ImportIn(Model):
 
 
 class UploadOut(Model):
-    """Kept for a day. `size` in bytes."""
+    """`size` in bytes."""
 
     upload_id: str
     size: int
     sha256: str
+
+
+class UploadInfo(Model):
+    """`user_id` null: an operator's. It is removed at `expires_at`, unless it is being imported."""
+
+    upload_id: str
+    user_id: int | None
+    size: int
+    created_at: datetime
+    expires_at: datetime

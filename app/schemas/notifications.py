@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr
 
-from app.schemas.common import Id, Model
+from app.schemas.common import Id, Input, Model
 
 EventPattern = Annotated[str, Field(pattern=r"^[a-z_]*\*?(\.[a-z_]*\*?)?$", min_length=1, max_length=64)]
 DEFAULT_EVENTS = ["*.failed", "*.partial", "schedule.skipped", "schedule.overdue", "destination.space_low"]
 
 
-class ChannelIn(Model):
+class ChannelIn(Input):
     """`type` webhook: `url` gets a signed POST (Standard Webhooks). `apprise`: `url` is a service in Apprise's
     notation, for example mailtos://…; operators only. `url` may be left out of a PUT: it stays. `events`: names as
     backup.failed, or patterns as restore.* and *.failed."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.schemas.common import Id, Model
+from app.schemas.common import Id, Input, Model, Moment
 from app.security.tokens import Ability
 
 
@@ -46,11 +46,11 @@ class Ticket(Model):
     expires_at: datetime
 
 
-class TokenIn(Model):
+class TokenIn(Input):
     name: str = Field(min_length=1, max_length=255)
     abilities: list[Ability] = Field(min_length=1)
     user_id: Id | None = None
-    expires_at: datetime | None = None
+    expires_at: Moment | None = None
 
 
 class TokenOut(Model):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.schemas.common import Model
+from app.schemas.common import Input, Model
 
 
-class QuotaIn(Model):
+class QuotaIn(Input):
     """Null: as the settings say. `stored_bytes`: of all backups with all their copies; what is there stays when it is
     set lower. `on_demand_backups`: kept at a time, those of schedules apart. `operations`: running at once."""
 

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from app.schemas.backups import BackupType, CopyIn
-from app.schemas.common import Id, Model
+from app.schemas.common import Id, Input, Model
 from app.schemas.destinations import Retention
 
 
@@ -18,7 +18,7 @@ class ScheduleRetention(Retention):
     days: int = Field(30, ge=1, le=3650)
 
 
-class ScheduleIn(Model):
+class ScheduleIn(Input):
     """Either `frequency` (weekly is on Sunday, monthly on the first) with `schedule_time` (HH:MM or HH:MM:SS), or
     `cron` (five fields); both in `timezone`. `domain_id` null: all domains of `user_id`, or of the token's user.
     `jitter_seconds`: starts are spread over so many seconds after the time, the same for each run of a schedule.

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from typing import Any
 
 import jwt
 
-from app.addresses import AddressGuard, guarded_session
+from app.addresses import AddressGuard
 from app.errors import LiberuError, Unauthenticated
+from app.outgoing import guarded_session, target
 from app.security.tokens import Principal, known_abilities
 from app.settings import JwtSettings
+from app.sizes import LARGEST_ID
 
 _LARGEST = 1 << 20
 #: A key id that is unknown makes us look again, but not each time somebody invents one.
 _AGAIN_SECONDS = 30
 _KEPT_SECONDS = 300
+#: What its parts can make a token's reader raise: numbers without an end, texts where numbers should be, depth.
+_NO_TOKEN = (jwt.PyJWTError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+_USER = re.compile(r"[1-9][0-9]{0,9}")
 
 
 class JwksClient:
@@ -50,8 +56,8 @@ class JwksClient:
 
         try:
             async with (
-                guarded_session(self._guard, self._url, self._seconds) as session,
-                session.get(self._url, allow_redirects=False) as response,
+                guarded_session(self._guard, self._seconds) as session,
+                session.get(target(self._url), allow_redirects=False) as response,
             ):
                 text = await response.content.read(_LARGEST)
                 found = jwt.PyJWKSet.from_json(text.decode()).keys
@@ -85,7 +91,7 @@ class JwtVerifier:
                 leeway=settings.leeway_seconds,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
-        except (jwt.PyJWTError, ValueError) as error:
+        except _NO_TOKEN as error:
             raise Unauthenticated(f"This token is not valid: {type(error).__name__}") from error
         return self._caller(claims)
 
@@ -104,21 +110,30 @@ class JwtVerifier:
         operator = claims.get("operator") is True
         if operator == (user is not None):
             raise Unauthenticated("This token must name either a user or operator: true")
-        if user is not None and (isinstance(user, bool) or not str(user).isdecimal() or int(user) < 1):
-            raise Unauthenticated("This token's user is no number")
+        user_id = None if user is None else _number(user)
         wanted = claims.get(self._settings.abilities_claim, [])
         abilities = wanted.split() if isinstance(wanted, str) else wanted
         if not isinstance(abilities, list):
             raise Unauthenticated("This token's abilities are no list")
         subject = str(claims["sub"])[:200]
+        if not subject or not subject.isprintable():  # it becomes part of the audit trail
+            raise Unauthenticated("This token's subject is no plain text")
         number = int.from_bytes(hashlib.sha256(f"{claims['iss']} {subject}".encode()).digest()[:4]) & 0x7FFFFFFF
         return Principal(
             # A number of its own for each subject, apart from those of our tokens: Idempotency-Keys belong to it.
             token_id=-number - 1,
-            user_id=None if user is None else int(user),
+            user_id=user_id,
             abilities=known_abilities(list(abilities)),
             actor=f"jwt:{subject}",
         )
+
+
+def _number(claim: object) -> int:
+    """Of a user. Raises Unauthenticated."""
+    text = str(claim) if isinstance(claim, str) or (type(claim) is int and abs(claim) <= LARGEST_ID) else ""
+    if not _USER.fullmatch(text) or int(text) > LARGEST_ID:
+        raise Unauthenticated("This token's user is no number that a user can have")
+    return int(text)
 
 
 def looks_like_jwt(token: str) -> bool:

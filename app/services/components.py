@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from app.addresses import AddressGuard
 from app.components.base import Component, Report
 from app.components.extraction import FilesTarget
 from app.components.files import FilesComponent
@@ -23,11 +24,13 @@ from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.site import DatabaseAccount, DomainPlace, Role, Site
 from app.deployments.standalone import StandaloneDeployment
-from app.errors import ComponentError, InvalidRequest, TargetMissing, WrongServer
+from app.errors import ComponentError, DestinationUnreachable, InvalidRequest, TargetMissing, WrongServer
 from app.security.keys import CredentialCipher
 from app.settings import SitesSettings
 
 T = TypeVar("T")
+#: Who may set a database's host may have it in a private network, but not where clouds have their metadata.
+_OPERATORS = AddressGuard()
 Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 _WANTED = {
     "full": {"files", "database", "mail"},
@@ -152,11 +155,7 @@ class DomainSite:
             if wanted is None:
                 raise InvalidRequest(f"{domain.domain_name} needs a system user to own {path}", field="system_user")
             user = self._checked(deployment, domain, await deployment.resolve_user(wanted))
-            await deployment.run(["sh", "-c", 'umask 022 && mkdir -p -- "$1"', "sh", path], timeout=60)
-            await deployment.tree.status(path)  # which follows no link: only then it is given away
-            parent, _, name = path.rpartition("/")
-            if deployment.privileged:
-                await deployment.tree.set_owners(parent or "/", [(name.encode(), user.uid, user.gid)])
+            await deployment.tree.make_folder(path, user)
 
     async def build(self, kind: str, name: str) -> Component:
         """Raises InvalidRequest, TargetMissing, ComponentError for an unknown kind, DeploymentError."""
@@ -189,6 +188,9 @@ class DomainSite:
             deployment: Deployment = StandaloneDeployment()
         else:
             deployment = await self._site.at("database")
+        if database.host is not None and isinstance(deployment, StandaloneDeployment):
+            with suppress(DestinationUnreachable):  # the client says so, too
+                await _OPERATORS.addresses(database.host, database.port or 0)
         known = self._cipher.open(database.credentials)
         if database.username is not None:
             account = DatabaseAccount(

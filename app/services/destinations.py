@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -35,13 +34,16 @@ from app.services.marking import Marking
 from app.services.unit import Unit
 from app.services.usage import counted
 from app.settings import StorageSettings
+from app.sizes import human_size
 from app.storage.base import Options, StorageDriver
 from app.storage.budget import Budget
 from app.storage.config import CONFIGURATIONS, Configuration
 from app.storage.connections import Connections
+from app.storage.discreet import DiscreetDriver
 from app.storage.limits import LimitedDriver, Limits
 from app.storage.prepared import PreparedDriver
 from app.storage.registry import build_driver
+from app.storage.throughput import Throughput
 
 log = logging.getLogger(__name__)
 STEPS = ("write", "read", "compare", "list", "delete", "connections")
@@ -60,6 +62,7 @@ class DestinationService:
         self._operators = AddressGuard(settings.allow_link_local)
         self._tenants = AddressGuard(settings.allow_link_local, settings.allow_private)
         self._resume_seconds = settings.resume_seconds
+        self._slow_bytes, self._slow_seconds = settings.slow_bytes_per_second, settings.slow_seconds
         self._budget = Budget(settings.buffer_bytes)
         self._pin = pin
         self._limits: dict[int, Limits] = {}
@@ -76,17 +79,18 @@ class DestinationService:
 
     @asynccontextmanager
     async def _guarded(
-        self, destination: Destination, lock_days: int | None = None
+        self, destination: Destination, lock_days: int | None = None, *, plainly: bool = False
     ) -> AsyncGenerator[PreparedDriver, None]:
-        async with self.reading(destination, lock_days) as driver:
+        async with self.reading(destination, lock_days, plainly=plainly) as driver:
             yield self._marking.guarded(destination, driver)
 
     @asynccontextmanager
     async def reading(
-        self, destination: Destination, lock_days: int | None = None
+        self, destination: Destination, lock_days: int | None = None, *, plainly: bool = False
     ) -> AsyncGenerator[StorageDriver, None]:
-        """The destination's driver, for what is no backup of ours; its connections are closed at the end."""
-        driver = self._driver(destination, lock_days)
+        """The destination's driver, for what is no backup of ours; its connections are closed at the end. Where a
+        shared one lies no error tells, unless it is only an operator who reads it (`plainly`)."""
+        driver = self._driver(destination, lock_days, plainly=plainly)
         try:
             yield driver
         finally:
@@ -105,7 +109,7 @@ class DestinationService:
                 stores[found.id] = await stack.enter_async_context(opened)
             yield MirroredStore(stores)
 
-    def _driver(self, destination: Destination, locked: int | None = None) -> StorageDriver:
+    def _driver(self, destination: Destination, locked: int | None = None, *, plainly: bool = False) -> StorageDriver:
         secrets = self._keys.cipher.open(destination.credentials)
         options = Options(
             self._guard(destination.user_id),
@@ -118,8 +122,12 @@ class DestinationService:
         if "object_lock_days" in configuration:
             configuration["object_lock_days"] = locked
         driver = build_driver(destination.type, configuration, options)
-        limits = self._limits_of(destination)
-        return driver if limits.wanted == (None, None) else LimitedDriver(driver, limits)
+        if destination.user_id is None and not plainly:
+            known = CONFIGURATIONS[destination.type].model_validate(destination.configuration)
+            driver = DiscreetDriver(driver, known.whereabouts())
+        throughput = Throughput(self._slow_bytes, self._slow_seconds)
+        tenants = destination.user_id is not None
+        return LimitedDriver(driver, self._limits_of(destination), throughput, pace_counts=tenants)
 
     def _limits_of(self, destination: Destination) -> Limits:
         """Shared by all that runs; made anew when they were changed."""
@@ -127,6 +135,11 @@ class DestinationService:
         if limits is None or limits.wanted != (destination.bandwidth, destination.transfers):
             limits = self._limits[destination.id] = Limits(destination.bandwidth, destination.transfers)
         return limits
+
+    @staticmethod
+    def configuration_of(destination: Destination, principal: Principal) -> dict[str, Any]:
+        """What of it is this caller's business: where a shared destination lies is the operators'."""
+        return destination.configuration if principal.operator or destination.user_id is not None else {}
 
     def secrets_of(self, destination: Destination) -> list[str]:
         """Which secrets are set."""
@@ -192,8 +205,9 @@ class DestinationService:
     async def create(self, unit: Unit, principal: Principal, body: DestinationIn) -> Destination:
         self._allow(principal, body.type)
         repository = DestinationRepository(unit.session)
-        if await repository.by_name(body.name) is not None:
-            raise Conflict(f"A destination named {body.name} exists already", field="name")
+        other = await repository.by_name(body.name)
+        if other is not None:
+            raise Conflict(_taken(principal, body.name, other.user_id), field="name")
         destination = Destination(type=body.type)
         await self._apply(repository, destination, body, principal)
         repository.add(destination)
@@ -207,7 +221,7 @@ class DestinationService:
             return
         await unit.release()
         try:
-            async with self.reading(destination) as driver:
+            async with self.reading(destination, plainly=True) as driver:
                 await self._marking.prepare(destination, driver, accept_missing=False)
         except LiberuError as error:  # a test of the destination says so again
             log.warning("Destination %s is not prepared: %s", destination.id, error.message)
@@ -216,7 +230,7 @@ class DestinationService:
         """Say that where a destination leads now is its place. Raises ConsentRequired, StorageError."""
         destination = await self.own(unit, principal, destination_id)
         await unit.release()
-        async with self.reading(destination) as driver:
+        async with self.reading(destination, plainly=True) as driver:
             await self._marking.prepare(destination, driver, accept_missing=body.accept_missing_backups)
         return destination
 
@@ -228,7 +242,7 @@ class DestinationService:
             raise InvalidRequest("A destination's type cannot change; make another one", field="type")
         other = await repository.by_name(body.name)
         if other is not None and other.id != destination_id:
-            raise Conflict(f"A destination named {body.name} exists already", field="name")
+            raise Conflict(_taken(principal, body.name, other.user_id), field="name")
         if destination.is_default and not body.is_default:
             raise DestinationProtected("Make another destination the default one instead", field="is_default")
         moved = self._moved(destination, body.configuration)
@@ -262,7 +276,7 @@ class DestinationService:
         locked = None if lock_days(destination) is None else 1
         passed: list[str] = []
         try:
-            async with self._guarded(destination, locked) as driver:
+            async with self._guarded(destination, locked, plainly=True) as driver:
                 await driver.confirm()
                 passed.append("prepared")
                 async for step in driver.checks():
@@ -290,7 +304,7 @@ class DestinationService:
         """Count what lies at a destination. Raises StorageError."""
         destination = await self.own(unit, principal, destination_id)
         await unit.release()
-        async with self._guarded(destination) as driver:
+        async with self._guarded(destination, plainly=True) as driver:
             found = await counted(driver, self._keys.installation)
             await driver.confirm()  # it may have gone away meanwhile
             return found
@@ -324,6 +338,11 @@ class DestinationService:
             principal.require_operator("The default destination")
         owner = body.user_id if principal.operator else principal.user_id
         self._check_address(body.configuration, owner)
+        if owner is not None and body.bandwidth is not None and body.bandwidth < self._slow_bytes:
+            raise InvalidRequest(
+                f"A user's destination must be allowed at least {human_size(self._slow_bytes)} a second",
+                field="bandwidth",
+            )
         first = principal.operator and await repository.default() is None
         if (body.is_default or first) and not destination.is_default:
             await repository.clear_default()
@@ -353,15 +372,20 @@ class DestinationService:
         return self._operators if user_id is None else self._tenants
 
     def _check_address(self, configuration: Configuration, user_id: int | None) -> None:
-        """An address is refused at once; a name is looked up when it is connected to."""
-        host = getattr(configuration, "host", None)
-        if host is None:
-            return
+        """An address is refused at once; a name is looked up when it is connected to. Raises AddressForbidden,
+        InvalidRequest for what is no host."""
         try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return
-        self._guard(user_id).check(host, host)
+            host = configuration.reached()
+            if host is not None:
+                self._guard(user_id).check_host(host)
+        except ValueError as error:
+            raise InvalidRequest(f"The host {error}", field="configuration") from error
+
+
+def _taken(principal: Principal, name: str, owner: int | None) -> str:
+    if principal.operator or owner == principal.user_id:
+        return f"A destination named {name} exists already"
+    return f"The name {name} is taken by somebody else: choose another one"
 
 
 def _place(destination: Destination) -> tuple[Any, ...]:

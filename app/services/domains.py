@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import SecretStr
 
+from app.addresses import AddressGuard
 from app.db.models import Domain, DomainDatabase, DomainMailbox
 from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.domains import DomainRepository
@@ -47,8 +49,11 @@ class DomainService:
         principal.require("domains:manage")
         repository = DomainRepository(unit.session)
         await self._places.lock(unit)
-        if await repository.by_name(body.domain_name) is not None:
-            raise Conflict(f"The domain {body.domain_name} exists already", field="domain_name")
+        if (other := await repository.by_name(body.domain_name)) is not None:
+            asking = reader or principal
+            theirs = asking.operator or other.user_id == asking.user_id
+            said = "exists already" if theirs else "is registered by somebody else: ask an operator if it is yours"
+            raise Conflict(f"The domain {body.domain_name} {said}", field="domain_name")
         domain = Domain(domain_name=body.domain_name, databases=[], mailboxes=[], places_version=VERSION)
         self._allow(domain, body, principal)
         claimed = await self._places.claim(unit, reader or principal, None, body, shared=bool(body.shared))
@@ -117,6 +122,9 @@ class DomainService:
             for field in ("document_root", "mail_path"):
                 self._below_roots(getattr(body, field), field)
         self._allowed_user(body.system_user)
+        for host in (*(database.host for database in body.databases), getattr(body.deployment, "host", None)):
+            if host is not None:
+                _check_host(host)
 
     def _apply(self, domain: Domain, body: DomainIn, principal: Principal) -> None:
         domain.user_id = body.user_id if principal.operator else principal.user_id
@@ -185,6 +193,12 @@ class DomainService:
             database.credentials = self._cipher.seal(secrets)
             kept.append(database)
         domain.databases = kept
+
+
+def _check_host(host: str) -> None:
+    """Raises AddressForbidden for an address that nobody's site is at; a name is looked up when it is used."""
+    with suppress(ValueError):
+        AddressGuard().check_host(host)
 
 
 def _where(of: Domain | DomainIn, deployment: dict[str, Any]) -> set[tuple[object, ...]]:

@@ -7,30 +7,29 @@ import os
 import secrets
 import shutil
 import stat
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from app.archives.streams import CHUNK, ByteStream, Digest, Sink, produce
-from app.db.base import new_uid
+from app.archives.streams import CHUNK, ByteStream, Sink, produce
 from app.db.models import Operation
+from app.db.repositories.base import Page, PageRequest
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
+from app.db.repositories.operations import OperationRepository
 from app.db.session import Database
-from app.deployments.process import open_folder
-from app.errors import Forbidden, InvalidRequest, NotFound
-from app.external.room import Room
+from app.deployments.descriptors import open_folder
+from app.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from app.schemas.imports import DestinationSource, FileSource, ImportIn, UploadOut, UploadSource
 from app.security.tokens import Principal
 from app.services.destinations import DestinationService
 from app.services.operations import Idempotency, OperationService
 from app.services.unit import Unit
+from app.services.uploads import Upload, Uploads
 from app.settings import ImportSettings
-from app.sizes import human_size
 
-_UPLOADS, _KEPT_SECONDS = "uploads", 24 * 3600
+_UPLOADS = "uploads"
 
 
 class ImportSources:
@@ -43,18 +42,16 @@ class ImportSources:
         self._destinations = destinations
         self._settings = settings
         self.staging = staging
+        self.uploads = Uploads(staging / _UPLOADS, settings)
 
     def path(self, source: dict[str, Any], user_id: int | None) -> Path:
         """Of a file or an upload. Raises NotFound, InvalidRequest."""
         if source["type"] == "upload":
-            return self.uploads(user_id) / str(source["upload_id"])
+            return self.uploads.of(user_id) / str(source["upload_id"])
         if self._settings.folder is None:
             raise InvalidRequest("No import folder is configured (LIBERU_IMPORTS__FOLDER)", field="source")
         folder = self._settings.folder if user_id is None else self._settings.folder / str(user_id)
         return folder / str(source["path"])
-
-    def uploads(self, user_id: int | None) -> Path:
-        return self.staging / _UPLOADS / ("operator" if user_id is None else str(user_id))
 
     def staged(self) -> set[str]:
         """Uids of the operations that have a folder here. Blocking."""
@@ -62,16 +59,16 @@ class ImportSources:
             return set()
         return {path.name for path in self.staging.iterdir() if path.name != _UPLOADS and path.is_dir()}
 
-    def forget_staged(self, uids: set[str], moment: float) -> None:
-        """Remove these folders, and uploads that nobody has imported within a day of `moment`. Blocking."""
+    def forget_staged(self, uids: set[str]) -> None:
+        """Remove these folders. Blocking."""
         for uid in uids:
             remove_staging(self.staging / uid)
-        for folder in (self.staging / _UPLOADS).glob("*/"):
-            forget_uploads(folder, moment)
 
     def size(self, path: Path) -> int:
         """Of a plain file that is reached through no link. Raises NotFound."""
         with os.fdopen(self._opened(path), "rb") as file:
+            if self.staging in path.parents:  # an upload that is about to be imported does not expire meanwhile
+                os.utime(file.fileno())
             return os.fstat(file.fileno()).st_size
 
     def _opened(self, path: Path) -> int:
@@ -188,42 +185,29 @@ class ImportService:
                 return domain.id, domain.uid, domain.server
         return None, f"import-{secrets.token_hex(12)}", None
 
-    async def upload(self, unit: Unit, principal: Principal, body: AsyncIterator[bytes]) -> UploadOut:
-        """Take an archive in, to its last byte or not at all. Raises InvalidRequest when it is too large, NoSpace."""
+    async def upload(self, unit: Unit, principal: Principal, body: AsyncIterator[bytes], announced: int) -> UploadOut:
+        """Take an archive in, to its last byte or not at all. Raises TooLarge, UploadsFull, NoSpace."""
         principal.require("backups:import")
         await unit.release()
-        folder, name = self._sources.uploads(principal.user_id), new_uid()
-        await asyncio.to_thread(self._prepare, folder)
-        partial = folder / f"{name}.part"
-        digest, room = Digest(), Room(folder, self._settings.reserve_bytes)
-        try:
-            with partial.open("xb") as file:
-                partial.chmod(0o600)
-                async for chunk in body:
-                    digest.update(chunk)
-                    if digest.size > self._settings.upload_bytes:
-                        raise InvalidRequest(
-                            f"Uploads of more than {human_size(self._settings.upload_bytes)} are refused: use the "
-                            "import folder or a destination"
-                        )
-                    room.need(len(chunk))
-                    await asyncio.to_thread(file.write, chunk)
-            partial.rename(folder / name)
-        finally:
-            partial.unlink(missing_ok=True)
-        return UploadOut(upload_id=name, size=digest.size, sha256=digest.sha256)
+        return await self._sources.uploads.take(principal.user_id, body, announced)
 
-    @staticmethod
-    def _prepare(folder: Path) -> None:
-        """Make the folder, and forget what nobody has imported within a day."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        forget_uploads(folder, time.time())
+    async def uploads(self, principal: Principal, request: PageRequest) -> Page[Upload]:
+        """The caller's own, an operator's: everybody's; the newest first."""
+        principal.require("backups:import")
+        found = await asyncio.to_thread(self._sources.uploads.list, principal.user_id)
+        start = (request.page - 1) * request.per_page
+        return Page(found[start : start + request.per_page], len(found), request)
 
-
-def forget_uploads(folder: Path, moment: float) -> None:
-    for path in folder.iterdir():
-        if moment - path.stat().st_mtime > _KEPT_SECONDS:
-            path.unlink(missing_ok=True)
+    async def delete_upload(self, unit: Unit, principal: Principal, upload_id: str) -> None:
+        """Raises NotFound, and Conflict while it is imported."""
+        principal.require("backups:import")
+        found = await asyncio.to_thread(self._sources.uploads.list, principal.user_id)
+        upload = next((one for one in found if one.upload_id == upload_id), None)
+        if upload is None:
+            raise NotFound(f"There is no upload {upload_id}")
+        if upload_id in await OperationRepository(unit.session).uploads_in_use():
+            raise Conflict(f"The upload {upload_id} is being imported: wait for that, or cancel it")
+        await asyncio.to_thread(self._sources.uploads.remove, upload)
 
 
 def remove_staging(folder: Path) -> None:

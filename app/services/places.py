@@ -13,9 +13,14 @@ from app.security.tokens import Principal
 from app.services.unit import Unit
 
 #: Of the rules in app.deployments.places: when these change, what is stored is computed anew.
-VERSION = 1
+VERSION = 2
 _BATCH = 200
-_WHAT = {"document_root": "document root", "mail_path": "mail folder", "databases": "database"}
+_WHAT = {
+    "document_root": "document root",
+    "mail_path": "mail folder",
+    "databases": "database",
+    "deployment": "namespace",
+}
 
 
 class PlaceService:
@@ -80,7 +85,7 @@ def _setting(row: Any) -> DatabaseSetting:
 
 
 def _occupied(place: Place) -> Occupied:
-    return Occupied(place.where, place.name, place.field != "databases")
+    return Occupied(place.where, place.name, place.field in ("document_root", "mail_path"))
 
 
 def _refusal(principal: Principal, name: str, place: Place, found: Overlap) -> DomainOverlap:

@@ -54,7 +54,8 @@ class Active:
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Operations at once: of each destination that has a limit, of each tenant that has one, of every other tenant.
-    What starts others does not count."""
+    Where nobody has set a limit, a tenant has all of a lane's slots but one. What starts others does not count. What
+    is waited for may go beyond a limit by one, in the lane that it has for itself."""
 
     destinations: dict[int, int] = field(default_factory=dict)
     tenants: dict[int, int] = field(default_factory=dict)
@@ -73,14 +74,17 @@ class Turns:
         self._lanes: Counter[str] = Counter()
         self._domains: set[str] = set()
         self._tenants: Counter[int | None] = Counter()
+        self._parts: Counter[tuple[int | None, str]] = Counter()
         self._destinations: Counter[int] = Counter()
         self._room: dict[str, int] = {}
+        self._share: dict[str, int] = {}
         for some in slots:
             # More than can run, so that no worker has to wait for the next decision.
             ahead = 2 * some.workers if some.operations else 0
-            self._room[lane(OPERATIONS, some.server)] = some.operations + ahead
-            self._room[lane(URGENT, some.server)] = some.urgent
-            self._room[lane(PARENTS, some.server)] = some.parents
+            for kind, size in ((OPERATIONS, some.operations), (URGENT, some.urgent), (PARENTS, some.parents)):
+                name = lane(kind, some.server)
+                self._room[name] = size + (ahead if kind == OPERATIONS else 0)
+                self._share[name] = max(1, size - 1)
         for one in active:
             self._count(one.queue, one.user_id, one.domain_uid, one.destinations)
 
@@ -89,6 +93,7 @@ class Turns:
         self._domains.add(domain_uid)
         if not queue.startswith(PARENTS):
             self._tenants[user_id] += 1
+            self._parts[user_id, queue] += 1
             self._destinations.update(set(destinations))
 
     @property
@@ -101,21 +106,18 @@ class Turns:
     def busy_domains(self) -> set[str]:
         return self._domains
 
-    @property
-    def full_tenants(self) -> set[int]:
-        return {user for user in self._tenants if user is not None and self._tenant_full(user)}
+    def full_tenants(self, server: str | None, *, waited_for: bool) -> set[int]:
+        """Who can have no more there."""
+        tenants = [user for user in self._tenants if user is not None]
+        return {user for user in tenants if not self._lanes_of(user, server, over=False, waited_for=waited_for)}
 
-    @property
-    def full_destinations(self) -> set[int]:
-        return {number for number in self._destinations if self._destination_full(number)}
+    def full_destinations(self, *, waited_for: bool) -> set[int]:
+        return {number for number in self._destinations if self._beyond(number, by=int(waited_for))}
 
-    def _tenant_full(self, user_id: int | None) -> bool:
-        limit = self._limits.of_tenant(user_id)
-        return limit is not None and self._tenants[user_id] >= limit
-
-    def _destination_full(self, number: int) -> bool:
+    def _beyond(self, number: int, by: int) -> bool:
+        """Whether a destination has its limit, and so many more."""
         limit = self._limits.destinations.get(number)
-        return limit is not None and self._destinations[number] >= limit
+        return limit is not None and self._destinations[number] >= limit + by
 
     def choose(self, waiting: Sequence[Waiting]) -> list[tuple[Waiting, str]]:
         """Those of `waiting` that may begin now, each with its lane; they count from now on."""
@@ -135,10 +137,29 @@ class Turns:
         if one.domain_uid in self._domains:
             return None
         if one.parent:
-            kinds = [PARENTS]
-        elif self._tenant_full(one.user_id) or any(self._destination_full(number) for number in one.destinations):
-            return None
+            lanes = [lane(PARENTS, one.server)]
         else:
-            kinds = [URGENT, OPERATIONS] if one.priority == WAITED_FOR else [OPERATIONS]
-        lanes = [lane(kind, one.server) for kind in kinds]
+            waited_for = one.priority == WAITED_FOR
+            if any(self._beyond(number, by=int(waited_for)) for number in one.destinations):
+                return None
+            over = any(self._beyond(number, by=0) for number in one.destinations)
+            lanes = self._lanes_of(one.user_id, one.server, over=over, waited_for=waited_for)
         return next((name for name in lanes if self._lanes[name] < self._room.get(name, 0)), None)
+
+    def _lanes_of(self, user_id: int | None, server: str | None, *, over: bool, waited_for: bool) -> list[str]:
+        """Where a tenant may have one more, as far as that depends on what they have. `over`: a destination has its
+        limit already."""
+        limit, found = self._limits.of_tenant(user_id), list[str]()
+        if waited_for:
+            urgent = lane(URGENT, server)
+            own = user_id is None or self._parts[user_id, urgent] < self._share.get(urgent, 1)
+            if own and (limit is None or self._tenants[user_id] <= limit):
+                found.append(urgent)
+        operations = lane(OPERATIONS, server)
+        if limit is not None:
+            full = self._tenants[user_id] >= limit
+        else:
+            full = user_id is not None and self._parts[user_id, operations] >= self._share.get(operations, 1)
+        if not full and not over:
+            found.append(operations)
+        return found

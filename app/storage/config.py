@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -24,6 +25,15 @@ class Configuration(BaseModel, ABC):
     @abstractmethod
     def place(self) -> tuple[Any, ...]:
         """Where objects lie: two configurations of the same place find the same objects."""
+
+    def reached(self) -> str | None:
+        """The host that is connected to; None: none, or one that the driver knows. Raises ValueError when it cannot
+        be told."""
+        return None
+
+    def whereabouts(self) -> list[str]:
+        """Words that tell where objects lie, for whom that is no business of."""
+        return [str(part) for part in self.place() if part is not None and not isinstance(part, int)]
 
     def secrets(self) -> dict[str, str]:
         """The secrets that were given."""
@@ -65,6 +75,9 @@ class SftpConfiguration(Configuration):
     timeout: float = Field(30, ge=1, le=600)
     host_key: str | None = Field(None, max_length=5000)
 
+    def reached(self) -> str | None:
+        return self.host
+
     def place(self) -> tuple[Any, ...]:
         return (self.host, self.port, self.username, self.root)
 
@@ -99,6 +112,9 @@ class FtpConfiguration(Configuration):
     verify_certificate: bool = True
     certificate: str | None = Field(None, max_length=100_000, description="PEM of what signed the server's")
     timeout: float = Field(30, ge=1, le=600)
+
+    def reached(self) -> str | None:
+        return self.host
 
     def place(self) -> tuple[Any, ...]:
         return (self.host, self.port, self.username, self.root)
@@ -164,10 +180,18 @@ class S3Configuration(Configuration):
             raise ValueError("must be a folder's name without '.' and '..'")
         return f"{path}/" if path else ""
 
-    @property
-    def host(self) -> str | None:
-        """Of the endpoint, for the check of its address."""
-        return urlsplit(self.endpoint).hostname if self.endpoint else None
+    def reached(self) -> str | None:
+        if self.endpoint is None:
+            return None
+        parts = urlsplit(self.endpoint)
+        _ = parts.port
+        return parts.hostname or ""
+
+    def whereabouts(self) -> list[str]:
+        hosts = ["s3.amazonaws.com", f"s3.{self.region}.amazonaws.com"]
+        with suppress(ValueError):
+            hosts.append(self.reached() or "")
+        return [*super().whereabouts(), *hosts, *(f"{self.bucket}.{one}" for one in hosts)]
 
     def place(self) -> tuple[Any, ...]:
         return (self.endpoint, self.region, self.bucket, self.prefix, self.key)

@@ -34,7 +34,7 @@ from app.storage.base import (
 )
 from app.storage.config import FtpConfiguration
 from app.storage.ftp_session import Data, FtpSession, mapped
-from app.storage.pages import MAX_IN_FOLDER, Progress
+from app.storage.pages import MAX_IN_FOLDER, MAX_LISTED, MOST_SECONDS, Progress
 from app.storage.patience import Patience
 from app.storage.settled import settled
 from app.storage.spill import Stack
@@ -303,12 +303,14 @@ class FtpDriver(StorageDriver):
         return await self._call(f"Looking up {key}", ask)
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
+        whole = Progress(f"Listing {prefix or '/'}", MAX_LISTED, MOST_SECONDS)
         with Stack() as pending:
             pending.push(validate_prefix(prefix))
             while pending:
                 current = pending.pop()
                 with await self._scan(current) as found:
                     while found:
+                        whole.seen(1)
                         kind, size, modified, name = found.pop().split(" ", 3)
                         key = f"{current}{name}"
                         if not is_key(key):
@@ -362,7 +364,7 @@ class FtpDriver(StorageDriver):
     ) -> None:
         progress = Progress(what, MAX_IN_FOLDER)
         async with session.data(command) as data:
-            async for line in _lines(data, what):
+            async for line in _lines(data, what, progress):
                 progress.seen(1)
                 with suppress(ValueError, IndexError, KeyError):  # a line that describes no file, as "total 8"
                     path, facts = parse(line)
@@ -395,13 +397,14 @@ class FtpDriver(StorageDriver):
         await self._call(f"Deleting {key}", remove)
 
     async def remove_leftovers(self, prefix: str, older_than: datetime) -> int:
-        count = 0
+        count, whole = 0, Progress("Removing leftovers", MAX_LISTED, MOST_SECONDS)
         with Stack() as pending:
             pending.push(prefix)
             while pending:
                 current = pending.pop()
                 with await self._scan(current, hidden=True) as found:
                     while found:
+                        whole.seen(1)
                         kind, _, modified, name = found.pop().split(" ", 3)
                         when = _time(modified)
                         if kind == "dir" and is_key(f"{current}{name}"):
@@ -494,10 +497,11 @@ def _refusal(cause: BaseException | None) -> bool:
     return isinstance(cause, StatusCodeError) and str(cause.received_codes[-1])[0] == "5"
 
 
-async def _lines(data: Data, what: str) -> AsyncGenerator[bytes, None]:
+async def _lines(data: Data, what: str, progress: Progress) -> AsyncGenerator[bytes, None]:
     """The lines of a listing. Raises DestinationInvalid for one that does not end."""
     rest = b""
     while chunk := await data.read(_PAGE):
+        progress.read(len(chunk))
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield line

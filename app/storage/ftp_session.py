@@ -29,6 +29,7 @@ from app.errors import (
     StorageError,
     StoragePermissionDenied,
 )
+from app.outgoing import connected
 from app.storage.base import claimed_size
 from app.storage.config import FtpConfiguration
 
@@ -111,9 +112,9 @@ class FtpSession(aioftp.Client):
     async def open(self) -> None:
         """Connect, secure, log in. Raises what `mapped` maps, and the guard's errors."""
         settings = self._configuration
-        self._address = await self._guard.resolve(settings.host, settings.port)
         async with asyncio.timeout(settings.timeout):
-            await self.connect(self._address, settings.port)
+            await self.connect(settings.host, settings.port)
+            self._address: str = self.stream.writer.get_extra_info("peername")[0]
             if settings.ssl == "explicit" and self._context is not None:
                 await self.command("AUTH TLS", "234")
                 await self.stream.start_tls(sslcontext=self._context, server_hostname=settings.host)
@@ -128,7 +129,8 @@ class FtpSession(aioftp.Client):
     async def _open_connection(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The control connection; data connections are opened by `data`."""
         secured: dict[str, Any] = {"ssl": self.ssl, "server_hostname": self._configuration.host} if self.ssl else {}
-        return await asyncio.open_connection(host, port, limit=_MAX_LINE, **secured)
+        line = await connected(self._guard, host, port)
+        return await asyncio.open_connection(sock=line, limit=_MAX_LINE, **secured)
 
     @asynccontextmanager
     async def data(self, command: str, offset: int = 0) -> AsyncGenerator[Data, None]:
@@ -157,7 +159,7 @@ class FtpSession(aioftp.Client):
                 await self._verdict()
             raise
         async with asyncio.timeout(10 * self._configuration.timeout):  # also when it says for ever that it goes on
-            await self.command(None, "2xx", "1xx")
+            await super().command(None, "2xx", "1xx")
 
     async def _verdict(self) -> None:
         """A server that is full closes the data connection first and says why afterwards. Raises StatusCodeError."""
@@ -177,7 +179,8 @@ class FtpSession(aioftp.Client):
             # The address in the answer is not used: behind NAT it is wrong, and it could be anybody's.
             _, port = await self._do_pasv()
         async with asyncio.timeout(self._configuration.timeout):
-            return await asyncio.open_connection(self._address, port, limit=_BUFFER)
+            line = await connected(self._guard, self._address, port)
+            return await asyncio.open_connection(sock=line, limit=_BUFFER)
 
     async def _accept_data(self, command: str, offset: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Active mode: the server connects to us. Nobody else is let in."""
@@ -209,6 +212,11 @@ class FtpSession(aioftp.Client):
         await data.writer.start_tls(
             context, server_hostname=self._configuration.host, ssl_handshake_timeout=self._configuration.timeout
         )
+
+    async def command(self, *arguments: Any, **options: Any) -> Any:
+        """As the library's, which waits so long for each line of an answer, within `timeout` in all."""
+        async with asyncio.timeout(self._configuration.timeout):
+            return await super().command(*arguments, **options)
 
     async def size(self, path: str) -> int:
         """Raises StatusCodeError when there is no file at `path`."""

@@ -1,14 +1,15 @@
-"""What a destination may be asked for: bytes per second, and transfers at once."""
+"""What a destination may be asked for, bytes per second and transfers at once; and how slow it may be."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import datetime
 
 from app.storage.base import ObjectInfo, OldVersions, Remains, StorageDriver
+from app.storage.throughput import Throughput
 
 #: An unused limit is saved up for this long, in seconds.
 _BURST = 0.25
@@ -30,34 +31,96 @@ class Pace:
 
 
 class Limits:
-    """Of one destination, over all its drivers."""
+    """Of one destination, over all its drivers. `now`: transfers under way."""
 
     def __init__(self, bandwidth: int | None = None, transfers: int | None = None) -> None:
         self.wanted = (bandwidth, transfers)
+        self.now = 0
         self.up = Pace(bandwidth) if bandwidth else None
         self.down = Pace(bandwidth) if bandwidth else None
         self.slots = asyncio.Semaphore(transfers) if transfers else None
 
 
 class LimitedDriver(StorageDriver):
-    """A driver whose puts and gets keep to a destination's limits; what it promises is the driver's own."""
+    """A driver whose puts and gets keep to a destination's limits, and do not wait for one that is too slow; what it
+    promises is the driver's own. `pace_counts`: `bandwidth` was set by whoever is waited for, and so is its wait."""
 
-    def __init__(self, driver: StorageDriver, limits: Limits) -> None:
+    def __init__(
+        self,
+        driver: StorageDriver,
+        limits: Limits,
+        throughput: Throughput | None = None,
+        *,
+        pace_counts: bool = False,
+    ) -> None:
         self._driver = driver
         self._limits = limits
+        self._throughput = throughput or Throughput(0, 1)
+        self._pace_counts = pace_counts
         self.verification = driver.verification
 
     async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:
-        async with AsyncExitStack() as stack:
-            await self._slot(stack)
-            return await self._driver.put(key, _paced(stream, self._limits.up), size)
+        async with self._transfer():
+            try:
+                async with asyncio.timeout(None) as limit:
+                    return await self._driver.put(key, self._sent(stream, limit), size)
+            except TimeoutError as error:
+                if limit.expired():
+                    raise self._throughput.still() from error
+                raise
 
     async def get(self, key: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        async with self._transfer(), aclosing(self._driver.get(key, offset)) as chunks:
+            while True:
+                asked = time.monotonic()
+                chunk = await self._next(chunks)
+                if chunk is None:
+                    return
+                self._moved(len(chunk), asked)
+                await self._paced(self._limits.down, len(chunk))
+                yield chunk
+
+    async def _next(self, chunks: AsyncGenerator[bytes, None]) -> bytes | None:
+        try:
+            async with asyncio.timeout(self._throughput.longest) as limit:
+                return await anext(chunks, None)
+        except TimeoutError as error:
+            if limit.expired():
+                raise self._throughput.still() from error
+            raise
+
+    async def _sent(self, stream: AsyncIterator[bytes], limit: asyncio.Timeout) -> AsyncGenerator[bytes, None]:
+        """`limit` ends the put when the driver does not come back for more; at the end it has timeouts of its own."""
+        longest = self._throughput.longest
+        async for chunk in stream:
+            await self._paced(self._limits.up, len(chunk))
+            given = time.monotonic()
+            if longest is not None:
+                limit.reschedule(asyncio.get_running_loop().time() + longest)
+            yield chunk
+            limit.reschedule(None)
+            self._moved(len(chunk), given)
+
+    async def _paced(self, pace: Pace | None, size: int) -> None:
+        if pace is not None:
+            begun = time.monotonic()
+            await pace.passed(size)
+            if self._pace_counts:
+                self._moved(0, begun)
+
+    def _moved(self, size: int, since: float) -> None:
+        self._throughput.moved(size, time.monotonic() - since, self._limits.now)
+
+    @asynccontextmanager
+    async def _transfer(self) -> AsyncGenerator[None, None]:
         async with AsyncExitStack() as stack:
             await self._slot(stack)
-            chunks = await stack.enter_async_context(aclosing(self._driver.get(key, offset)))
-            async for chunk in _paced(chunks, self._limits.down):
-                yield chunk
+            self._throughput.began()
+            self._limits.now += 1
+            try:
+                yield
+            finally:
+                self._limits.now -= 1
 
     async def _slot(self, stack: AsyncExitStack) -> None:
         if self._limits.slots is not None:
@@ -75,7 +138,7 @@ class LimitedDriver(StorageDriver):
         return await self._driver.delete(key)
 
     def at(self, moment: datetime) -> StorageDriver:
-        return LimitedDriver(self._driver.at(moment), self._limits)
+        return LimitedDriver(self._driver.at(moment), self._limits, self._throughput, pace_counts=self._pace_counts)
 
     async def history(self, prefix: str = "") -> AsyncGenerator[OldVersions, None]:
         async with aclosing(self._driver.history(prefix)) as found:
@@ -108,10 +171,3 @@ class LimitedDriver(StorageDriver):
 
     async def close(self) -> None:
         await self._driver.close()
-
-
-async def _paced(stream: AsyncIterator[bytes], pace: Pace | None) -> AsyncGenerator[bytes, None]:
-    async for chunk in stream:
-        if pace is not None:
-            await pace.passed(len(chunk))
-        yield chunk

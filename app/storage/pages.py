@@ -10,15 +10,20 @@ from typing import Any, TypeVar
 from app.errors import DestinationInvalid, DestinationUnreachable
 
 T = TypeVar("T")
-#: Names in one folder: a hundred times what the largest installation has in any.
+#: Names in one folder: a hundred times what the largest installation has in any; and in one whole listing.
 MAX_IN_FOLDER = 10_000_000
+MAX_LISTED = 20_000_000
+#: Of one listing, however many names there are.
+MOST_SECONDS = 12 * 3600
+_MOST_BYTES = 4 << 30
 _SECONDS = 600
 _NAMES_PER_SECOND = 50
 _EMPTY_PAGES = 1000
 
 
 class Progress:
-    """Of one listing: `seconds` to begin with, then so many names a second on average. `most`: names in all."""
+    """Of one listing: `seconds` to begin with, then so many names a second on average, up to twelve hours. `most`:
+    names in all."""
 
     def __init__(self, what: str, most: int | None = None, seconds: float = _SECONDS) -> None:
         self._what = what
@@ -26,6 +31,7 @@ class Progress:
         self._seconds = seconds
         self._started = time.monotonic()
         self._count = 0
+        self._bytes = 0
         self._empty = 0
         self._token: str | None = None
         self._pages = 0
@@ -35,9 +41,17 @@ class Progress:
         """Raises DestinationInvalid beyond `most`, DestinationUnreachable when it is too slow."""
         self._count += names
         if self._most is not None and self._count > self._most:
-            raise DestinationInvalid(f"{self._what}: there are more than {self._most} names in one folder")
-        if time.monotonic() - self._started > self._seconds + self._count / _NAMES_PER_SECOND:
+            raise DestinationInvalid(f"{self._what}: there are more than {self._most} names")
+        allowed = min(self._seconds + self._count / _NAMES_PER_SECOND, MOST_SECONDS)
+        if time.monotonic() - self._started > allowed:
             raise DestinationUnreachable(f"{self._what}: the server lists too slowly, {self._count} names so far")
+
+    def read(self, size: int) -> None:
+        """So many bytes, whatever is in them. Raises as `seen`."""
+        self._bytes += size
+        if self._bytes > _MOST_BYTES:
+            raise DestinationInvalid(f"{self._what}: the destination's listing does not come to an end")
+        self.seen(0)
 
     async def moving(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
         """The result of `work`, in which something is `seen` at least every so many seconds. Raises TimeoutError, and

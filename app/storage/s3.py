@@ -26,7 +26,7 @@ from app.storage.base import (
     validate_prefix,
 )
 from app.storage.config import S3Configuration
-from app.storage.pages import Progress
+from app.storage.pages import MAX_LISTED, Progress
 from app.storage.s3_client import S3Client
 from app.storage.s3_locks import Locks
 from app.storage.s3_part import Part, in_parts
@@ -250,7 +250,7 @@ class S3Driver(StorageDriver):
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
         whole, what = self.whole_prefix(validate_prefix(prefix)), f"Listing {prefix or '/'}"
         request: dict[str, Any] = {"Bucket": self._configuration.bucket, "Prefix": whole, "MaxKeys": 1000}
-        progress = Progress(what)
+        progress = Progress(what, MAX_LISTED)
         while True:
             arguments = dict(request)
             page = await self._s3.call(what, lambda client: client.list_objects_v2(**arguments))  # noqa: B023
@@ -299,7 +299,7 @@ class S3Driver(StorageDriver):
         """Abort uploads that were begun before `older_than`: their parts cost space and are listed nowhere else."""
         bucket, what = self._configuration.bucket, "Removing leftovers"
         request: dict[str, Any] = {"Bucket": bucket, "Prefix": self.whole_prefix(prefix)}
-        count, progress = 0, Progress(what)
+        count, progress = 0, Progress(what, MAX_LISTED)
         while True:
             arguments = dict(request)
             page = await self._s3.call(what, lambda client: client.list_multipart_uploads(**arguments))  # noqa: B023

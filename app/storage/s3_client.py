@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import aiobotocore.session
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiohttp.abc import AbstractResolver, ResolveResult
 from botocore.exceptions import BotoCoreError, ClientError, SSLError
 
 from app.errors import (
@@ -29,6 +28,7 @@ from app.errors import (
     StorageError,
     StoragePermissionDenied,
 )
+from app.outgoing import refusal, resolver
 from app.storage.base import Options
 from app.storage.config import S3Configuration
 from app.storage.patience import Patience
@@ -83,7 +83,7 @@ def mapped(what: str) -> Iterator[None]:
     except LiberuError:
         raise
     except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
-        if (refused := _of_the_resolver(error)) is not None:
+        if (refused := refusal(error)) is not None:
             raise refused from error
         raise DestinationUnreachable(f"{what}: the store cannot be reached ({type(error).__name__})") from error
 
@@ -114,34 +114,6 @@ def _explained(what: str, error: ClientError) -> StorageError:
     if status in (301, 307, 400) and "edirect" in code:
         return DestinationInvalid(f"{what}: the bucket is in another region ({code}); correct region or endpoint")
     return StorageError(f"{what}: the store refused ({code or status}): {said}")
-
-
-def _of_the_resolver(error: BaseException) -> LiberuError | None:
-    """What our resolver refused, below what the libraries made of it."""
-    inner: BaseException | None = error
-    while inner is not None and not isinstance(inner, LiberuError):
-        inner = inner.__cause__ or inner.__context__
-    return inner
-
-
-class _Resolver(AbstractResolver):
-    """Looks names up and lets through what a destination may reach."""
-
-    def __init__(self, options: Options) -> None:
-        self._guard = options.guard
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        try:
-            address = await self._guard.resolve(host, port)
-        except LiberuError as error:
-            raise OSError(error.message) from error
-        found = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return [ResolveResult(hostname=host, host=address, port=port, family=found, proto=0, flags=0)]
-
-    async def close(self) -> None:
-        return None
 
 
 class S3Client:
@@ -213,14 +185,16 @@ class S3Client:
             return self._client
 
     async def _connect(self) -> Any:
-        settings = self._configuration
+        settings, guard = self._configuration, self._options.guard
         session = aiobotocore.session.get_session()
         # The description of S3 is a large file: read in a thread, it is found in the loader's cache afterwards.
         loader = session.get_component("data_loader")
         await asyncio.to_thread(loader.load_service_model, "s3", "service-2")
         config = AioConfig(
-            connector_args={"resolver": _Resolver(self._options)},
-            http_session_cls=BoundedSession,
+            connector_args={"resolver": resolver(guard)},
+            http_session_cls=partial(BoundedSession, guard=guard),
+            # A proxy would look names up itself, and go wherever they lead.
+            proxies=None if guard.allow_private else {},
             max_pool_connections=_CONNECTIONS,
             connect_timeout=settings.timeout,
             read_timeout=settings.timeout,
@@ -240,7 +214,10 @@ class S3Client:
             aws_secret_access_key=settings.secret.get_secret_value() if settings.secret else "",
             verify=self._trusted(),
         )  # fmt: skip
-        return await self._stack.enter_async_context(manager)
+        try:
+            return await self._stack.enter_async_context(manager)
+        except ValueError as error:
+            raise DestinationInvalid(f"The endpoint {settings.endpoint} cannot be used: correct it") from error
 
     def _trusted(self) -> str | None:
         """Path of the certificates that may sign the endpoint's; None: the system's."""

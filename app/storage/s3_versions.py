@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from app.errors import ObjectNotFound, StorageError, StoragePermissionDenied
 from app.storage.base import OldVersions, Remains
+from app.storage.pages import MAX_LISTED, Progress
 from app.storage.s3_client import S3Client
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class Versions:
 
     async def _pages(self, what: str, prefix: str) -> AsyncGenerator[_Page, None]:
         request: dict[str, Any] = {"Bucket": self._bucket, "Prefix": prefix, "MaxKeys": _PAGE}
+        progress = Progress(what, MAX_LISTED)
         while True:
             arguments = dict(request)
             try:
@@ -100,12 +102,15 @@ class Versions:
                 return
             # The reference calls it the first key of the next page; stores give the last one of this page.
             last = max((entry.key for entry in entries), key=str.encode, default="")
-            request["KeyMarker"] = page["NextKeyMarker"]
+            request["KeyMarker"] = page.get("NextKeyMarker")
+            progress.page(
+                len(entries), request["KeyMarker"] and f"{request['KeyMarker']} {page.get('NextVersionIdMarker')}"
+            )
             if page.get("NextVersionIdMarker"):
                 request["VersionIdMarker"] = page["NextVersionIdMarker"]
             else:
                 request.pop("VersionIdMarker", None)
-            yield _Page(entries, {last, page["NextKeyMarker"]})
+            yield _Page(entries, {last, request["KeyMarker"]})
 
     async def by_key(
         self, what: str, prefix: str, fold: Callable[[T | None, Version], T]

@@ -32,7 +32,7 @@ from app.storage.base import (
     validate_prefix,
 )
 from app.storage.config import SftpConfiguration
-from app.storage.pages import MAX_IN_FOLDER, Progress
+from app.storage.pages import MAX_IN_FOLDER, MAX_LISTED, MOST_SECONDS, Progress
 from app.storage.settled import settled
 from app.storage.sftp_connections import SftpConnections
 from app.storage.spill import Stack
@@ -181,12 +181,14 @@ class SftpDriver(StorageDriver):
         return _info(key, status)
 
     async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
+        whole = Progress(f"Listing {prefix or '/'}", MAX_LISTED, MOST_SECONDS)
         with Stack() as pending:
             pending.push(validate_prefix(prefix))
             while pending:
                 current = pending.pop()
                 with await self._scan(current) as found:
                     while found:
+                        whole.seen(1)
                         name, mode, size, mtime = _parsed(found.pop())
                         key, when = f"{current}{name}", None if mtime < 0 else claimed_time(mtime)
                         if not is_key(key):
@@ -207,6 +209,7 @@ class SftpDriver(StorageDriver):
                 with suppress(asyncssh.SFTPNoSuchFile):
                     async for entry in client.scandir(folder):
                         progress.seen(1)
+                        progress.read(len(entry.filename))
                         name = os.fsdecode(entry.filename)
                         if is_name(name) or (hidden and name.startswith(_TEMPORARY) and is_name(name[1:])):
                             mode, size, mtime = entry.attrs.permissions, entry.attrs.size, entry.attrs.mtime
@@ -254,13 +257,14 @@ class SftpDriver(StorageDriver):
         return await self._connections.call("Asking for free space", ask)
 
     async def remove_leftovers(self, prefix: str, older_than: datetime) -> int:
-        count = 0
+        count, whole = 0, Progress("Removing leftovers", MAX_LISTED, MOST_SECONDS)
         with Stack() as pending:
             pending.push(prefix)
             while pending:
                 current = pending.pop()
                 with await self._scan(current, hidden=True) as found:
                     while found:
+                        whole.seen(1)
                         name, mode, _, mtime = _parsed(found.pop())
                         if stat.S_ISDIR(mode) and is_key(f"{current}{name}"):
                             pending.push(f"{current}{name}/")

@@ -165,14 +165,13 @@ class SftpConnections:
 
     async def _connect(self) -> tuple[SSHClientConnection, SFTPClient]:
         settings = self._configuration
-        address = await self._options.guard.resolve(settings.host, settings.port)
         account = SshAccount(
-            address, settings.port, settings.username, settings.password, settings.private_key, settings.passphrase,
-            self._host_key,
+            settings.host, settings.port, settings.username, settings.password, settings.private_key,
+            settings.passphrase, self._host_key,
         )  # fmt: skip
         async with asyncio.timeout(settings.timeout):
             with crowded(settings.host):
-                connection, presented = await connect(account)
+                connection, presented = await connect(account, self._options.guard)
             try:
                 with crowded(settings.host):
                     client = await connection.start_sftp_client(path_errors="strict")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from app.archives.streams import ByteStream, from_bytes
 from app.components.base import Dump, Report, RestoreContext
+from app.deployments.base import User
+from app.deployments.process import Process
+from app.deployments.standalone import StandaloneDeployment
 from app.errors import DumpIncomplete
 
 SITE_UID = 23456 if os.geteuid() == 0 else os.geteuid()
@@ -17,6 +20,21 @@ async def collect(dump: Dump) -> bytes:
     content = b"".join([chunk async for chunk in dump.stream])
     dump.verify()
     return content
+
+
+class Unconfined(StandaloneDeployment):
+    """A confined command gets all that we may: for programs in a tool's place, and to see that what a tool is sent is
+    harmless by itself."""
+
+    def _process(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None,
+        cwd_fd: int | None,
+        user: User | None,
+        confined: bool,
+    ) -> Process:
+        return super()._process(argv, env, cwd_fd, None if confined else user, False)
 
 
 class MemorySafety:
@@ -59,6 +77,7 @@ class Context:
         in_place: bool = False,
         safety: MemorySafety | None = None,
         unsafe: bool = False,
+        empty: bool = False,
     ) -> None:
         self.fail_after_record: BaseException | None = None
         self.safety = safety or MemorySafety()
@@ -75,6 +94,7 @@ class Context:
             record=self._record,
             safety=self.safety,
             allow_without_safety_copy=unsafe,
+            allow_empty=empty,
         )
 
     async def _confirm(self) -> None:

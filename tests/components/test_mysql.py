@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import md5
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from app.errors import (
 from demo.ports import free_port
 from demo.servers import MariadbServer, mariadb_server
 from tests.components.helpers import Context, MemorySafety, codes, collect
+from tests.components.test_mysql_script import PHPMYADMIN, POSTS
 
 PASSWORD = "o'w\"n\\er # pw;é"
 SAMPLE = r"""
@@ -308,3 +310,48 @@ async def test_an_empty_database(site: Site) -> None:
     site.as_owner("CREATE TABLE x (a int)")
     await component.restore(from_bytes(archive), Context().context, len(archive))
     assert site.as_owner("SHOW TABLES") == ""
+
+
+@pytest.mark.parametrize("admin", [True, False])
+async def test_foreign_dumps_load_and_say_what_was_odd(site: Site, admin: bool) -> None:
+    """phpMyAdmin's, and mysqldump's of a whole server's settings: where another program made the archive, and only
+    there, the end marker may be absent."""
+    mysqldump = (
+        b"CREATE DATABASE /*!32312 IF NOT EXISTS*/ `u_shop`;\r\nUSE `u_shop`;\r\n"
+        b"SET @MYSQLDUMP_TEMP_LOG_BIN = @@SESSION.SQL_LOG_BIN;\r\nSET @@SESSION.SQL_LOG_BIN= 0;\r\n"
+        b"SET @@GLOBAL.GTID_PURGED=/*!80000 '+'*/ '3E11FA47-71CA-11E1-9E33-C80AA9429562:1-5';\r\n"
+        b"CREATE TABLE posts (id int, body text COLLATE utf8mb4_0900_ai_ci);\r\n"
+        b"INSERT INTO posts VALUES (1,'caf\xc3\xa9\0 \\r\\n'),(3,'x\r\ny');\r\n"
+        b"DELIMITER //\r\nCREATE DEFINER=root@localhost FUNCTION f() RETURNS int RETURN 41 //\r\nDELIMITER ;\r\n"
+    )
+    component = site.component(admin=admin)
+    own = await collect(await component.dump())
+    for content, expected in (
+        (PHPMYADMIN, {"no_end_marker"}), (mysqldump, {"no_end_marker", "left_out"}),
+        (own[: own.rindex(b"-- Dump completed")], {"no_end_marker"}),
+    ):  # fmt: skip
+        context = Context(safety=MemorySafety(component.dump)).context
+        with pytest.raises(LoadFailed, match="end marker"):
+            await component.restore(from_bytes(content), context, len(content))
+        context = Context(safety=MemorySafety(component.dump)).context
+        report = await component.restore(from_bytes(content), replace(context, foreign=True), len(content))
+        assert set(codes(report)) == expected
+        if content == PHPMYADMIN:
+            found = site.as_owner(
+                "SELECT id, MD5(body) FROM posts ORDER BY id; CALL p(); SELECT f(); SELECT id FROM v"
+            )
+            sums = [word for id, body in POSTS for word in (str(id), md5(body.encode()).hexdigest())]
+            assert found.split() == [*sums, "4", "NULL", "a;b", "41", "1"]
+            assert site.as_owner("INSERT INTO posts VALUES (9, 'y'); SELECT body FROM posts WHERE id = 9") == "x"
+            assert site.as_owner("SHOW EVENTS").split("\t")[1:3] == ["e", "owner@127.0.0.1"]
+        elif content == mysqldump:
+            found = site.as_owner("SELECT HEX(body) FROM posts; SELECT f()")
+            assert found.split() == ["636166C3A900200D0A", "780D0A79", "41"]
+    assert site.as_owner("SELECT COUNT(*) FROM orders") == "2000"
+
+
+async def test_an_error_shows_no_data(site: Site) -> None:
+    script = b"CREATE TABLE `t` (a int PRIMARY KEY, b text);\nINSERT INTO `t` VALUES (1,'secret'),(1,'secret');\n"
+    with pytest.raises(LoadFailed, match=r"ERROR 1062 .*INSERT INTO `t`\); the live database is as it was") as caught:
+        await site.component().restore(from_bytes(script), replace(Context().context, foreign=True), 1)
+    assert "secret" not in caught.value.message

@@ -40,6 +40,11 @@ CREATE FUNCTION crm.touch() RETURNS trigger LANGUAGE plpgsql AS $fn$
   BEGIN new.name := new.name || '\!'; RETURN new; END $fn$;
 CREATE TRIGGER touched BEFORE UPDATE ON crm.customer FOR EACH ROW EXECUTE FUNCTION crm.touch();
 COMMENT ON TABLE crm.customer IS 'with a \! backslash';
+CREATE TABLE crm.keyed (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, begin int);
+INSERT INTO crm.keyed (begin) VALUES (1), (2);
+CREATE FUNCTION crm.begun() RETURNS bigint LANGUAGE sql
+  BEGIN ATOMIC SELECT CASE WHEN k.begin > 0 THEN 1 END FROM crm.keyed k; SELECT count(begin) FROM crm.keyed; END;
+CREATE RULE twice AS ON INSERT TO crm.keyed WHERE new.begin = 7 DO ALSO (SELECT 1; SELECT 2);
 SELECT lo_from_bytea(0, 'large object');
 """
 SUM = """
@@ -47,7 +52,8 @@ SELECT md5(string_agg(c::text, '|' ORDER BY id)) FROM crm.customer c;
 SELECT md5(string_agg(o::text, '|' ORDER BY id)) FROM public.orders o;
 SELECT count(*) FROM crm.names; SELECT * FROM crm.counts;
 SELECT tgname FROM pg_trigger WHERE NOT tgisinternal;
-SELECT nextval('crm.customer_id_seq') > 3000; SELECT lo_get(oid) FROM pg_largeobject_metadata;
+SELECT nextval('crm.customer_id_seq') > 3000; SELECT crm.begun(); SELECT rulename FROM pg_rules
+  WHERE schemaname = 'crm'; SELECT lo_get(oid) FROM pg_largeobject_metadata;
 """
 
 
@@ -80,7 +86,7 @@ async def test_everything_comes_back(server: PostgresqlServer, target: Postgresq
     before = checksum(server)
     dump = await component(target).dump()
     archive = await collect(dump)
-    assert dump.report.facts["tables"] == 2
+    assert dump.report.facts["tables"] == 3
     server.run("UPDATE crm.customer SET name = 'gone'; DROP TABLE public.orders", "cr m=x", "owner", "owner-pw")
     newer = (
         "CREATE TABLE public.newer (c int REFERENCES crm.customer);CREATE VIEW public.dep AS SELECT * FROM crm.names;"
@@ -161,13 +167,14 @@ def dumped(server: PostgresqlServer, form: str) -> bytes:
     """As whoever administers another server would: with owners and grants."""
     server.run("GRANT SELECT ON crm.customer TO PUBLIC; ALTER TABLE public.orders OWNER TO admin", "cr m=x")
     env = {"PATH": SEARCH_PATH, "PGPASSWORD": server.admin_password, "PGDATABASE": "cr m=x"}
-    argv = ["pg_dump", f"--format={form}", "-h", "127.0.0.1", "-p", str(server.port), "-U", "admin"]
+    how = f"--{form}" if "insert" in form else f"--format={form}"
+    argv = ["pg_dump", how, "-h", "127.0.0.1", "-p", str(server.port), "-U", "admin"]
     found = subprocess.run(argv, env=env, capture_output=True, check=True).stdout
     server.run("ALTER TABLE public.orders OWNER TO owner", "cr m=x")
     return found
 
 
-@pytest.mark.parametrize("form", ["plain", "tar", "custom"])
+@pytest.mark.parametrize("form", ["plain", "tar", "custom", "inserts", "rows-per-insert=100"])
 async def test_dumps_of_every_form_are_restored(
     server: PostgresqlServer, target: PostgresqlTarget, form: str
 ) -> None:

@@ -241,6 +241,77 @@ async def test_other_users(place: Place) -> None:
         assert (await place.deployment.run(["cat", path], user=user)).stdout == b"theirs\n"
 
 
+#: By a shell's own means: it may start nothing.
+_WHO = """
+while IFS=: read -r name value; do
+  case $name in Uid | Gid | Groups | NoNewPrivs) echo $name $value ;; esac
+done </proc/self/status
+while read -r line; do
+  case $line in "Max "*) echo "${line#Max }" ;; esac
+done </proc/self/limits
+echo "$PATH $HOME $SHELL $EDITOR $VISUAL $PAGER $PWD $TOKEN"
+"""
+#: Each on its own: a shell ends at the first thing that it cannot do. $1 is a file that everybody may write.
+_DEEDS = {
+    "another program": 'cat "$1" && echo done >&2',
+    "a process of its own": "(echo done >&2) && :",
+    "a program of another's": "id && echo done >&2",
+    "a pipe": "echo done | cat >&2 && :",
+    "a byte in a file": 'echo done >>"$1" && echo done >&2',
+    "a byte in a file of its own": 'echo done >"/tmp/$2" && echo done >&2',
+}
+
+
+async def test_a_confined_command_has_nothing_to_run(place: Place) -> None:
+    result = await place.deployment.run(["sh", "-c", _WHO], env={"TOKEN": "t", "EDITOR": "vi"}, confined=True)
+    told = [" ".join(line.split()) for line in result.stdout.decode().splitlines()]
+    privileged = place.deployment.privileged
+    me = "65534" if privileged else (await place.sh("id -u")).strip()
+    assert me != "0"
+    assert f"Uid {me} {me} {me} {me}" in told
+    if privileged:
+        assert "Gid 65534 65534 65534 65534" in told
+        assert {"Groups", "Groups 65534"} & {*told}
+    assert "NoNewPrivs 1" in told
+    limits = {line.partition(" unlimited")[0].rpartition(" ")[0] for line in told}
+    assert {"processes 0 0", "file size 0 0", "core file size 0 0", f"address space {4 << 30} {4 << 30}"} <= limits
+    assert told[-1] == f"{' '.join(['/nonexistent'] * 6)} / t"
+
+    target, own = f"{place.folder}/theirs", f"liberu-{secrets.token_hex(8)}"
+    await place.sh('echo before >"$1"; chmod 666 "$1"', target)
+    for deed, script in _DEEDS.items():
+        done = await place.deployment.run(["sh", "-c", script, "sh", target, own], check=False, confined=True)
+        assert (done.status != 0, done.stdout, "done" in done.stderr.split()) == (True, b"", False), deed
+        streamed = place.deployment.stream(["sh", "-c", script, "sh", target, own], confined=True)
+        with pytest.raises((CommandFailed, ToolMissing)):
+            await gathered(streamed)
+    assert await place.sh('cat "$1"', target) == "before\n"
+    assert (await place.sh('cat "/tmp/$1" 2>/dev/null; rm -f "/tmp/$1"', own)).strip() == ""
+
+
+async def test_a_confined_command_does_its_work(place: Place) -> None:
+    """Input, output, status, a secret and arguments are as for any other."""
+    content = random.Random(2).randbytes(3 * MIB + 5)
+    back = await gathered(place.deployment.stream(["cat"], input=from_bytes(content), confined=True))
+    assert back == content
+    odd = ["a b", "'", "$HOME", "x\ny", "--", ""]
+    script = 'printf "%s|" "$@"; exit 3'
+    result = await place.deployment.run(["sh", "-c", script, "sh", *odd], check=False, confined=True)
+    assert (result.status, result.stdout.decode()) == (3, "".join(f"{word}|" for word in odd))
+    async with place.deployment.secret_file("theirs\nalone") as path:
+        assert (await place.deployment.run(["cat", path], confined=True)).stdout == b"theirs\nalone\n"
+    if place.deployment.privileged:
+        script = "while IFS=: read -r name ids; do case $name in [UG]id) echo $ids ;; esac; done </proc/self/status"
+        user = User(33, 33)
+        assert (await place.deployment.run(["sh", "-c", script], user=user, confined=True)).stdout.split() == [
+            b"33"
+        ] * 8
+    with pytest.raises(ToolMissing):
+        await place.deployment.run(["no-such-tool"], confined=True)
+    with pytest.raises(ValueError, match="never as root"):
+        await place.deployment.run(["cat"], user=User(0, 0), confined=True)
+
+
 async def test_groups_by_name_and_by_number(place: Place) -> None:
     assert await place.deployment.resolve_group("www-data") == 33
     assert await place.deployment.resolve_group("4711") == 4711

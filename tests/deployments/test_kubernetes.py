@@ -48,7 +48,8 @@ def changed(cluster: ClusterDouble, **values: Any) -> Iterator[None]:
 
 def pod(cluster: ClusterDouble, name: str, app: str, *containers: str, **facts: Any) -> Pod:
     root = cluster.pods[0].containers["web"]
-    return Pod("hosting-shop-example-com", name, {"app": app}, dict.fromkeys(containers, root), **facts)
+    labels = {"app": app, "liberu.domain": DOMAIN}
+    return Pod("hosting-shop-example-com", name, labels, dict.fromkeys(containers, root), **facts)
 
 
 async def test_refusals_say_what_to_allow(cluster: ClusterDouble, reached: Cluster, tmp_path: Path) -> None:

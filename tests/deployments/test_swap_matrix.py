@@ -268,7 +268,7 @@ def test_every_state_has_cases() -> None:
     assert set(TRANSITIONS) - {"undone", "tidied"} == entered, "a state that is entered without a case"
     reads = {
         "status", "swap_mode", "mounts", "immutable", "matching", "inventory", "sync", "holds_old", "set_owners",
-        "add_missing", "backward",
+        "add_missing", "backward", "make_folder",
     }  # fmt: skip
     assert set(SiteTree.__abstractmethods__) - reads == set(CHANGING), "a step that changes something without a case"
     assert len(list(cases())) * len(KINDS) >= 150

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,9 +27,10 @@ async def streamed(path: Path) -> ByteStream:
 
 @asynccontextmanager
 async def parsed(folder: Path, source: ByteStream, limits: Limits = SMALL) -> AsyncGenerator[ExternalBackupParser]:
+    content = b"".join([chunk async for chunk in source])
     parser = ExternalBackupParser(folder, limits)
     try:
-        await parser.stage(source)
+        await asyncio.to_thread(parser.stage, io.BytesIO(content))
         yield parser
     finally:
         parser.close()

@@ -211,13 +211,13 @@ def test_xml_is_read_as_it_was_written(tree: Any) -> None:
         )  # fmt: skip
 
     text = written(tree).encode()
-    assert found(read_xml([text[:3], text[3:]], KEPT)) == plain(tree)
+    assert found(read_xml([text[:3], text[3:]], KEPT, b"x")) == plain(tree)
 
 
 @given(st.binary(max_size=2000))
 def test_xml_of_anything(data: bytes) -> None:
     with suppress(LiberuError):
-        read_xml([data], plesk_dumps.KEPT)
+        read_xml([data], plesk_dumps.KEPT, b"x")
     root_name([data])
 
 

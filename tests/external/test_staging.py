@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import os
 import signal
 import subprocess
 import sys
-import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +13,6 @@ import pytest
 
 from app.external import staged as staging
 from app.external.parser import ExternalBackupParser
-from app.external.staged import Staged
 from tests.external import plesk_dump, virtualmin_domain
 from tests.external.conftest import SMALL, parsed, streamed
 from tests.external.cpanel_account import MAIN
@@ -55,7 +51,7 @@ async def test_a_kill_while_nested_archives_are_read(tmp_path: Path) -> None:
         assert ended.returncode == -signal.SIGKILL, ended.stderr
     parser = ExternalBackupParser(tmp_path / "killed", SMALL)
     try:
-        assert parser.ready
+        assert parser.staged.sealed
         assert asdict(parser.read(None, None)) == asdict(expected)
         once = parser.staged.end
         assert asdict(parser.read(None, None)) == asdict(expected)
@@ -74,9 +70,10 @@ async def test_a_kill_while_the_archive_itself_was_read(tmp_path: Path) -> None:
     index.write_bytes(index.read_bytes()[:6000] + os.urandom(3000))
     parser = ExternalBackupParser(folder, SMALL)
     try:
-        assert not parser.ready
-        await parser.stage(streamed(tmp_path / f"{MAIN}.tar.gz"))
-        assert parser.ready
+        assert not parser.staged.sealed
+        with (tmp_path / f"{MAIN}.tar.gz").open("rb") as source:
+            parser.stage(source)
+        assert parser.staged.sealed
         assert parser.read(None, None).domains[0].files == 21
     finally:
         parser.close()
@@ -87,31 +84,6 @@ async def test_after_the_machine_has_started_anew_it_is_read_again(
 ) -> None:
     """Nothing was forced to the disk, so what is there may lack its end."""
     async with parsed(tmp_path / "staging", streamed(virtualmin_domain.home_format(tmp_path))) as parser:
-        assert parser.ready
+        assert parser.staged.sealed
         monkeypatch.setattr(staging, "_boot", lambda: "another")
-        assert not parser.ready
-
-
-async def test_looking_into_an_archive_ends_when_it_is_cancelled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    began, go = asyncio.Event(), threading.Event()
-    loop, write, written = asyncio.get_running_loop(), Staged.write, list[int]()
-
-    def slow(self: Staged, data: bytes) -> None:
-        loop.call_soon_threadsafe(began.set)
-        assert go.wait(30)
-        written.append(len(data))
-        write(self, data)
-
-    async with parsed(tmp_path / "staging", streamed(plesk_dump.subscription(tmp_path))) as parser:
-        monkeypatch.setattr(Staged, "write", slow)
-        running = asyncio.create_task(parser.inspect(None, None))
-        await began.wait()
-        running.cancel()
-        loop.call_later(0.1, go.set)  # the task learns of it first
-        await asyncio.wait({running}, timeout=30)
-        assert running.cancelled()
-        assert len(written) == 1, "its thread has ended at the next member"
-    gc.collect()
-    assert "never retrieved" not in caplog.text
+        assert not parser.staged.sealed

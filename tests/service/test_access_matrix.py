@@ -76,6 +76,8 @@ ROUTES = {
     "DELETE /api/tokens/{token_id}": operators("*", 204),
     "POST /api/backups/import-external": Route("backups:import", 404, 404, 404, "import"),
     "POST /api/backups/uploads": Route("backups:import", 201, 201, 201, "bytes"),
+    "GET /api/backups/uploads": Route("backups:import", 200, 200, 200),
+    "DELETE /api/backups/uploads/{upload_id}": item("backups:import", 204),
     "POST /api/backups": item(CREATE, 202, body="backup"),
     "GET /api/backups": listing(),
     "GET /api/backups/stats": Route(READ, 200, 200, 200),
@@ -168,6 +170,9 @@ class Place:
         if any(word in route for word in ("backup_id", "operation_id", "bulk-restore")):
             backup = self.service.backup(domain)
             found |= {"backup_id": backup["id"], "operation_id": backup["operation"]["id"]}
+        if "upload_id" in route:
+            with self.service.client(self.token(OWNER, "*")) as client:
+                found["upload_id"] = client.post("/api/backups/uploads", content=b"x").json()["upload_id"]
         if "destination_id" in route:
             body = self.destination() | {"user_id": OWNER}
             found["destination_id"] = self.service.call("POST", "/api/backup-destinations", 201, json=body)["id"]

@@ -196,6 +196,7 @@ def test_pods(folder: Path) -> None:
         gnu_root(root)
         cluster.mount(root)
         name = NAME.replace(".", "-")
+        cluster.hosts[f"hosting-{name}"] = [NAME, f"www.{NAME}"]
         for app, pod in ((name, "web-1"), ("dovecot", "dovecot-0")):
             cluster.pods.append(Pod(f"hosting-{name}", pod, {"app": app}, {"web": root}))
         inside, mail = root / "site/public_html", SampleMail(root / f"mail/{NAME}", SITE_UID)
@@ -254,6 +255,10 @@ def test_pods(folder: Path) -> None:
             found = service.call("POST", f"/api/domains/{sniffed['id']}/detect-deployment")
             assert "no pod matches" in found["probes"][0]["reason"]
             cluster.pods.append(Pod("hosting-other-example-com", "p", {"app": "other-example-com"}, {"web": root}))
+            found = service.call("POST", f"/api/domains/{sniffed['id']}/detect-deployment")
+            assert found["type"] is None
+            assert "cannot be told from its name" in found["reason"]
+            cluster.hosts["hosting-other-example-com"] = ["other.example.com"]
             found = service.call("POST", f"/api/domains/{sniffed['id']}/detect-deployment")
             assert (found["type"], found["reason"]) == ("kubernetes", "pods that match: p")
             cluster.denied = {"list pods"}

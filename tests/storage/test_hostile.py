@@ -24,9 +24,15 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 @asynccontextmanager
 async def listening(handler: Handler) -> AsyncIterator[int]:
+    serving: set[asyncio.Task[None] | None] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await handler(reader, writer)
+        serving.add(asyncio.current_task())
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await handler(reader, writer)
+        except asyncio.CancelledError:
+            writer.transport.abort()
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -34,6 +40,11 @@ async def listening(handler: Handler) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        tasks = [task for task in serving if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # in which the loop closes the sockets
 
 
 @asynccontextmanager

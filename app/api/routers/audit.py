@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 
 from app.api.dependencies import Caller, Paging, Services, Transaction
 from app.api.routers.resources import paged
 from app.db.models import AuditEvent
-from app.schemas.common import Id, PageOf
+from app.schemas.common import Id, Moment, PageOf, Text
 from app.schemas.operations import AuditEventOut
 
 router = APIRouter(prefix="/api/audit-events", tags=["security"])
-Text = Annotated[str | None, Query(max_length=255)]
 
 
 def filters(
-    action: Text = None,
-    target: Text = None,
-    outcome: Text = None,
-    actor: Text = None,
-    address: Text = None,
+    action: Text | None = None,
+    target: Text | None = None,
+    outcome: Text | None = None,
+    actor: Text | None = None,
+    address: Text | None = None,
     token_id: Id | None = None,
     user_id: Id | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
 ) -> dict[str, Any]:
     """`action`, `target`: a part of them."""
     return {

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials
+from starlette.types import Receive, Scope, Send
 
 from app.api.dependencies import (
     Caller,
@@ -22,7 +23,7 @@ from app.api.dependencies import (
 )
 from app.api.routers.resources import paged
 from app.schemas.backups import BackupIn, BackupOut, BackupType, BackupUpdate, BulkRestoreIn, RestoreIn, Stats, Status
-from app.schemas.common import Id, PageOf
+from app.schemas.common import Id, PageOf, Text
 from app.schemas.operations import OperationOut, Ticket
 from app.services.events import Subscription
 
@@ -125,7 +126,7 @@ async def list_operations(
     caller: Reader,
     services: Services,
     paging: Paging,
-    type: str | None = None,
+    type: Text | None = None,
     status: Status | None = None,
 ) -> PageOf[OperationOut]:
     return paged(await services.operations.page(unit, caller, paging, type, status), OperationOut)
@@ -163,7 +164,7 @@ async def allowed(
     caller = await principal(request, unit, services, credentials)
     caller.require("backups:read")
     await services.operations.get(unit, caller, operation_id)
-    return Subscription(operation_id, last_event_id or "")
+    return Subscription(operation_id, caller.actor, last_event_id or "")
 
 
 @router.get("/operations/{operation_id}/events", tags=["operations"], response_class=StreamingResponse)
@@ -174,7 +175,19 @@ async def operation_events(
     again sends `Last-Event-ID`, as browsers do: it gets what has changed since then, from any process of the service,
     with the same ticket."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_written(services, subscription), media_type="text/event-stream", headers=headers)
+    return _Events(services, subscription, headers)
+
+
+class _Events(StreamingResponse):
+    """Counted from here on: a stream whose client has gone before is never begun."""
+
+    def __init__(self, services: Services, subscription: Subscription, headers: dict[str, str]) -> None:
+        super().__init__(_written(services, subscription), media_type="text/event-stream", headers=headers)
+        self._seat = services.events.seat(subscription.owner)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._seat:
+            await super().__call__(scope, receive, send)
 
 
 async def _written(services: Services, subscription: Subscription) -> AsyncGenerator[str, None]:

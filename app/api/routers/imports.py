@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from app.api.dependencies import Caller, IdempotencyKey, Services, Transaction
-from app.schemas.imports import ImportIn, UploadOut
+from app.api.dependencies import Caller, IdempotencyKey, Paging, Services, Transaction
+from app.api.limits import announced
+from app.api.routers.resources import paged
+from app.schemas.common import PageOf
+from app.schemas.imports import ImportIn, UploadId, UploadInfo, UploadOut
 from app.schemas.operations import OperationOut
 
 router = APIRouter(prefix="/api")
@@ -26,5 +29,16 @@ async def import_external(
 
 @router.post("/backups/uploads", status_code=201, tags=["imports"], openapi_extra=_BODY)
 async def upload(request: Request, unit: Transaction, caller: Caller, services: Services) -> UploadOut:
-    """An archive to import, as the request's body; kept for a day."""
-    return await services.imports.upload(unit, caller, request.stream())
+    """An archive to import, as the request's body; kept for a day, or as the settings say."""
+    return await services.imports.upload(unit, caller, request.stream(), announced(request.scope))
+
+
+@router.get("/backups/uploads", tags=["imports"])
+async def list_uploads(caller: Caller, services: Services, paging: Paging) -> PageOf[UploadInfo]:
+    """What was uploaded and not imported yet; an operator sees everybody's."""
+    return paged(await services.imports.uploads(caller, paging), UploadInfo)
+
+
+@router.delete("/backups/uploads/{upload_id}", status_code=204, tags=["imports"])
+async def delete_upload(upload_id: UploadId, unit: Transaction, caller: Caller, services: Services) -> None:
+    await services.imports.delete_upload(unit, caller, upload_id)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from app.api.dependencies import Caller, IdempotencyKey, Paging, Reader, Services, Transaction
 from app.db.models import Destination
 from app.db.repositories.base import Page
-from app.schemas.common import Id, PageOf
+from app.schemas.common import Id, PageOf, Text
 from app.schemas.destinations import (
     CleanupIn,
     ConnectionTest,
@@ -23,6 +23,7 @@ from app.schemas.destinations import (
 )
 from app.schemas.domains import DetectionOut, DomainIn, DomainName, DomainOut, EnvironmentOut, RemainsOut
 from app.schemas.operations import NewToken, OperationOut, TokenIn, TokenOut
+from app.security.tokens import Principal
 
 router = APIRouter(prefix="/api")
 M = TypeVar("M", bound=BaseModel)
@@ -46,7 +47,7 @@ async def create_domain(body: DomainIn, unit: Transaction, caller: Caller, servi
 
 @router.get("/domains", tags=["domains"])
 async def list_domains(
-    unit: Transaction, caller: Reader, services: Services, paging: Paging, search: str | None = None
+    unit: Transaction, caller: Reader, services: Services, paging: Paging, search: Text | None = None
 ) -> PageOf[DomainOut]:
     return paged(await services.domains.page(unit, caller, paging, search), DomainOut)
 
@@ -103,16 +104,18 @@ async def forget_remains(
     await services.remains.forget(unit, caller, domain_id, remains_id)
 
 
-def shown(services: Services, destination: Destination) -> DestinationOut:
+def shown(services: Services, caller: Principal, destination: Destination) -> DestinationOut:
+    service = services.destinations
     columns = {name: getattr(destination, name) for name in DestinationOut.model_fields if name != "secrets"}
-    return DestinationOut(**columns, secrets=services.destinations.secrets_of(destination))
+    columns["configuration"] = service.configuration_of(destination, caller)
+    return DestinationOut(**columns, secrets=service.secrets_of(destination) if columns["configuration"] else [])
 
 
 @router.post("/backup-destinations", status_code=201, tags=["destinations"])
 async def create_destination(
     body: DestinationIn, unit: Transaction, caller: Caller, services: Services
 ) -> DestinationOut:
-    return shown(services, await services.destinations.create(unit, caller, body))
+    return shown(services, caller, await services.destinations.create(unit, caller, body))
 
 
 @router.get("/backup-destinations", tags=["destinations"])
@@ -120,7 +123,7 @@ async def list_destinations(
     unit: Transaction, caller: Reader, services: Services, paging: Paging
 ) -> PageOf[DestinationOut]:
     found = await services.destinations.page(unit, caller, paging)
-    items = [shown(services, item) for item in found.items]
+    items = [shown(services, caller, item) for item in found.items]
     return paged(Page(items, found.total, found.request), DestinationOut)
 
 
@@ -128,7 +131,7 @@ async def list_destinations(
 async def get_destination(
     destination_id: Id, unit: Transaction, caller: Reader, services: Services
 ) -> DestinationOut:
-    return shown(services, await services.destinations.get(unit, caller, destination_id))
+    return shown(services, caller, await services.destinations.get(unit, caller, destination_id))
 
 
 @router.put("/backup-destinations/{destination_id}", tags=["destinations"])
@@ -136,7 +139,7 @@ async def update_destination(
     destination_id: Id, body: DestinationIn, unit: Transaction, caller: Caller, services: Services
 ) -> DestinationOut:
     """Secrets that are left out stay as they are while the place is the same."""
-    return shown(services, await services.destinations.update(unit, caller, destination_id, body))
+    return shown(services, caller, await services.destinations.update(unit, caller, destination_id, body))
 
 
 @router.delete("/backup-destinations/{destination_id}", status_code=204, tags=["destinations"])
@@ -158,7 +161,7 @@ async def prepare_destination(
     """Say that where the destination leads now is its place, and write its marker there: after its data was copied to
     another disk or bucket, or when the marker was lost. A local folder is made where there is none. Until then
     nothing is written, deleted or judged where the marker is not."""
-    return shown(services, await services.destinations.prepare(unit, caller, destination_id, body))
+    return shown(services, caller, await services.destinations.prepare(unit, caller, destination_id, body))
 
 
 @router.get("/backup-destinations/{destination_id}/usage", tags=["destinations"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db.base import NEVER_REUSED, Base, new_uid, now
@@ -79,7 +79,7 @@ class DomainMailbox(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     domain_id: Mapped[int] = mapped_column(ForeignKey("domains.id", ondelete="CASCADE"))
     email_address: Mapped[str] = mapped_column(String(320))
-    quota: Mapped[int | None]
+    quota: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class OccupiedPlace(Base):

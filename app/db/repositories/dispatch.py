@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, false, func, or_, select, text, update
 
 from app.db.models import Destination, ExecutorLease, Operation, TenantQuota
 from app.db.repositories.base import Repository
@@ -12,6 +14,17 @@ from app.db.repositories.operations import ACTIVE
 
 _LOCK = 0x1BACC0C
 LOOKED_AT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """What can take no more. `servers`: those that can. `tenants`: by server and by whether it is waited for, who has
+    all they may have there; `destinations`: the same, by whether it is waited for."""
+
+    servers: Sequence[str | None]
+    domains: set[str]
+    tenants: dict[tuple[str | None, bool], set[int]]
+    destinations: dict[bool, set[int]]
 
 
 class DispatchRepository(Repository):
@@ -53,17 +66,16 @@ class DispatchRepository(Repository):
         ).where(Operation.status.in_(ACTIVE), Operation.queue.is_not(None))  # fmt: skip
         return list((await self._session.execute(query)).all())
 
-    async def waiting(
-        self,
-        servers: list[str | None],
-        domains: set[str],
-        tenants: set[int],
-        destinations: set[int],
-        types: frozenset[str] = frozenset(),
-    ) -> list[Any]:
-        """The first of each domain, tenants in turn; without those of full `tenants`, `destinations`, `domains`, and
-        of `types` that must wait."""
-        own = Operation.server.in_([server for server in servers if server is not None])
+    async def waiting(self, full: Full, parents: frozenset[str], types: frozenset[str] = frozenset()) -> list[Any]:
+        """The first of each domain, tenants in turn; without what cannot begin because of what is `full`, and without
+        `types` that must wait. `parents`: types to which the limits of tenants and destinations do not apply."""
+        blocked = [
+            and_(_there(server), _waited_for(urgent), Operation.user_id.in_(users))
+            for (server, urgent), users in full.tenants.items()
+        ] + [
+            and_(_waited_for(urgent), Operation.destination_id.in_(numbers))
+            for urgent, numbers in full.destinations.items()
+        ]
         turn = func.row_number().over(
             partition_by=Operation.domain_uid, order_by=(Operation.priority, Operation.id)
         )  # fmt: skip
@@ -76,11 +88,10 @@ class DispatchRepository(Repository):
             .where(
                 Operation.status == "pending",
                 Operation.queue.is_(None),
-                or_(own, Operation.server.is_(None)) if None in servers else own,
-                Operation.domain_uid.not_in(domains),
+                or_(*(_there(server) for server in full.servers)),
+                Operation.domain_uid.not_in(full.domains),
                 Operation.type.not_in(types),
-                or_(Operation.user_id.is_(None), Operation.user_id.not_in(tenants)),
-                or_(Operation.destination_id.is_(None), Operation.destination_id.not_in(destinations)),
+                or_(Operation.type.in_(parents), ~func.coalesce(or_(false(), *blocked), false())),
             )
             .subquery()
         )
@@ -98,3 +109,11 @@ class DispatchRepository(Repository):
             .returning(Operation.id)
         )
         return await self._session.scalar(query) is not None
+
+
+def _there(server: str | None) -> ColumnElement[bool]:
+    return Operation.server.is_(None) if server is None else Operation.server == server
+
+
+def _waited_for(yes: bool) -> ColumnElement[bool]:
+    return Operation.priority == 0 if yes else Operation.priority != 0

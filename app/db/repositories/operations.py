@@ -36,6 +36,12 @@ class OperationRepository(Repository):
         query = select(Operation).where(Operation.status.in_(ACTIVE)).order_by(Operation.id).options(shown)
         return list((await self._session.scalars(query)).all())
 
+    async def uploads_in_use(self) -> set[str]:
+        """Ids of the uploads that are imported, or will be."""
+        query = select(Operation.request).where(Operation.type == "import", Operation.status.in_(ACTIVE))
+        sources = [request.get("source", {}) for request in (await self._session.scalars(query)).all()]
+        return {str(source["upload_id"]) for source in sources if source.get("type") == "upload"}
+
     async def handed_over(self) -> list[Operation]:
         """Those that the engine must know, with what it needs of them."""
         shown = load_only(Operation.uid, Operation.type, Operation.queue, raiseload=True)

@@ -32,6 +32,21 @@ class TokenRepository(Repository):
     async def page(self, request: PageRequest) -> Page[ApiToken]:
         return await self._page(select(ApiToken), request, {"id": ApiToken.id, "name": ApiToken.name})
 
+    async def opens_all(self, token_id: int) -> bool:
+        """Whether a token is an operator's that can make others, and is in force."""
+        return any(token.id == token_id for token in await self._operators())
+
+    async def lasting(self, but: int) -> bool:
+        """Whether there is such a token that never expires, `but` apart."""
+        return any(token.id != but and token.expires_at is None for token in await self._operators())
+
+    async def _operators(self) -> list[ApiToken]:
+        """Nobody else revokes one of them until the transaction ends."""
+        in_force = or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > now())
+        query = select(ApiToken).where(ApiToken.user_id.is_(None), ApiToken.revoked_at.is_(None), in_force)
+        found = await self._session.scalars(query.order_by(ApiToken.id).with_for_update())
+        return [token for token in found if "*" in token.abilities]
+
     async def any(self) -> bool:
         return await self._session.scalar(select(ApiToken.id).limit(1)) is not None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app.errors import ForeignArchiveError, ImportLimitExceeded
 from app.external.inventory import Inventory, Problem
-from app.external.items import Item, shown
+from app.external.items import Item
 from app.external.staged import Staged
 
 #: Index what is in a nested archive below a folder.
@@ -28,7 +28,7 @@ def opened(expand: Expand, item: Item, into: str | None = None) -> Problem | Non
     except ImportLimitExceeded:
         raise
     except ForeignArchiveError as error:
-        return error.code, f"{shown(item.path)}: {error.message}"
+        return error.code, error.message
     return None
 
 

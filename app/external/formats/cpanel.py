@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from app.external.databases import database
-from app.external.formats.base import Expand, Format, Match, inside
+from app.external.formats.base import Expand, Format, Match, inside, opened
 from app.external.formats.cpanel_domains import CpanelDomains
-from app.external.inventory import ForeignDomain, Inventory
+from app.external.inventory import MAX_PARTS, ForeignDatabase, ForeignDomain, Inventory
 from app.external.items import Item, shown
 from app.external.key_values import pairs
 from app.external.mailboxes import mailbox
@@ -19,6 +20,7 @@ from app.external.names import domain_name, local_part
 from app.external.staged import Staged
 
 _WEAK = ("version", "homedir_paths", "mysql.sql", "dnszones")
+_MAX_LISTED = 1000
 _SKIPPED = {"roundcube", "horde", "openfileslimit"}
 _GRANT = re.compile(r"ON (?:`((?:[^`]|``)+)`|(\w+))\.\* TO '((?:[^'\\]|\\.|'')*)'@")
 
@@ -27,16 +29,16 @@ class CpanelFormat(Format):
     name = "cpanel"
 
     def sniff(self, staged: Staged, root: str) -> Match | None:
-        accounts = staged.files(f"{root}cp")
-        if accounts and staged.get(f"{root}userdata/main") is not None:
-            return Match(f"userdata/main and {accounts[0].name.removeprefix(root)}")
+        account = next(staged.files(f"{root}cp"), None)
+        if account is not None and staged.get(f"{root}userdata/main") is not None:
+            return Match(f"userdata/main and {account.name.removeprefix(root)}")
         if staged.is_folder(f"{root}.cpanel/datastore") and staged.is_folder(f"{root}public_html"):
             return Match("a home alone, with .cpanel/datastore")
         home = next((name for name in ("homedir.tar", "homedir") if staged.exists(f"{root}{name}")), None)
         weak = [name for name in _WEAK if staged.exists(f"{root}{name}")]
         if home and weak:
             return Match(f"{home} and {weak[0]}")
-        if home or accounts:
+        if home or account:
             return Match(home or "cp/", marker=True)
         return None
 
@@ -75,15 +77,15 @@ class _Account:
         self._home = f"{root}homedir/"
         if not staged.exists(f"{root}homedir") and staged.is_folder(f"{root}.cpanel"):
             self._home = root  # the archive is the home
-        accounts = staged.files(f"{root}cp")
-        self.user = accounts[0].last if accounts else ""
-        settings = dict(pairs(staged.text(accounts[0]))) if accounts else {}
+        account = next(staged.files(f"{root}cp"), None)
+        self.user = account.last if account is not None else ""
+        settings = dict(pairs(staged.text(account))) if account is not None else {}
         self.domains = CpanelDomains(staged, root, self._home, self.user, settings)
 
     def databases(self, main: ForeignDomain) -> None:
         """They belong to the account, so to its main domain."""
         users = self._grants()
-        for item in self._dumps():
+        for item in self._dumps(main):
             name = item.last
             stem = name.removesuffix(".gz").removesuffix(".sql")
             if stem != name and stem not in _SKIPPED and not name.endswith(".create"):
@@ -95,14 +97,16 @@ class _Account:
                     stem = item.last.removesuffix(ending)
                     main.databases.append(database(self._staged, "postgresql", stem, item))
 
-    def _dumps(self) -> Iterator[Item]:
+    def _dumps(self, main: ForeignDomain) -> Iterator[Item]:
         """Those in a zip archive of their own too."""
         for item in self._staged.files(f"{self._root}mysql"):
-            if item.name.endswith(".zip"):
-                self._expand(item, inside(item))
+            if not item.name.endswith(".zip"):
+                yield item
+            elif (problem := opened(self._expand, item)) is None:
                 yield from self._staged.files(inside(item))
             else:
-                yield item
+                stem = item.last.removesuffix(".zip").removesuffix(".sql")
+                main.databases.append(ForeignDatabase("mysql", stem, item.name, "sql", item.size, problem=problem))
 
     def _grants(self) -> dict[str, set[str]]:
         """Who may use which database. The file is read, never run; its password hashes are passed over."""
@@ -143,9 +147,10 @@ class _Account:
                 if name.isascii() and domain_name(name) is not None and "@" not in name:
                     yield name
 
-    def _folders(self, folder: str) -> list[str]:
+    def _folders(self, folder: str) -> Iterator[str]:
         names = self._staged.names(folder)
-        return [name for name in names if not name.startswith(".") and self._staged.is_folder(f"{folder}/{name}")]
+        found = (name for name in names if not name.startswith(".") and self._staged.is_folder(f"{folder}/{name}"))
+        return islice(found, MAX_PARTS + 1)
 
     def etc(self, domain: str, name: str) -> str:
         return self._staged.text_of(f"{self._home}etc/{domain}/{name}")
@@ -169,13 +174,14 @@ class _Account:
             "certificates": [
                 shown(name)
                 for folder in ("apache_tls", "sslcerts")
-                for name in self._staged.names(f"{self._root}{folder}")
+                for name in islice(self._staged.names(f"{self._root}{folder}"), _MAX_LISTED)
             ],
         }
-        inventory.listed = {kind: names[:1000] for kind, names in found.items() if names}
+        inventory.listed = {kind: names[:_MAX_LISTED] for kind, names in found.items() if names}
 
     def _lines(self, item: Item) -> int:
         return len(self._staged.text(item).splitlines())
 
-    def _files(self, folder: str) -> list[Item]:
-        return [item for item in self._staged.files(f"{self._root}{folder}") if item.size < 1 << 20]
+    def _files(self, folder: str) -> Iterator[Item]:
+        found = (item for item in self._staged.files(f"{self._root}{folder}") if item.size < 1 << 20)
+        return islice(found, _MAX_LISTED)

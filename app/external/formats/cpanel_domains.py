@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
-
-import yaml
+from functools import cached_property
+from itertools import islice
+from typing import Any, Literal
 
 from app.errors import ArchiveInvalid, InvalidRequest
-from app.external.document_roots import folder_in, measure
+from app.external.document_roots import folder_in, lacking, measure
 from app.external.inventory import ForeignDomain
 from app.external.key_values import pairs
 from app.external.names import domain_name
 from app.external.staged import Staged
+from app.external.yaml import read_yaml
 
 _MAX_DOMAINS = 10_000
 _MAX_CACHE = 16 << 20
+_MAX_HOMES = 100
 
 
 class CpanelDomains:
@@ -36,12 +38,13 @@ class CpanelDomains:
         self.warnings: list[str] = []
 
     def read(self, given: str | None) -> list[ForeignDomain]:
-        """The main domain first. Raises InvalidRequest when nothing names it."""
-        main = self._yaml("userdata/main")
+        """The main domain first. Raises InvalidRequest when nothing names it; ArchiveInvalid when the list of domains
+        cannot be read: without it nobody knows what is left out."""
+        main = self._yaml("userdata/main", needed=True)
         name = domain_name(main.get("main_domain")) or domain_name(self._settings.get("DNS")) or given
         if name is None:
             raise InvalidRequest("The archive does not name its domain: name it in the request", field="domain_name")
-        found = [ForeignDomain(name, "main", self._root_of(name) or self._default_root())]
+        found = [self._domain(name, "main", name)]
         if main:
             found += self._listed(main, name)
         else:
@@ -51,59 +54,76 @@ class CpanelDomains:
 
     def _listed(self, main: dict[str, Any], name: str) -> Iterator[ForeignDomain]:
         addons = {domain_name(key): str(value) for key, value in _mapping(main.get("addon_domains")).items()}
+        backings = set(addons.values())
         for addon, backing in addons.items():
             if addon is not None:
-                yield ForeignDomain(addon, "addon", self._root_of(backing, addon), parent=name)
+                yield self._domain(addon, "addon", backing, name)
         for item in _sequence(main.get("sub_domains")):
             sub = domain_name(item)
-            if sub is not None and sub not in addons.values():
-                yield ForeignDomain(sub, "sub", self._root_of(sub), parent=name)
+            if sub is not None and sub not in backings:
+                yield self._domain(sub, "sub", sub, name)
         for item in _sequence(main.get("parked_domains")):
             if (parked := domain_name(item)) is not None:
                 yield ForeignDomain(parked, "parked", parent=name)
 
     def _older(self, name: str) -> Iterator[ForeignDomain]:
-        roots = {
-            key.replace("_", ".", 1): folder_in(self._staged, self._home, path)
-            for key, path in pairs(self._text("sds2"))
-        }
+        roots = {key.replace("_", ".", 1): path for key, path in islice(pairs(self._text("sds2")), _MAX_DOMAINS)}
         addons = dict(pairs(self._text("addons")))
         backing = {value.replace("_", ".", 1) for value in addons.values()}
         for key, value in list(addons.items())[:_MAX_DOMAINS]:
             if (addon := domain_name(key)) is not None:
-                folder = roots.get(value.replace("_", ".", 1)) or self._root_of(value, addon)
-                yield ForeignDomain(addon, "addon", folder, parent=name)
+                yield self._domain(addon, "addon", value, name, roots.get(value.replace("_", ".", 1), ""))
         subs = [line.replace("_", ".", 1) for line in self._text("sds").split()]
         for text in list(dict.fromkeys([*roots, *subs]))[:_MAX_DOMAINS]:
             sub = domain_name(text)
             if sub is not None and sub not in backing:
-                yield ForeignDomain(sub, "sub", roots.get(sub) or self._root_of(sub), parent=name)
+                yield self._domain(sub, "sub", sub, name, roots.get(sub, ""))
         for text in self._text("pds").split()[:_MAX_DOMAINS]:
             if (parked := domain_name(text)) is not None:
                 yield ForeignDomain(parked, "parked", parent=name)
 
-    def _default_root(self) -> str | None:
-        for folder in (f"{self._home}public_html", self._home.rstrip("/")):
-            if folder and self._staged.exists(folder):
-                return folder
-        return None
+    def _domain(
+        self, name: str, kind: Literal["main", "addon", "sub"], told: str, parent: str | None = None, path: str = ""
+    ) -> ForeignDomain:
+        """With its folder, or why there is none. `told`: the name under which its document root is written down, of
+        an addon its backing sub-domain. `path`: in the home, where an older list says so."""
+        found = ForeignDomain(name, kind, parent=parent)
+        root = "" if path else self._told(told, name)
+        if root:
+            home = next((home for home in self._homes if root == home or root.startswith(f"{home}/")), None)
+            if home is None:
+                text = f"{name}: its document root {root[:200]!r} is not in the account's home, nor in the archive"
+                found.files_problem = ("not_found", text)
+                return found
+            path = root[len(home) :].strip("/") or "."
+        elif not path and kind == "main":
+            path = self._usual()
+        elif not path:
+            found.files_problem = ("not_found", f"{name}: nothing in the archive says where its document root is")
+        if path == ".":
+            found.document_root = self._home.rstrip("/")
+        elif path:
+            found.document_root = folder_in(self._staged, self._home, path, self._homes)
+        if path and not (found.document_root and self._staged.is_folder(found.document_root)):
+            found.document_root, found.files_problem = None, lacking(self._staged, name, self._home, path)
+        return found
 
-    def _root_of(self, name: str, alias: str | None = None) -> str | None:
-        """A domain's folder in the archive: its document root without the home's path. `alias`: an addon's name."""
-        if "/" in name:
-            return None
-        root = self._yaml(f"userdata/{name}").get("documentroot") or self._cache().get(alias or name)
-        if not isinstance(root, str):
-            return None
-        for home in self._homes():
-            below = root == home or root.startswith(f"{home}/")
-            if below and (folder := folder_in(self._staged, self._home, root[len(home) :])) is not None:
-                return folder
-        self.warnings.append(f"{name}: its document root {root[:200]!r} is not in the archive")
-        return None
+    def _usual(self) -> str:
+        """Of an account that does not tell; "" when the archive has no home."""
+        if self._staged.exists(f"{self._home}public_html"):
+            return "public_html"
+        return "." if self._home and self._staged.is_folder(self._home.rstrip("/")) else ""
 
+    def _told(self, told: str, name: str) -> str:
+        """A domain's document root as it was on its server, "" when nothing tells."""
+        root = "" if "/" in told else self._yaml(f"userdata/{told}").get("documentroot")
+        return root if isinstance(root, str) and root else self._cache().get(name, "")
+
+    @cached_property
     def _homes(self) -> list[str]:
-        homes = [line.rstrip("/") for line in self._text("homedir_paths").split() if line.startswith("/")]
+        """What the home is called on the account's server."""
+        lines = (line.rstrip("/") for line in self._text("homedir_paths").split() if line.startswith("/"))
+        homes = list(islice(filter(None, lines), _MAX_HOMES))
         homes += [f"/home{number}/{self._user}" for number in ("", *range(1, 10))] if self._user else []
         return sorted(dict.fromkeys(homes), key=len, reverse=True)
 
@@ -125,23 +145,16 @@ class CpanelDomains:
                     self._cached[str(key)] = paths[0]
         return self._cached
 
-    def _yaml(self, path: str) -> dict[str, Any]:
-        """What cannot be read is a warning, never an order."""
+    def _yaml(self, path: str, *, needed: bool = False) -> dict[str, Any]:
+        """What cannot be read is a warning, never an order; ArchiveInvalid when it is `needed`."""
         try:
-            found = yaml.load(self._text(path), _Plain)  # noqa: S506  a SafeLoader without aliases
-        except (yaml.YAMLError, ArchiveInvalid, ValueError, RecursionError) as error:
-            self.warnings.append(f"{path} cannot be read: {str(error)[:200]}")
+            found = read_yaml(self._text(path), self._staged.tick)
+        except ArchiveInvalid as error:
+            if needed:
+                raise ArchiveInvalid(f"{path}: {error.message}") from error
+            self.warnings.append(f"{path} cannot be read: {error.message}")
             return {}
         return found if isinstance(found, dict) else {}
-
-
-class _Plain(yaml.SafeLoader):
-    """Knows neither tags of its own nor aliases, by which a few bytes become billions."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
-        return super().compose_node(parent, index)
 
 
 def _mapping(value: Any) -> dict[Any, Any]:

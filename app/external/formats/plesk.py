@@ -13,7 +13,7 @@ from app.external.formats.base import Expand, Format, Match
 from app.external.formats.plesk_dumps import KEPT, Dumps
 from app.external.formats.plesk_made import MARKER, MEMBERS, read_made
 from app.external.formats.plesk_subscription import CRYPT, Subscription
-from app.external.inventory import Inventory
+from app.external.inventory import ForeignDomain, Inventory
 from app.external.items import shown
 from app.external.names import domain_name, local_part
 from app.external.staged import Staged
@@ -25,8 +25,10 @@ class PleskFormat(Format):
 
     def sniff(self, staged: Staged, root: str) -> Match | None:
         found = Dumps(staged, root).marker()
+        if found is not None and found[1]:
+            return Match(f"{found[0].last} with the root element migration-dump")
         if found is not None:
-            return Match(f"{found.last} with the root element migration-dump")
+            return Match(f"{found[0].last}, which cannot be read", marker=True)
         if staged.get(f"{root}{MARKER}") is not None:
             return Match(MARKER, marker=True)
         for name in staged.names(root.rstrip("/")):
@@ -45,6 +47,9 @@ class PleskFormat(Format):
                 else:
                     names.add(read.name)
                     found.domains.append(read)
+        for name, problem in dumps.broken.items():
+            if name not in names:
+                found.domains.append(ForeignDomain(name, "main", files_problem=problem))
         found.warnings += dumps.warnings
         found.listed |= {"other_backups": dumps.left_out} if dumps.left_out else {}
         if not any(has.holds_anything for has in found.domains):

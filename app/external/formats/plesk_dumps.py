@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
+from app.errors import ArchiveInvalid
+from app.external.inventory import Problem
 from app.external.items import Item
 from app.external.names import domain_name
 from app.external.object_index import IndexedDomain, indexed_domains
@@ -42,7 +45,8 @@ class Described:
 
 
 class Dumps:
-    """`warnings`: what is in the archive and is not imported, or is named and not there."""
+    """`warnings`: what is in the archive and is not imported, or is named and not there. `broken`: domains whose own
+    description cannot be read, and why."""
 
     def __init__(self, staged: Staged, root: str, kept: Kept = KEPT) -> None:
         self._staged = staged
@@ -50,11 +54,15 @@ class Dumps:
         self._kept = kept
         self._chosen: tuple[str, str] | None = None
         self.warnings: list[str] = []
+        self.broken: dict[str, Problem] = {}
         self.left_out: list[str] = []
 
-    def marker(self) -> Item | None:
-        """The XML at the root that describes the archive."""
-        return next(iter(self._descriptions(self._root)), None)
+    def marker(self) -> tuple[Item, bool] | None:
+        """The XML at the root that describes the archive, and whether it is one or is only called so: then `domains`
+        says what is wrong with it."""
+        found = self._descriptions(self._root)
+        sure = next((item for item in found if root_name(self._staged.read(item)) == ROOT), None)
+        return (sure, True) if sure is not None else (found[0], False) if found else None
 
     def domains(self) -> Iterator[Described]:
         """Every domain once. Raises ArchiveInvalid, ImportLimitExceeded."""
@@ -66,8 +74,8 @@ class Dumps:
             yield from self._in(dump, top, self._root, seen)
         for folder in self._folders():
             own = self._choose(folder)
-            if own is not None:
-                yield from self._in(self._read(own), own, folder, seen)
+            if own is not None and (described := self._whole(own, folder)) is not None:
+                yield from self._in(described, own, folder, seen)
         for entry in self._indexed():
             if entry.name in seen:
                 continue
@@ -76,7 +84,7 @@ class Dumps:
             if own is not None and self._is_description(own):
                 yield from self._in(self._read(own), own, own.name.removesuffix(own.last), seen)
         for name in named:
-            if name not in seen:
+            if name not in seen and name not in self.broken:
                 self.warnings.append(f"{name}: is named in the backup, and what describes it is not in the archive")
 
     def _in(self, dump: Element, item: Item, folder: str, seen: set[str]) -> Iterator[Described]:
@@ -89,7 +97,18 @@ class Dumps:
                 yield Described(element, folder, bool(_times(item)[1]))
 
     def _read(self, item: Item) -> Element:
-        return read_xml(self._staged.read(item), self._kept)
+        return read_xml(self._staged.read(item), self._kept, item.path)
+
+    def _whole(self, item: Item, folder: str) -> Element | None:
+        """Of a domain's own description; one that is broken is a problem of that domain."""
+        name = domain_name(folder.rstrip("/").rpartition("/")[2])
+        try:
+            return self._read(item)
+        except ArchiveInvalid as error:
+            if name is None:
+                raise
+            self.broken[name] = error.code, error.message
+            return None
 
     def _choose(self, folder: str, *, warn: bool = False) -> Item | None:
         """Of several backups in one folder: that of the time chosen at the root, else the newest full one."""
@@ -119,24 +138,25 @@ class Dumps:
         if not found:
             item = self._staged.get(f"{folder}dump.xml")
             found = [item] if item is not None and root_name(self._staged.read(item)) == ROOT else []
-        return found
+        return found[:_MAX_FOLDERS]
 
     def _is_description(self, item: Item) -> bool:
+        """Whether it is one, or would be if it were not broken."""
         named = item.type == "f" and item.name.endswith(".xml") and "info_" in item.last
-        return named and root_name(self._staged.read(item)) == ROOT
+        return named and root_name(self._staged.read(item)) in (ROOT, "")
 
     def _folders(self) -> Iterator[str]:
         owners = [self._root]
         for kind in ("resellers", "clients"):  # resellers have clients
             for owner in list(owners):
-                names = self._staged.names(f"{owner}{kind}")[:_MAX_FOLDERS]
+                names = islice(self._staged.names(f"{owner}{kind}"), _MAX_FOLDERS)
                 owners += [f"{owner}{kind}/{name}/" for name in names]
         for owner in owners[:_MAX_FOLDERS]:
-            for name in self._staged.names(f"{owner}domains")[:_MAX_FOLDERS]:
+            for name in islice(self._staged.names(f"{owner}domains"), _MAX_FOLDERS):
                 yield f"{owner}domains/{name}/"
 
     def _indexed(self) -> Iterator[IndexedDomain]:
-        for name in self._staged.names(f"{self._root}.discovered")[:_MAX_FOLDERS]:
+        for name in islice(self._staged.names(f"{self._root}.discovered"), _MAX_FOLDERS):
             text = self._staged.text_of(f"{self._root}.discovered/{name}/object_index", _MAX_INDEX)
             yield from indexed_domains(text)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
-from app.errors import ForeignArchiveError, InvalidRequest
+from app.errors import InvalidRequest
 from app.external.databases import database
 from app.external.inventory import ForeignDatabase, ForeignDomain, Inventory
 from app.external.mailboxes import mailboxes_below
@@ -18,9 +19,9 @@ _MAX_DOMAINS = 10_000
 
 
 def read_made(staged: Staged, root: str, domain: str | None, inventory: Inventory) -> None:
-    """Raises InvalidRequest when nothing names a domain."""
+    """Raises InvalidRequest when nothing names a domain, ArchiveInvalid, ImportLimitExceeded."""
     folders = dict(_folders(staged, root))
-    names = list(dict.fromkeys([*_described(staged, root, inventory), *folders])) or ([domain] if domain else [])
+    names = list(dict.fromkeys([*_described(staged, root), *folders])) or ([domain] if domain else [])
     if not names:
         raise InvalidRequest("The archive does not name its domain: name it in the request", field="domain_name")
     for name in names[:_MAX_DOMAINS]:
@@ -37,25 +38,20 @@ def read_made(staged: Staged, root: str, domain: str | None, inventory: Inventor
     inventory.domains[0].databases += _databases(staged, f"{root}databases")
 
 
-def _described(staged: Staged, root: str, inventory: Inventory) -> Iterator[str]:
+def _described(staged: Staged, root: str) -> Iterator[str]:
     item = staged.get(f"{root}{MARKER}")
     if item is None or item.type != "f":
         return
-    try:
-        found = list(read_xml(staged.read(item), _KEPT).deep("domain"))
-    except ForeignArchiveError as error:
-        inventory.warnings.append(f"{MARKER} cannot be read: {error.message}")
-        return
-    for element in found:
+    for element in read_xml(staged.read(item), _KEPT, item.path).deep("domain"):
         if (name := domain_name(element.get("name"))) is not None:
             yield name
 
 
 def _folders(staged: Staged, root: str) -> Iterator[tuple[str, str]]:
     """By domain, with a slash at the end."""
-    owners = [root, *(f"{root}clients/{name}/" for name in staged.names(f"{root}clients"))]
-    for owner in owners[:_MAX_DOMAINS]:
-        for folder in staged.names(f"{owner}domains")[:_MAX_DOMAINS]:
+    owners = [root, *(f"{root}clients/{name}/" for name in islice(staged.names(f"{root}clients"), _MAX_DOMAINS))]
+    for owner in owners:
+        for folder in islice(staged.names(f"{owner}domains"), _MAX_DOMAINS):
             if (name := domain_name(folder)) is not None:
                 yield name, f"{owner}domains/{folder}/"
 

@@ -6,9 +6,10 @@ Source: the domain element of Plesk's migration-dump; Plesk 9 to 11 name content
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from app.external.databases import database
-from app.external.document_roots import folder_in
+from app.external.document_roots import folder_in, lacking
 from app.external.formats.base import Expand
 from app.external.formats.plesk_content import PleskContent
 from app.external.formats.plesk_dumps import Described
@@ -25,6 +26,8 @@ _ENGINES: dict[str, Engine] = {"mysql": "mysql", "mariadb": "mysql", "postgresql
 #: Passwords that are hashes, which can be carried over.
 CRYPT = ("crypt", "encrypted")
 _MAX_LISTED = 1000
+#: Where Plesk keeps subscriptions.
+_HOMES = ("/var/www/vhosts", "/srv/www/vhosts", "/usr/local/psa/home/vhosts")
 
 
 class Subscription:
@@ -35,6 +38,7 @@ class Subscription:
         self._incremental = described.incremental
         self._inventory = inventory
         self._name = domain_name(described.element.get("name")) or ""
+        self._homes = [f"{home}/{self._name}" for home in _HOMES]
 
     def read(self) -> Iterator[ForeignDomain]:
         """The main domain first."""
@@ -87,12 +91,10 @@ class Subscription:
         if old:
             found.document_root, found.files_problem = self._old(old, www)
         elif tree is not None:
-            found.document_root = folder_in(self._staged, f"{tree}/", www)
+            found.document_root = folder_in(self._staged, f"{tree}/", www, self._homes)
             found.files_problem = problem
             if found.document_root is None and problem is None:
-                self._inventory.warnings.append(
-                    f"{found.name}: its document root {www[:200]!r} is not in the archive"
-                )
+                found.files_problem = lacking(self._staged, found.name, f"{tree}/", www)
         elif problem is not None:
             found.files_problem = problem
         elif not self._incremental:
@@ -106,7 +108,7 @@ class Subscription:
         if folder is not None:
             name = www.rstrip("/").rpartition("/")[2]
             below = folder_in(self._staged, f"{folder}/", name) if name else None
-            alone = below is not None and len(self._staged.names(folder)) == 1
+            alone = below is not None and len(list(islice(self._staged.names(folder), 2))) == 1
             return (below if alone else folder), problem
         return None, problem
 

@@ -7,6 +7,7 @@ Source: Virtualmin's backup formats (home, directory and single-file) and the fi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from app.errors import FormatUnsupported, InvalidRequest
 from app.external.document_roots import measure
@@ -39,7 +40,7 @@ class VirtualminFormat(Format):
             if _says_domain(staged, f"{root}{stem}{_FEATURE}"):
                 return Match(f"{stem}{_FEATURE}")
         names = staged.names(root.rstrip("/"))
-        if names and all(name.startswith(_SETTINGS) for name in names):
+        if next(names, "").startswith(_SETTINGS) and all(name.startswith(_SETTINGS) for name in names):
             return Match("virtualmin_… alone")
         for marker in MARKERS:
             if staged.get(f"{root}{marker}") is not None:
@@ -73,8 +74,8 @@ class VirtualminFormat(Format):
 def _stems(staged: Staged, base: str) -> list[str]:
     """Of the virtual servers whose features lie in a folder. The server's own settings are none."""
     names = staged.names(base.rstrip("/"))
-    stems = [name.removesuffix(_FEATURE) for name in names if name.endswith(_FEATURE)]
-    return [stem for stem in stems if stem not in ("", "virtualmin")][:_MAX_SERVERS]
+    stems = (name.removesuffix(_FEATURE) for name in names if name.endswith(_FEATURE))
+    return list(islice((stem for stem in stems if stem not in ("", "virtualmin")), _MAX_SERVERS))
 
 
 def _says_domain(staged: Staged, path: str) -> bool:

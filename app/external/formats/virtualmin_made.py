@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from app.errors import InvalidRequest
 from app.external.databases import database
@@ -40,7 +41,7 @@ def _files(staged: Staged, root: str, expand: Expand, found: ForeignDomain) -> N
             found.files_problem = opened(expand, item)
             folder = inside(item)
             nested = f"{folder}/public_html"
-            alone = staged.names(folder) == ["public_html"] and staged.is_folder(nested)
+            alone = list(islice(staged.names(folder), 2)) == ["public_html"] and staged.is_folder(nested)
             found.document_root = nested if alone else folder
 
 

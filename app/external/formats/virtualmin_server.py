@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.external.databases import database
-from app.external.document_roots import folder_in
+from app.external.document_roots import folder_in, lacking
 from app.external.formats.base import Expand, inside, opened
 from app.external.inventory import Engine, ForeignDatabase, ForeignDomain, ForeignMailbox, Inventory, Problem
 from app.external.items import Item, shown
@@ -93,9 +93,10 @@ class VirtualServer:
         if self.home is None or found.files_problem is not None:
             return
         path = self._settings.get("public_html_dir") or "public_html"
-        folder = folder_in(self._staged, self.home, path)
+        homes = [self._settings.get("home", "").rstrip("/")]
+        folder = folder_in(self._staged, self.home, path, homes if homes[0].startswith("/") else ())
         if folder is None or f"{folder}/" == self.home or f"{folder}/".startswith(f"{self.home}.backup/"):
-            inventory.warnings.append(f"{self.name}: its document root {path[:200]!r} is not in the archive")
+            found.files_problem = lacking(self._staged, self.name, self.home, path)
             return
         found.document_root = folder
         if self._staged.get(f"{self.home}.incremental") is not None:

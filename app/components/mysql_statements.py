@@ -1,0 +1,96 @@
+"""What a statement of a dump is, from its beginning. Nothing depends on it but what is loaded when: whoever loads it
+may do nothing beside, and the client has no commands (mysql_client)."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Kind = Literal["table", "object", "event", "setting", "names", "database", "binlog"]
+
+_FLAGS = re.IGNORECASE | re.DOTALL
+#: Between words: white space, comments, and the borders of comments that are executed (/*!50003 … */).
+_SPACE = rb"(?:\s++|--[^\n]*+\n|\#[^\n]*+\n|/\*M?!\d{0,6}+|/\*(?!!|M!)(?:[^*]++|\*(?!/))*+\*/|\*/)*+"
+_PART = rb"(?:`(?:[^`]|``)*+`|'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\"|[\w$.%\-]++)"
+_ACCOUNT = _PART + rb"(?:" + _SPACE + rb"@" + _SPACE + _PART + rb"|\s*\(\s*\))?"
+_BEFORE_DEFINER = (
+    rb"CREATE\b" + _SPACE + rb"(?:OR\s+REPLACE\b" + _SPACE + rb")?(?:ALGORITHM\s*=\s*\w+" + _SPACE + rb")?"
+)
+_DEFINER = rb"DEFINER" + _SPACE + rb"=" + _SPACE + _ACCOUNT
+_WHOLE_COMMENT = re.compile(rb"\A(" + _SPACE + rb"CREATE\s*\*/\s*)/\*M?!\d{5,6}\s+" + _DEFINER + rb"\s*\*/ ?", _FLAGS)
+_WITHIN = re.compile(rb"\A(" + _SPACE + _BEFORE_DEFINER + rb")" + _DEFINER + rb"(?=\W)", _FLAGS)
+_OBJECT = re.compile(
+    rb"\A" + _SPACE + rb"(?:DROP\b" + _SPACE + rb"|" + _BEFORE_DEFINER + rb"(?:" + _DEFINER + _SPACE + rb")?"
+    rb"(?:SQL\s+SECURITY\s+\w+" + _SPACE + rb")?(?:AGGREGATE\b" + _SPACE + rb")?)"
+    rb"(VIEW|TRIGGER|PROCEDURE|FUNCTION|PACKAGE|EVENT)\b",
+    _FLAGS,
+)  # fmt: skip
+#: What stood for a view, in dumps of older programs.
+_STAND_IN = re.compile(rb"\A/\*!50001 DROP TABLE IF EXISTS ")
+#: Session settings around triggers, routines, events and views; they travel with them.
+_SETTING = re.compile(rb"\A/\*!(?:50001|50003|50106) SET ")
+_NAMES = re.compile(rb"\A" + _SPACE + rb"SET\s+NAMES\b", _FLAGS)
+_BINLOG = re.compile(
+    rb"\A" + _SPACE + rb"SET\s+(?:@MYSQLDUMP_TEMP_LOG_BIN\b|(?:@@)?(?:(?:SESSION|GLOBAL|LOCAL)\b[.\s]\s*)?"
+    rb"(?:SQL_LOG_BIN|GTID_PURGED|GTID_SLAVE_POS)\b)",
+    _FLAGS,
+)  # fmt: skip
+_DATABASE = re.compile(
+    rb"\A" + _SPACE + rb"(?:USE\b|(CREATE|DROP|ALTER)\s+(?:DATABASE|SCHEMA)\b)" + _SPACE
+    + rb"(?:IF\s+(?:NOT\s+)?EXISTS\b" + _SPACE + rb")?(`(?:[^`]|``)*`|[\w$\-]+)?",
+    _FLAGS,
+)  # fmt: skip
+_USE = re.compile(rb"USE[ \t]+(`(?:[^`\n]|``)*`|[\w$\-]+)[ \t]*;?\s*", re.IGNORECASE)
+#: What the heads of dumps of mysqldump and phpMyAdmin say of where they come from.
+_COMES_FROM = re.compile(
+    rb"^-- (?:Host: [^\n]*? {4}Database: ([^\n]+)|(?:Current )?Database: `([^`\n]+)`) *$", re.MULTILINE
+)
+#: MySQL 8's collations, its default among them, after Unicode 9; the nearest that every MariaDB has is Unicode 5.2.
+_COLLATION = re.compile(rb"\butf8mb4_(?:[a-z]{2}_)?0900_[a-z_]+\b")
+
+
+def kind_of(statement: bytes) -> Kind:
+    if found := _OBJECT.match(statement):
+        return "event" if found[1].upper() == b"EVENT" else "object"
+    if _STAND_IN.match(statement):
+        return "object"
+    if _SETTING.match(statement):
+        return "setting"
+    if _NAMES.match(statement):
+        return "names"
+    if _BINLOG.match(statement):
+        return "binlog"
+    return "database" if _DATABASE.match(statement) else "table"
+
+
+def used_database(line: bytes) -> bytes | None:
+    """Of a line that enters a database, which needs no delimiter."""
+    found = _USE.fullmatch(line)
+    return found and _bare(found[1])
+
+
+def named_database(statement: bytes) -> tuple[bytes, bytes]:
+    """Of a statement about a database: its name, and USE, CREATE, DROP or ALTER."""
+    found = _DATABASE.match(statement)
+    assert found is not None
+    return _bare(found[2] or b""), (found[1] or b"USE").upper()
+
+
+def _bare(name: bytes) -> bytes:
+    return name[1:-1].replace(b"``", b"`") if name[:1] == b"`" else name
+
+
+def comes_from(comments: bytes) -> set[bytes]:
+    """The databases that a dump's comments say it is of."""
+    return {(found[1] or found[2]).strip() for found in _COMES_FROM.finditer(comments)}
+
+
+def without_definer(statement: bytes) -> bytes:
+    """What is created belongs to the account that creates it."""
+    shorter, count = _WHOLE_COMMENT.subn(rb"\1", statement, count=1)
+    return shorter if count else _WITHIN.sub(rb"\1", statement, count=1)
+
+
+def with_known_collations(statement: bytes) -> bytes:
+    """For a MariaDB."""
+    return _COLLATION.sub(b"utf8mb4_unicode_520_ci", statement) if b"_0900_" in statement else statement
