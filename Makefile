@@ -4,7 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 RUN := env -u PYTHONPATH $(PY)
 
-.PHONY: setup run demo test test-large check bench fuzz lock format clean
+.PHONY: setup servers run demo test test-large check bench fuzz lock format clean
 
 setup: $(VENV)/.ready
 
@@ -39,8 +39,12 @@ CLUSTER := LIBERU_TEST_KUBECONFIG=$(abspath $(KUBECONFIG))
 endif
 # Files are shared out to two workers.
 WORKERS ?= 2
-test: check
+test: check servers
 	env -u PYTHONPATH $(CLUSTER) $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
+
+# other versions of the database servers, unpacked for the tests
+servers: setup
+	$(RUN) -m scripts.database_servers build/servers
 
 # objects of 5 GiB through every driver, the largest values of databases; needs about 12 GB of disk
 test-large: setup

@@ -18,10 +18,13 @@ from pathlib import Path
 
 #: By release of Debian: the packages whose programs are wanted.
 WANTED = {
-    "trixie": ("mariadb-server-core", "mariadb-client-core", "mariadb-client", "postgresql-17", "postgresql-client-17"),
+    "trixie": (
+        *("mariadb-server-core", "mariadb-client-core", "mariadb-client"),
+        *("postgresql-17", "postgresql-client-17"),
+    ),
     "sid": ("mysql-server-core", "mysql-client-core", "postgresql-18", "postgresql-client-18"),
 }
-_LOADER = "usr/lib64/ld-linux-x86-64.so.2"
+_LOADERS = ("usr/lib64/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2")
 _FOLDERS = ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin")
 _KEPT = re.compile(r"lib|openssl-provider|mariadb-common|mysql-common|tzdata")
 
@@ -37,8 +40,8 @@ class Release:
         (state / "sources").write_text(f"deb {mirror} {name} main\n")
         self._apt = [
             f"Dir::State={state}", f"Dir::State::Lists={state}/lists", f"Dir::State::status={state}/status",
-            f"Dir::Cache={state}/cache", f"Dir::Etc::sourcelist={state}/sources", f"Dir::Etc::sourceparts=-",
-            f"Dir::Etc::preferencesparts={state}/etc", "APT::Sandbox::User=root", "Acquire::Languages=none",
+            f"Dir::Cache={state}/cache", f"Dir::Etc::sourcelist={state}/sources",
+            f"Dir::Etc::sourceparts={state}/etc", f"Dir::Etc::preferencesparts={state}/etc", "APT::Sandbox::User=root", "Acquire::Languages=none",
         ]  # fmt: skip
 
     def _run(self, tool: str, *argv: str, cwd: Path | None = None) -> str:
@@ -69,20 +72,21 @@ class Release:
         folder.mkdir()
         self._run("apt-get", "-qq", "download", *packages, cwd=folder)
         for package in folder.iterdir():
-            subprocess.run(["dpkg", "-x", str(package), str(root)], check=True)
+            subprocess.run(["/usr/bin/dpkg", "-x", str(package), str(root)], check=True)
 
 
-def wrap(root: Path) -> None:
-    """Let each program of `root` run by its own loader, whoever starts it by its path."""
-    libraries = ":".join(str(path) for path in (root / "usr/lib/x86_64-linux-gnu", root / "lib/x86_64-linux-gnu"))
-    loader = next(path for path in (root / _LOADER, root / "lib64/ld-linux-x86-64.so.2") if path.exists())
-    for program in (path for pattern in _FOLDERS for folder in root.glob(pattern) for path in folder.iterdir()):
+def wrap(unpacked: Path, root: Path) -> None:
+    """Let each program run by its own release's loader, whoever starts it by its path; `root`: where it will be."""
+    libraries = f"{root}/usr/lib/x86_64-linux-gnu:{root}/lib/x86_64-linux-gnu"
+    loader = next(name for name in _LOADERS if (unpacked / name).exists())
+    for program in (path for pattern in _FOLDERS for folder in unpacked.glob(pattern) for path in folder.iterdir()):
         if program.is_symlink() or not program.is_file() or program.read_bytes()[:4] != b"\x7fELF":
             continue
-        real = program.with_name(f".{program.name}")
-        program.rename(real)
+        place = root / program.relative_to(unpacked)
+        real = program.rename(program.with_name(f".{program.name}"))
         program.write_text(
-            f'#!/bin/sh\nexec "{loader}" --library-path "{libraries}" --argv0 "{program}" "{real}" "$@"\n'
+            f'#!/bin/sh\nexec "{root}/{loader}" --library-path "{libraries}" --argv0 "{place}" '
+            f'"{place.with_name(real.name)}" "$@"\n'
         )
         program.chmod(0o755)
 
@@ -101,19 +105,26 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, wanted in WANTED.items():
         root = folder / name
-        if root.exists():
-            continue
-        with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=folder) as made:
-            release = Release(name, mirror(), Path(made) / "apt")
-            release.update()
-            unpacked = Path(made) / "root"
-            release.unpack(release.closure(wanted), unpacked)
-            for path in unpacked.rglob("*"):
-                if path.is_file() and not path.is_symlink():
-                    path.chmod(path.stat().st_mode & ~(stat.S_ISUID | stat.S_ISGID))
-            shutil.rmtree(unpacked / "usr/share/doc", ignore_errors=True)
-            unpacked.rename(root)
-        wrap(root.absolute())
+        if not root.exists():
+            print(f"Unpacking database servers of Debian {name} for the tests", flush=True)
+            try:
+                unpack(name, wanted, folder)
+            except (LookupError, OSError, subprocess.CalledProcessError) as error:
+                print(f"There are none: {error}. The tests of these versions are skipped.", flush=True)
+
+
+def unpack(name: str, wanted: tuple[str, ...], folder: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=folder) as made:
+        release = Release(name, mirror(), Path(made) / "apt")
+        release.update()
+        unpacked = Path(made) / "root"
+        release.unpack(release.closure(wanted), unpacked)
+        for path in unpacked.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                path.chmod(path.stat().st_mode & ~(stat.S_ISUID | stat.S_ISGID))
+        shutil.rmtree(unpacked / "usr/share/doc", ignore_errors=True)
+        wrap(unpacked, folder / name)
+        unpacked.rename(folder / name)
 
 
 if __name__ == "__main__":
