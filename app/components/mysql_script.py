@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from typing import Literal
 
 from app.components.base import MAX_NAMED
+from app.components.mysql_objects import Objects
 from app.components.mysql_statements import (
     comes_from,
     kind_of,
     named_database,
     used_database,
+    with_invalid_dates,
     with_known_collations,
+    without_database,
     without_definer,
 )
 from app.errors import LoadFailed
@@ -71,7 +74,7 @@ class MysqlScript:
         self._own: set[bytes] = set()
         self._made = b""  # a database that was made or removed, and not entered yet
         self._complete = False
-        self._objects, self._events = bytearray(), bytearray()
+        self._objects, self._events = Objects(), Objects()
         self._buffer = b""
         self._at = 0
         self._where: Literal["between", "rows", "statement", "block"] = "between"
@@ -85,11 +88,11 @@ class MysqlScript:
 
     @property
     def objects(self) -> bytes:
-        return bytes(self._objects)
+        return self._objects.script()
 
     @property
     def events(self) -> bytes:
-        return bytes(self._events)
+        return self._events.script()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         self._line.append(data)
@@ -283,7 +286,8 @@ class MysqlScript:
         """Where a whole statement belongs."""
         kind = kind_of(statement)
         if kind == "object":
-            self._keep(self._objects, self._known(without_definer(statement)) + b"\n")
+            text = without_database(without_definer(statement), self._names)
+            self._keep(self._objects, self._known(text) + b"\n")
         elif kind == "event":
             self._keep(self._events, self._known(without_definer(statement)) + b"\n")
         elif kind == "database":
@@ -291,12 +295,14 @@ class MysqlScript:
         elif kind == "binlog":
             if len(self.left_out) <= MAX_NAMED:
                 self.left_out.append(statement[:80].decode("utf-8", "replace").strip())
-        else:
-            if kind in ("setting", "names"):
-                self._keep(self._objects, statement + b"\n")
-                self._keep(self._events, statement + b"\n")
+        elif kind == "table":
+            yield self._known(without_database(statement, self._names))
+        elif kind != "lock":
+            statement = with_invalid_dates(statement)
+            self._keep(self._objects, statement + b"\n")
+            self._keep(self._events, statement + b"\n")
             if kind != "setting":
-                yield self._known(statement)
+                yield statement
 
     def _of_database(self, statement: bytes) -> None:
         """One that makes and enters the database that the dump is of means the one it is loaded into. Raises
@@ -318,13 +324,17 @@ class MysqlScript:
     def _is_own(self, name: bytes) -> bool:
         return name == self._target or name in self._own
 
+    @property
+    def _names(self) -> set[bytes]:
+        return self._own | {self._target}
+
     def _known(self, text: bytes) -> bytes:
         return with_known_collations(text) if self.mariadb else text
 
     @staticmethod
-    def _keep(kept: bytearray, text: bytes) -> None:
-        kept += text
-        if len(kept) > _MAX_OBJECTS:
+    def _keep(kept: Objects, text: bytes) -> None:
+        kept.keep(text)
+        if kept.size > _MAX_OBJECTS:
             raise LoadFailed("The dump holds more than 64 MiB of views, triggers and routines")
 
 

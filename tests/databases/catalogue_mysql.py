@@ -15,7 +15,8 @@ from demo.servers import MariadbServer
 from tests.databases.comparison import Snapshot
 
 #: Of every definition that names an account: what is created belongs to whoever creates it, on purpose.
-_DEFINER = re.compile(r"DEFINER=(?:`(?:[^`]|``)*`|'(?:[^']|'')*')@(?:`(?:[^`]|``)*`|'(?:[^']|'')*')")
+_QUOTED = r"""(?:`(?:[^`]|``)*`|'(?:[^']|'')*'|"(?:[^"]|"")*")"""
+_DEFINER = re.compile(f"DEFINER={_QUOTED}@{_QUOTED}")
 _ESCAPED = re.compile(r"\\(.)")
 _UNESCAPED = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
 
