@@ -22,7 +22,7 @@ _TABLE = re.compile(rb"\nCREATE (?:TABLE|SEQUENCE) ")
 _INVALID = {"1054", "1146", "1356", "1449"}
 
 _INVENTORY = """
-SELECT 'server', VERSION(), '' UNION ALL
+SELECT 'server', VERSION(), @@max_allowed_packet UNION ALL
 SELECT 'charset', DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA
   WHERE SCHEMA_NAME = DATABASE() UNION ALL
 SELECT IF(TABLE_TYPE = 'VIEW', 'view', 'table'), TABLE_NAME, IF(TABLE_TYPE = 'SEQUENCE', '', IFNULL(ENGINE, ''))
@@ -36,9 +36,10 @@ SELECT 'event', EVENT_NAME, '' FROM information_schema.EVENTS WHERE EVENT_SCHEMA
 
 @dataclass(slots=True)
 class Inventory:
-    """What an account sees in a database. `tables`: name and engine; `routines`: kind and name, as SQL has it."""
+    """What an account sees in a database. `packet`: max_allowed_packet in bytes; `tables`: name and engine; `routines`: kind and name, as SQL has it."""
 
     server: str = ""
+    packet: int = 0
     charset: str = ""
     collation: str = ""
     tables: dict[str, str] = field(default_factory=dict)
@@ -57,7 +58,7 @@ async def take_inventory(client: MysqlClient) -> Inventory:
     found = Inventory()
     for kind, name, extra in await client.ask(_INVENTORY):
         if kind == "server":
-            found.server = name
+            found.server, found.packet = name, int(extra)
         elif kind == "charset":
             found.charset, found.collation = name, extra
         elif kind == "table":
@@ -78,12 +79,17 @@ class _Watch:
         self._outcome = outcome
         self._seen = 0
         self._tail = b"\n"
+        self._line = 0
+        self.longest = 0  #: of the lines that did not come in one piece, in bytes
 
     async def watch(self, stream: ByteStream) -> ByteStream:
         async with aclosing(stream):
             async for chunk in stream:
                 self._seen += len(_TABLE.findall(self._tail[-16:] + chunk))
                 self._tail = (self._tail + chunk)[-256:]
+                begun = chunk.find(b"\n")
+                self.longest = max(self.longest, self._line + (begun if begun >= 0 else len(chunk)))
+                self._line = self._line + len(chunk) if begun < 0 else len(chunk) - chunk.rfind(b"\n") - 1
                 yield chunk
 
     def verify(self) -> None:
@@ -129,8 +135,31 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
                 yield chunk
         if outcome.status and not inventory.hidden:
             raise client.explained(outcome.stderr)
+        if watch.longest > inventory.packet:
+            await _too_long(client, report)
 
     return Dump(stream(), report, watch.verify)
+
+
+async def _too_long(client: MysqlClient, report: Report) -> None:
+    """Values that the server holds and would not take again: its max_allowed_packet was larger when they came."""
+    columns: dict[str, list[str]] = {}
+    for table, column in await client.ask(
+        "SELECT c.TABLE_NAME, c.COLUMN_NAME FROM information_schema.COLUMNS c JOIN information_schema.TABLES t "
+        "USING (TABLE_SCHEMA, TABLE_NAME) WHERE c.TABLE_SCHEMA = DATABASE() AND t.TABLE_TYPE <> 'VIEW' "
+        "AND (c.CHARACTER_OCTET_LENGTH >= @@max_allowed_packet OR c.CHARACTER_OCTET_LENGTH IS NULL AND c.DATA_TYPE "
+        "NOT REGEXP 'int|decimal|float|double|date|time|year|bit|enum|set');"
+    ):
+        columns.setdefault(table, []).append(column)
+    for table, named in columns.items():
+        longer = " OR ".join(f"LENGTH({identifier(column)}) > @@max_allowed_packet" for column in named)
+        if await client.ask(f"SELECT 1 FROM {identifier(table)} WHERE {longer} LIMIT 1;"):
+            report.lack(
+                "value_too_long",
+                "Holds a value larger than the server's max_allowed_packet, which must be raised before this can be "
+                "restored",
+                table,
+            )
 
 
 async def _invalid_views(client: MysqlClient, views: Sequence[str], report: Report) -> list[str]:

@@ -85,7 +85,7 @@ class InPlaceRestore(Stepwise):
     async def _empty(self) -> None:
         live = await take_inventory(self._owner)
         self._script = MysqlScript(self._name, foreign=self._context.foreign)
-        self._script.mariadb = "MariaDB" in live.server
+        self._script.suits(live)
         await self._owner.ask(drops(live, self._name, tables=True))
 
     async def _load(self) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from app.components.base import MAX_NAMED
+from app.components.mysql_dump import Inventory
+from app.components.mysql_long_rows import Inserts
 from app.components.mysql_objects import Objects
 from app.components.mysql_statements import (
     comes_from,
@@ -31,7 +33,9 @@ _SANDBOX = re.compile(rb"/\*M?!999999\\-[^\n]*\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _INSERT = re.compile(rb"(?:INSERT|REPLACE)\s", re.IGNORECASE)
 #: Lines of rows, as dump programs write them.
-_ROWS = re.compile(rb"(?:(?:INSERT|REPLACE|insert|replace)[ \t][^\n]*+\n|\([^\n]*+\n)++")
+_ROWS = re.compile(
+    rb"(?:(?:INSERT|REPLACE|insert|replace)[ \t][^\n`]*+(?:`[^\n`]*+`[^\n]*+)?\n|\([^\n]*+\n)++"
+)
 _DELIMITER = re.compile(rb"DELIMITER[ \t]+(\S+)[^\n]*\n", re.IGNORECASE)
 _DELIMITER_BACK = re.compile(rb"^DELIMITER[ \t]+;[ \t\r]*\n", re.IGNORECASE | re.MULTILINE)
 #: All of a statement that is no string or comment that is open, up to its end.
@@ -67,6 +71,7 @@ class MysqlScript:
 
     def __init__(self, database: str = "", *, foreign: bool = False) -> None:
         self.mariadb = False
+        self._inserts = Inserts()
         self.unmarked = False
         self.left_out: list[str] = []
         self._foreign = foreign
@@ -85,6 +90,11 @@ class MysqlScript:
         self._waits, self._waiting = False, 0
         self._first, self._final = True, False
         self._statement = bytearray()
+
+    def suits(self, server: Inventory) -> None:
+        """It is loaded into that one."""
+        self.mariadb = "MariaDB" in server.server
+        self._inserts = Inserts(server.packet)
 
     @property
     def objects(self) -> bytes:
@@ -117,6 +127,7 @@ class MysqlScript:
             self._statement.clear()
         if self._open in (b"'", b'"', b"`", b"/") or self._where == "block":
             raise LoadFailed("The dump ends in the middle of a statement")
+        yield from self._inserts.finish()
         rest = bytes(self._statement) + self._buffer[self._at :]
         if _LEAD.fullmatch(rest):
             self._complete = self._complete or bool(_END.search(rest))
@@ -198,13 +209,14 @@ class MysqlScript:
                 return
             if found is not None and _balanced(piece := self._buffer[self._at : found.end()]):
                 self._taken(found.end())
-                self._where = "between" if piece[-4:].rstrip().endswith(b";") else "rows"
-                yield piece
+                done = piece[-4:].rstrip().endswith(b";")
+                self._where = "between" if done else "rows"
+                yield from self._inserts.feed(piece, done=done, lines=True)
                 return
             self._careful = found.end() if found else 0
         end, done = self._cut()
         if piece := self._taken(end):
-            yield piece
+            yield from self._inserts.feed(piece, done=done)
         if done:
             self._where = "between"
 
@@ -351,4 +363,4 @@ def _is_database(part: bytes) -> bool:
 def _balanced(rows: bytes) -> bool:
     if b"\\" in rows:
         rows = rows.replace(b"\\\\", b"").replace(b"\\'", b"")
-    return not rows.count(b"'") & 1
+    return not (rows.count(b"'") & 1 or rows.count(b"`") & 1)
