@@ -30,13 +30,19 @@ SELECT IF(TABLE_TYPE = 'VIEW', 'view', 'table'), TABLE_NAME, IF(TABLE_TYPE = 'SE
 SELECT 'routine', CONCAT(ROUTINE_TYPE, ' ', ROUTINE_NAME), IF(ROUTINE_DEFINITION IS NULL, 'hidden', '')
   FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() UNION ALL
 SELECT 'trigger', TRIGGER_NAME, '' FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() UNION ALL
-SELECT 'event', EVENT_NAME, '' FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE();
+SELECT 'event', EVENT_NAME, '' FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE() UNION ALL
+SELECT 'versioned', TABLE_NAME, '' FROM information_schema.TABLES
+  WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'SYSTEM VERSIONED' UNION ALL
+SELECT IF(DATA_TYPE = 'float', 'rounded', 'generated'), TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS
+  WHERE TABLE_SCHEMA = DATABASE() AND (DATA_TYPE = 'float' AND NUMERIC_SCALE IS NULL
+  OR EXTRA LIKE '%VIRTUAL GENERATED%' OR EXTRA LIKE '%STORED GENERATED%');
 """
 
 
 @dataclass(slots=True)
 class Inventory:
-    """What an account sees in a database. `packet`: max_allowed_packet in bytes; `tables`: name and engine; `routines`: kind and name, as SQL has it."""
+    """What an account sees in a database. `versioned`: tables; `generated`, `rounded`: the tables of such columns, of
+    which the latter are printed with six digits. `packet`: max_allowed_packet in bytes; `tables`: name and engine; `routines`: kind and name, as SQL has it."""
 
     server: str = ""
     packet: int = 0
@@ -48,10 +54,19 @@ class Inventory:
     hidden: list[str] = field(default_factory=list)
     triggers: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
+    versioned: list[str] = field(default_factory=list)
+    generated: list[str] = field(default_factory=list)
+    rounded: list[str] = field(default_factory=list)
 
     def facts(self) -> dict[str, object]:
         counts = {kind: len(getattr(self, kind)) for kind in ("tables", "views", "routines", "triggers", "events")}
+        counts["functions"] = sum(routine.startswith("FUNCTION ") for routine in self.routines)
+        counts["generated"] = len(self.generated)
         return {"server": self.server, "charset": self.charset, "collation": self.collation, **counts}
+
+    @property
+    def mariadb(self) -> bool:
+        return "MariaDB" in self.server
 
 
 async def take_inventory(client: MysqlClient) -> Inventory:
@@ -63,6 +78,8 @@ async def take_inventory(client: MysqlClient) -> Inventory:
             found.charset, found.collation = name, extra
         elif kind == "table":
             found.tables[name] = extra
+        elif kind in {"versioned", "generated", "rounded"}:
+            getattr(found, kind).append(name)
         else:
             getattr(found, f"{kind}s").append(name)
         if extra == "hidden":
@@ -120,10 +137,21 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
             routine,
         )
     report.facts.update(inventory.facts())
-    tool, mariadb = await client.tool("mariadb-dump", "mysqldump")
+    for table in dict.fromkeys(inventory.rounded):
+        report.warn("float_rounded", "Has a FLOAT, of which the dump program prints six digits and no more", table)
+    if not contents:
+        await _keys_required(client, report)
+        await _keys_elsewhere(client, report)
+    tools = ("mariadb-dump", "mysqldump") if inventory.mariadb else ("mysqldump", "mariadb-dump")
+    tool, mariadb = await client.tool(*tools)
+    if mariadb and not inventory.mariadb:
+        report.warn("dump_program", "The server is MySQL's, and MariaDB's dump program is there alone: install mysqldump")
+        for table in () if contents else dict.fromkeys(inventory.generated):
+            report.lack("dump_program", "Its generated columns cannot be loaded as MariaDB's program dumps them", table)
     argv = ["--single-transaction", "--routines", "--triggers", "--events", "--hex-blob"]
     argv += ["--default-character-set=utf8mb4", "--max-allowed-packet=1G", "--no-tablespaces", *contents]
     argv += [] if mariadb else ["--set-gtid-purged=OFF"]
+    argv += ["--loose-dump-history"] if inventory.versioned else []
     argv += ["--force"] if inventory.hidden else []
     argv += [f"--ignore-table={name}.{view}" for view in invalid]
     outcome = Outcome()
@@ -135,10 +163,43 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
                 yield chunk
         if outcome.status and not inventory.hidden:
             raise client.explained(outcome.stderr)
+        if "unknown option '--loose-dump-history'" in outcome.stderr:
+            for table in inventory.versioned:
+                report.lack("history_left_out", "The dump program is too old to dump its history", table)
         if watch.longest > inventory.packet:
             await _too_long(client, report)
 
     return Dump(stream(), report, watch.verify)
+
+
+async def _keys_required(client: MysqlClient, report: Report) -> None:
+    """Tables that the server would not have made again: they were there before it required keys."""
+    required = await client.ask(
+        "SHOW VARIABLES WHERE Variable_name IN ('innodb_force_primary_key', 'sql_require_primary_key') AND Value = 'ON';"
+    )
+    if not required:
+        return
+    for (table,) in await client.ask(
+        "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE NOT IN "
+        "('VIEW', 'SEQUENCE') AND TABLE_NAME NOT IN (SELECT TABLE_NAME FROM information_schema.STATISTICS WHERE "
+        "TABLE_SCHEMA = DATABASE() AND INDEX_NAME = 'PRIMARY');"
+    ):
+        report.lack("key_required", f"Has no primary key, and the server makes no such table: {required[0][0]}", table)
+
+
+async def _keys_elsewhere(client: MysqlClient, report: Report) -> None:
+    """Tables that refer to another database, where the account has no right to."""
+    for table, other in await client.ask(
+        "SELECT DISTINCT k.TABLE_NAME, k.REFERENCED_TABLE_SCHEMA FROM information_schema.KEY_COLUMN_USAGE k WHERE "
+        "k.TABLE_SCHEMA = DATABASE() AND k.REFERENCED_TABLE_SCHEMA <> DATABASE() AND NOT EXISTS (SELECT 1 FROM "
+        "information_schema.SCHEMA_PRIVILEGES p WHERE p.TABLE_SCHEMA = k.REFERENCED_TABLE_SCHEMA AND PRIVILEGE_TYPE = "
+        "'REFERENCES' AND GRANTEE = CONCAT('\\'', REPLACE(CURRENT_USER(), '@', '\\'@\\''), '\\''));"
+    ):
+        report.lack(
+            "foreign_key_elsewhere",
+            f"Has a foreign key into the database {other}, which the account of this one alone cannot create again",
+            table,
+        )
 
 
 async def _too_long(client: MysqlClient, report: Report) -> None:

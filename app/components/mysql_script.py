@@ -15,11 +15,11 @@ from app.components.mysql_dump import Inventory
 from app.components.mysql_long_rows import Inserts
 from app.components.mysql_objects import Objects
 from app.components.mysql_statements import (
+    as_it_was,
     comes_from,
     kind_of,
     named_database,
     used_database,
-    with_invalid_dates,
     with_known_collations,
     without_database,
     without_definer,
@@ -93,7 +93,7 @@ class MysqlScript:
 
     def suits(self, server: Inventory) -> None:
         """It is loaded into that one."""
-        self.mariadb = "MariaDB" in server.server
+        self.mariadb = server.mariadb
         self._inserts = Inserts(server.packet)
 
     @property
@@ -310,7 +310,7 @@ class MysqlScript:
         elif kind == "table":
             yield self._known(without_database(statement, self._names))
         elif kind != "lock":
-            statement = with_invalid_dates(statement)
+            statement = as_it_was(statement)
             self._keep(self._objects, statement + b"\n")
             self._keep(self._events, statement + b"\n")
             if kind != "setting":
