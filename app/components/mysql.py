@@ -69,8 +69,8 @@ class MysqlComponent(Component):
         ((logged, trusted),) = await self._owner.ask("SELECT @@log_bin, @@log_bin_trust_function_creators;")
         if logged == "1" and trusted == "0":
             raise LoadFailed(
-                f"{name} has triggers or functions, which {self._target.owner.username} cannot create while the server "
-                "writes a binary log and does not trust who makes them (error 1419); set "
+                f"{name} has triggers or functions, which {self._target.owner.username} cannot create while the "
+                "server writes a binary log and does not trust who makes them (error 1419); set "
                 "log_bin_trust_function_creators = 1 there. Nothing was changed"
             )
 

@@ -41,8 +41,9 @@ SELECT IF(DATA_TYPE = 'float', 'rounded', 'generated'), TABLE_NAME, COLUMN_NAME 
 
 @dataclass(slots=True)
 class Inventory:
-    """What an account sees in a database. `versioned`: tables; `generated`, `rounded`: the tables of such columns, of
-    which the latter are printed with six digits. `packet`: max_allowed_packet in bytes; `tables`: name and engine; `routines`: kind and name, as SQL has it."""
+    """What an account sees in a database. `packet`: max_allowed_packet in bytes; `tables`: name and engine;
+    `routines`: kind and name, as SQL has it; `versioned`: tables; `generated`, `rounded`: the tables of such columns,
+    of which the latter are printed with six digits."""
 
     server: str = ""
     packet: int = 0
@@ -145,9 +146,9 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
     tools = ("mariadb-dump", "mysqldump") if inventory.mariadb else ("mysqldump", "mariadb-dump")
     tool, mariadb = await client.tool(*tools)
     if mariadb and not inventory.mariadb:
-        report.warn("dump_program", "The server is MySQL's, and MariaDB's dump program is there alone: install mysqldump")
+        report.warn("dump_program", "The server is MySQL's, and there is only MariaDB's program: install mysqldump")
         for table in () if contents else dict.fromkeys(inventory.generated):
-            report.lack("dump_program", "Its generated columns cannot be loaded as MariaDB's program dumps them", table)
+            report.lack("dump_program", "MariaDB's program dumps its generated columns' values", table)
     argv = ["--single-transaction", "--routines", "--triggers", "--events", "--hex-blob"]
     argv += ["--default-character-set=utf8mb4", "--max-allowed-packet=1G", "--no-tablespaces", *contents]
     argv += [] if mariadb else ["--set-gtid-purged=OFF"]
@@ -175,7 +176,8 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
 async def _keys_required(client: MysqlClient, report: Report) -> None:
     """Tables that the server would not have made again: they were there before it required keys."""
     required = await client.ask(
-        "SHOW VARIABLES WHERE Variable_name IN ('innodb_force_primary_key', 'sql_require_primary_key') AND Value = 'ON';"
+        "SHOW VARIABLES WHERE Variable_name IN ('innodb_force_primary_key', 'sql_require_primary_key') "
+        "AND Value = 'ON';"
     )
     if not required:
         return
@@ -184,7 +186,7 @@ async def _keys_required(client: MysqlClient, report: Report) -> None:
         "('VIEW', 'SEQUENCE') AND TABLE_NAME NOT IN (SELECT TABLE_NAME FROM information_schema.STATISTICS WHERE "
         "TABLE_SCHEMA = DATABASE() AND INDEX_NAME = 'PRIMARY');"
     ):
-        report.lack("key_required", f"Has no primary key, and the server makes no such table: {required[0][0]}", table)
+        report.lack("key_required", f"Has no primary key, which the server requires: {required[0][0]}", table)
 
 
 async def _keys_elsewhere(client: MysqlClient, report: Report) -> None:
@@ -192,8 +194,8 @@ async def _keys_elsewhere(client: MysqlClient, report: Report) -> None:
     for table, other in await client.ask(
         "SELECT DISTINCT k.TABLE_NAME, k.REFERENCED_TABLE_SCHEMA FROM information_schema.KEY_COLUMN_USAGE k WHERE "
         "k.TABLE_SCHEMA = DATABASE() AND k.REFERENCED_TABLE_SCHEMA <> DATABASE() AND NOT EXISTS (SELECT 1 FROM "
-        "information_schema.SCHEMA_PRIVILEGES p WHERE p.TABLE_SCHEMA = k.REFERENCED_TABLE_SCHEMA AND PRIVILEGE_TYPE = "
-        "'REFERENCES' AND GRANTEE = CONCAT('\\'', REPLACE(CURRENT_USER(), '@', '\\'@\\''), '\\''));"
+        "information_schema.SCHEMA_PRIVILEGES p WHERE p.TABLE_SCHEMA = k.REFERENCED_TABLE_SCHEMA "
+        "AND PRIVILEGE_TYPE = 'REFERENCES' AND GRANTEE = CONCAT('\\'', REPLACE(CURRENT_USER(), '@', '\\'@\\''), '\\''));"
     ):
         report.lack(
             "foreign_key_elsewhere",

@@ -1,7 +1,7 @@
 """INSERTs that are larger than what a server takes at once, as many smaller statements.
 
-A dump writes a BLOB as hexadecimal, which doubles it, and a row is one statement: what a server holds may not fit into
-one packet of it. Its long values are put together in variables of the session first, piece by piece:
+A dump writes a BLOB as hexadecimal, which doubles it, and a row is one statement: what a server holds may not fit
+into one packet of it. Its long values are put together in variables of the session first, piece by piece:
 
     SET @liberu_1 = 0x00ff…; SET @liberu_1 = CONCAT(@liberu_1, 0x5c0a…); INSERT INTO `t` VALUES (1,@liberu_1);
 """
@@ -195,8 +195,8 @@ class LongRows:
         if self._made > self._packet:  # CONCAT would make NULL of it
             table = _TABLE.match(self._statement)
             raise LoadFailed(
-                f"The dump has a value larger than the {self._packet} bytes that the server takes (max_allowed_packet) "
-                f"in {table[1].decode('utf-8', 'replace') if table else 'one of its tables'}"
+                f"The dump has a value larger than the {self._packet} bytes that the server takes "
+                f"(max_allowed_packet) in {table[1].decode('utf-8', 'replace') if table else 'one of its tables'}"
             )
         name = b"@liberu_%d" % self._variables
         value = b"CONCAT(%b, %b)" % (name, written) if self._made > length else written

@@ -14,8 +14,8 @@ _OF_VIEW = b"/*!50001 SET "
 class Objects:
     """Pieces of a script, as they come: one for each view that is dropped or made, one for all between two of them.
 
-    The dump programs write views by name, each over stand-ins of those that sort later, which WITH CHECK OPTION is not
-    allowed on (1368); here a view comes after those that it names.
+    The dump programs write views by name, each over stand-ins of those that sort later, which WITH CHECK OPTION is
+    not allowed on (1368); here a view comes after those that it names.
     """
 
     def __init__(self) -> None:

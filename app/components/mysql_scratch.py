@@ -104,8 +104,8 @@ class ScratchRestore(Swap):
         await self._admin.on(beside).ask(f"CREATE TABLE {identifier(self._names.marker)} (done int);")
 
     async def _of_scratch(self) -> str:
-        """What a RENAME leaves as it is: a default that names a sequence by its database, and a foreign key to a table
-        that is not there."""
+        """What a RENAME leaves as it is: a default that names a sequence by its database, and a foreign key to a
+        table that is not there."""
         beside = self._names.scratch
         of = literal(beside)
         prefix = identifier(beside) + "."

@@ -33,9 +33,7 @@ _SANDBOX = re.compile(rb"/\*M?!999999\\-[^\n]*\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _INSERT = re.compile(rb"(?:INSERT|REPLACE)\s", re.IGNORECASE)
 #: Lines of rows, as dump programs write them.
-_ROWS = re.compile(
-    rb"(?:(?:INSERT|REPLACE|insert|replace)[ \t][^\n`]*+(?:`[^\n`]*+`[^\n]*+)?\n|\([^\n]*+\n)++"
-)
+_ROWS = re.compile(rb"(?:(?:INSERT|REPLACE|insert|replace)[ \t][^\n`]*+(?:`[^\n`]*+`[^\n]*+)?\n|\([^\n]*+\n)++")
 _DELIMITER = re.compile(rb"DELIMITER[ \t]+(\S+)[^\n]*\n", re.IGNORECASE)
 _DELIMITER_BACK = re.compile(rb"^DELIMITER[ \t]+;[ \t\r]*\n", re.IGNORECASE | re.MULTILINE)
 #: All of a statement that is no string or comment that is open, up to its end.

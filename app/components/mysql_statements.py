@@ -27,7 +27,8 @@ _OBJECT = re.compile(
     _FLAGS,
 )  # fmt: skip
 _VIEW = re.compile(
-    rb"VIEW\b" + _SPACE + rb"(?:IF\s+(?:NOT\s+)?EXISTS\b" + _SPACE + rb")?(?:`(?:[^`]|``)*+`\.)?(`(?:[^`]|``)*+`)", _FLAGS
+    rb"VIEW\b" + _SPACE + rb"(?:IF\s+(?:NOT\s+)?EXISTS\b" + _SPACE + rb")?(?:`(?:[^`]|``)*+`\.)?(`(?:[^`]|``)*+`)",
+    _FLAGS,
 )
 #: One statement's rows are in or not either way; a sequence that is a column's default would have to be locked too.
 _LOCK = re.compile(rb"\A" + _SPACE + rb"(?:UN)?LOCK\s+TABLES?\b", _FLAGS)
