@@ -195,7 +195,8 @@ async def _keys_elsewhere(client: MysqlClient, report: Report) -> None:
         "SELECT DISTINCT k.TABLE_NAME, k.REFERENCED_TABLE_SCHEMA FROM information_schema.KEY_COLUMN_USAGE k WHERE "
         "k.TABLE_SCHEMA = DATABASE() AND k.REFERENCED_TABLE_SCHEMA <> DATABASE() AND NOT EXISTS (SELECT 1 FROM "
         "information_schema.SCHEMA_PRIVILEGES p WHERE p.TABLE_SCHEMA = k.REFERENCED_TABLE_SCHEMA "
-        "AND PRIVILEGE_TYPE = 'REFERENCES' AND GRANTEE = CONCAT('\\'', REPLACE(CURRENT_USER(), '@', '\\'@\\''), '\\''));"
+        "AND PRIVILEGE_TYPE = 'REFERENCES' "
+        "AND GRANTEE = CONCAT('\\'', REPLACE(CURRENT_USER(), '@', '\\'@\\''), '\\''));"
     ):
         report.lack(
             "foreign_key_elsewhere",

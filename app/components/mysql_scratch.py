@@ -161,7 +161,7 @@ class ScratchRestore(Swap):
         old["routines"] = [routine for routine in live.routines if routine.partition(" ")[2] not in live.hidden]
         self._kept |= {
             "old": old, "undo": as_text(script.objects + script.events), "unmade": invalid + lacking,
-            "definers": await self._other_definers(),
+            "definers": await self._other_definers(), "grants": await self._grants(),
         }  # fmt: skip
         self._refuse(refused, lacking)
 
@@ -214,6 +214,23 @@ class ScratchRestore(Swap):
         ]
         rows = await self._admin.ask(" UNION ".join(parts) + " LIMIT 50;", database=False)
         return sorted(row[0] for row in rows if row[0] != self._names.definer)
+
+    async def _grants(self) -> dict[str, list[str]]:
+        """By routine, what gives others their rights on it again."""
+        found: dict[str, list[str]] = {}
+        for host, user, routine, kind, rights in await self._admin.ask(
+            "SELECT Host, User, Routine_name, Routine_type, Proc_priv FROM mysql.procs_priv "
+            f"WHERE Db = {literal(self._live)} AND Routine_type IN ('PROCEDURE', 'FUNCTION');",
+            database=False,
+        ):
+            given = [right for right in rights.upper().split(",") if right in {"EXECUTE", "ALTER ROUTINE"}]
+            option = " WITH GRANT OPTION" if "GRANT" in rights.upper().split(",") else ""
+            whom = identifier(user) + (f"@{identifier(host)}" if host else "")
+            found.setdefault(f"{kind} {routine}", []).append(
+                f"GRANT {', '.join(given) or 'USAGE'} ON {kind} {identifier(self._live)}.{identifier(routine)} "
+                f"TO {whom}{option};"
+            )
+        return found
 
     def _temporary(self, database: str) -> MysqlClient:
         return self._admin.on(database).as_account(Account(self._names.user, self._password))

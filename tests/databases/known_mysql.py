@@ -5,5 +5,4 @@ from __future__ import annotations
 KNOWN: dict[str, str] = {
     # The backup says completed and can never be restored.
     # Something is lost or changed without a word.
-    "roles_grants/[!o]*": "DROP PROCEDURE and DROP FUNCTION take the grants on them along",
 }  # fmt: skip

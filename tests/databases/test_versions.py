@@ -45,8 +45,10 @@ CREATE PROCEDURE hello() SELECT 'ünïcode';
 """
 MYSQL_SUM = """
 SET group_concat_max_len = 1000000;
-SELECT SHA2(GROUP_CONCAT(SHA2(CONCAT_WS('|', id, name, HEX(photo), letters, at, data), 256) ORDER BY id), 256) FROM customer;
-SELECT SHA2(GROUP_CONCAT(SHA2(CONCAT_WS('|', id, customer, note), 256) ORDER BY id), 256) FROM orders; SELECT COUNT(*) FROM log;
+SELECT SHA2(GROUP_CONCAT(SHA2(CONCAT_WS('|', id, name, HEX(photo), letters, at, data), 256) ORDER BY id), 256)
+  FROM customer;
+SELECT SHA2(GROUP_CONCAT(SHA2(CONCAT_WS('|', id, customer, note), 256) ORDER BY id), 256) FROM orders;
+SELECT COUNT(*) FROM log;
 SELECT COUNT(*), MAX(name) FROM names; SELECT twice(21); CALL hello();
 SELECT trigger_name, action_statement FROM information_schema.triggers WHERE trigger_schema = DATABASE();
 SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = DATABASE() ORDER BY 1;
