@@ -128,13 +128,14 @@ class ScratchRestore(Swap):
             "ORDER BY k.TABLE_NAME, k.CONSTRAINT_NAME, k.ORDINAL_POSITION;"
         ):
             keys.setdefault(tuple(key), []).append((column, other))
+        there = "IF EXISTS " if self._script.mariadb else ""
         default_rule = "RESTRICT" if self._script.mariadb else "NO ACTION"
         for (table, name, missing, *rules), pairs in keys.items():
             on = zip(("UPDATE", "DELETE"), rules, strict=True)
             wanted = " ".join(f"ON {event} {rule}" for event, rule in on if rule != default_rule)
             columns, others = (", ".join(map(identifier, side)) for side in zip(*pairs, strict=True))
             lines += [
-                f"ALTER TABLE {identifier(table)} DROP FOREIGN KEY {identifier(name)};\n",
+                f"ALTER TABLE {identifier(table)} DROP FOREIGN KEY {there}{identifier(name)};\n",
                 f"ALTER TABLE {identifier(table)} ADD CONSTRAINT {identifier(name)} FOREIGN KEY ({columns}) "
                 f"REFERENCES {identifier(missing)} ({others}) {wanted};\n",
             ]
