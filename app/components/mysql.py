@@ -66,8 +66,10 @@ class MysqlComponent(Component):
             programs = programs or bool(live.triggers or live.facts()["functions"])
         if not programs:
             return
-        ((logged, trusted),) = await self._owner.ask("SELECT @@log_bin, @@log_bin_trust_function_creators;")
-        if logged == "1" and trusted == "0":
+        rows = await self._owner.ask(
+            "SHOW VARIABLES WHERE Variable_name IN ('log_bin', 'log_bin_trust_function_creators');"
+        )
+        if sorted(rows) == [["log_bin", "ON"], ["log_bin_trust_function_creators", "OFF"]]:
             raise LoadFailed(
                 f"{name} has triggers or functions, which {self._target.owner.username} cannot create while the "
                 "server writes a binary log and does not trust who makes them (error 1419); set "
