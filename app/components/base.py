@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -94,7 +94,7 @@ class RestoreContext:
     purpose; None when it does not tell. `taken_at`: when the backup began to read. `keep_hours`: for how long what is
     replaced is kept, as long as `keep_free` bytes stay free. `foreign`: another program made the archive, which need
     not mark its end; that it is whole is known in another way. `allow_empty`: a tree that holds no file may replace
-    one that does.
+    one that does. `facts`: what the part's dump told of it; nothing of another program's.
     """
 
     operation: str
@@ -112,6 +112,7 @@ class RestoreContext:
     keep_hours: float = 0
     keep_free: int = 0
     foreign: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

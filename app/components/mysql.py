@@ -39,6 +39,7 @@ class MysqlComponent(Component):
                 f"must not run as one; configure the account that owns {self._target.name} and no more, and this one "
                 "as its admin account"
             )
+        await self._fits(context)
         if self._admin is None:
             return "in_place_after_safety_copy"
         name = literal(self._target.name)
@@ -51,6 +52,29 @@ class MysqlComponent(Component):
                 f"{'.'.join(rows[0])} has a foreign key into {self._target.name}; drop it before the restore"
             )
         return "scratch"
+
+    async def _fits(self, context: RestoreContext) -> None:
+        """Whether the server would take what the backup holds, and, in place, what is live again."""
+        live, facts, name = await take_inventory(self._owner), context.facts, self._target.name
+        if facts.get("generated") and not live.mariadb and "MariaDB" in str(facts.get("server")):
+            raise LoadFailed(
+                f"{name}: the backup is MariaDB's ({facts['server']}) and has generated columns, whose values MySQL "
+                "does not take; restore it into a MariaDB server"
+            )
+        programs = bool(facts.get("triggers") or facts.get("functions"))
+        if self._admin is None:
+            programs = programs or bool(live.triggers or live.facts()["functions"])
+        if not programs:
+            return
+        rows = await self._owner.ask(
+            "SHOW VARIABLES WHERE Variable_name IN ('log_bin', 'log_bin_trust_function_creators');"
+        )
+        if sorted(rows) == [["log_bin", "ON"], ["log_bin_trust_function_creators", "OFF"]]:
+            raise LoadFailed(
+                f"{name} has triggers or functions, which {self._target.owner.username} cannot create while the "
+                "server writes a binary log and does not trust who makes them (error 1419); set "
+                "log_bin_trust_function_creators = 1 there. Nothing was changed"
+            )
 
     async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
         report = Report()

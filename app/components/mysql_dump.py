@@ -22,7 +22,7 @@ _TABLE = re.compile(rb"\nCREATE (?:TABLE|SEQUENCE) ")
 _INVALID = {"1054", "1146", "1356", "1449"}
 
 _INVENTORY = """
-SELECT 'server', VERSION(), '' UNION ALL
+SELECT 'server', VERSION(), @@max_allowed_packet UNION ALL
 SELECT 'charset', DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA
   WHERE SCHEMA_NAME = DATABASE() UNION ALL
 SELECT IF(TABLE_TYPE = 'VIEW', 'view', 'table'), TABLE_NAME, IF(TABLE_TYPE = 'SEQUENCE', '', IFNULL(ENGINE, ''))
@@ -30,15 +30,23 @@ SELECT IF(TABLE_TYPE = 'VIEW', 'view', 'table'), TABLE_NAME, IF(TABLE_TYPE = 'SE
 SELECT 'routine', CONCAT(ROUTINE_TYPE, ' ', ROUTINE_NAME), IF(ROUTINE_DEFINITION IS NULL, 'hidden', '')
   FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() UNION ALL
 SELECT 'trigger', TRIGGER_NAME, '' FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() UNION ALL
-SELECT 'event', EVENT_NAME, '' FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE();
+SELECT 'event', EVENT_NAME, '' FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE() UNION ALL
+SELECT 'versioned', TABLE_NAME, '' FROM information_schema.TABLES
+  WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'SYSTEM VERSIONED' UNION ALL
+SELECT IF(DATA_TYPE = 'float', 'rounded', 'generated'), TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS
+  WHERE TABLE_SCHEMA = DATABASE() AND (DATA_TYPE = 'float' AND NUMERIC_SCALE IS NULL
+  OR EXTRA LIKE '%VIRTUAL GENERATED%' OR EXTRA LIKE '%STORED GENERATED%');
 """
 
 
 @dataclass(slots=True)
 class Inventory:
-    """What an account sees in a database. `tables`: name and engine; `routines`: kind and name, as SQL has it."""
+    """What an account sees in a database. `packet`: max_allowed_packet in bytes; `tables`: name and engine;
+    `routines`: kind and name, as SQL has it; `versioned`: tables; `generated`, `rounded`: the tables of such columns,
+    of which the latter are printed with six digits."""
 
     server: str = ""
+    packet: int = 0
     charset: str = ""
     collation: str = ""
     tables: dict[str, str] = field(default_factory=dict)
@@ -47,21 +55,32 @@ class Inventory:
     hidden: list[str] = field(default_factory=list)
     triggers: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
+    versioned: list[str] = field(default_factory=list)
+    generated: list[str] = field(default_factory=list)
+    rounded: list[str] = field(default_factory=list)
 
     def facts(self) -> dict[str, object]:
         counts = {kind: len(getattr(self, kind)) for kind in ("tables", "views", "routines", "triggers", "events")}
+        counts["functions"] = sum(routine.startswith("FUNCTION ") for routine in self.routines)
+        counts["generated"] = len(self.generated)
         return {"server": self.server, "charset": self.charset, "collation": self.collation, **counts}
+
+    @property
+    def mariadb(self) -> bool:
+        return "MariaDB" in self.server
 
 
 async def take_inventory(client: MysqlClient) -> Inventory:
     found = Inventory()
     for kind, name, extra in await client.ask(_INVENTORY):
         if kind == "server":
-            found.server = name
+            found.server, found.packet = name, int(extra)
         elif kind == "charset":
             found.charset, found.collation = name, extra
         elif kind == "table":
             found.tables[name] = extra
+        elif kind in {"versioned", "generated", "rounded"}:
+            getattr(found, kind).append(name)
         else:
             getattr(found, f"{kind}s").append(name)
         if extra == "hidden":
@@ -78,12 +97,17 @@ class _Watch:
         self._outcome = outcome
         self._seen = 0
         self._tail = b"\n"
+        self._line = 0
+        self.longest = 0  #: of the lines that did not come in one piece, in bytes
 
     async def watch(self, stream: ByteStream) -> ByteStream:
         async with aclosing(stream):
             async for chunk in stream:
                 self._seen += len(_TABLE.findall(self._tail[-16:] + chunk))
                 self._tail = (self._tail + chunk)[-256:]
+                begun = chunk.find(b"\n")
+                self.longest = max(self.longest, self._line + (begun if begun >= 0 else len(chunk)))
+                self._line = self._line + len(chunk) if begun < 0 else len(chunk) - chunk.rfind(b"\n") - 1
                 yield chunk
 
     def verify(self) -> None:
@@ -114,10 +138,21 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
             routine,
         )
     report.facts.update(inventory.facts())
-    tool, mariadb = await client.tool("mariadb-dump", "mysqldump")
+    for table in dict.fromkeys(inventory.rounded):
+        report.warn("float_rounded", "Has a FLOAT, of which the dump program prints six digits and no more", table)
+    if not contents:
+        await _keys_required(client, report)
+        await _keys_elsewhere(client, report)
+    tools = ("mariadb-dump", "mysqldump") if inventory.mariadb else ("mysqldump", "mariadb-dump")
+    tool, mariadb = await client.tool(*tools)
+    if mariadb and not inventory.mariadb:
+        report.warn("dump_program", "The server is MySQL's, and there is only MariaDB's program: install mysqldump")
+        for table in () if contents else dict.fromkeys(inventory.generated):
+            report.lack("dump_program", "MariaDB's program dumps its generated columns' values", table)
     argv = ["--single-transaction", "--routines", "--triggers", "--events", "--hex-blob"]
     argv += ["--default-character-set=utf8mb4", "--max-allowed-packet=1G", "--no-tablespaces", *contents]
     argv += [] if mariadb else ["--set-gtid-purged=OFF"]
+    argv += ["--loose-dump-history"] if inventory.versioned else []
     argv += ["--force"] if inventory.hidden else []
     argv += [f"--ignore-table={name}.{view}" for view in invalid]
     outcome = Outcome()
@@ -129,8 +164,66 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
                 yield chunk
         if outcome.status and not inventory.hidden:
             raise client.explained(outcome.stderr)
+        if "unknown option '--loose-dump-history'" in outcome.stderr:
+            for table in inventory.versioned:
+                report.lack("history_left_out", "The dump program is too old to dump its history", table)
+        if watch.longest > inventory.packet:
+            await _too_long(client, report)
 
     return Dump(stream(), report, watch.verify)
+
+
+async def _keys_required(client: MysqlClient, report: Report) -> None:
+    """Tables that the server would not have made again: they were there before it required keys."""
+    required = await client.ask(
+        "SHOW VARIABLES WHERE Variable_name IN ('innodb_force_primary_key', 'sql_require_primary_key') "
+        "AND Value = 'ON';"
+    )
+    if not required:
+        return
+    for (table,) in await client.ask(
+        "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE NOT IN "
+        "('VIEW', 'SEQUENCE') AND TABLE_NAME NOT IN (SELECT TABLE_NAME FROM information_schema.STATISTICS WHERE "
+        "TABLE_SCHEMA = DATABASE() AND INDEX_NAME = 'PRIMARY');"
+    ):
+        report.lack("key_required", f"Has no primary key, which the server requires: {required[0][0]}", table)
+
+
+async def _keys_elsewhere(client: MysqlClient, report: Report) -> None:
+    """Tables that refer to another database, where the account has no right to."""
+    for table, other in await client.ask(
+        "SELECT DISTINCT k.TABLE_NAME, k.REFERENCED_TABLE_SCHEMA FROM information_schema.KEY_COLUMN_USAGE k WHERE "
+        "k.TABLE_SCHEMA = DATABASE() AND k.REFERENCED_TABLE_SCHEMA <> DATABASE() AND NOT EXISTS (SELECT 1 FROM "
+        "information_schema.SCHEMA_PRIVILEGES p WHERE p.TABLE_SCHEMA = k.REFERENCED_TABLE_SCHEMA "
+        "AND PRIVILEGE_TYPE = 'REFERENCES' "
+        "AND GRANTEE = CONCAT('\\'', REPLACE(CURRENT_USER(), '@', '\\'@\\''), '\\''));"
+    ):
+        report.lack(
+            "foreign_key_elsewhere",
+            f"Has a foreign key into the database {other}, which the account of this one alone cannot create again",
+            table,
+        )
+
+
+async def _too_long(client: MysqlClient, report: Report) -> None:
+    """Values that the server holds and would not take again: its max_allowed_packet was larger when they came."""
+    columns: dict[str, list[str]] = {}
+    for table, column in await client.ask(
+        "SELECT c.TABLE_NAME, c.COLUMN_NAME FROM information_schema.COLUMNS c JOIN information_schema.TABLES t "
+        "USING (TABLE_SCHEMA, TABLE_NAME) WHERE c.TABLE_SCHEMA = DATABASE() AND t.TABLE_TYPE <> 'VIEW' "
+        "AND (c.CHARACTER_OCTET_LENGTH >= @@max_allowed_packet OR c.CHARACTER_OCTET_LENGTH IS NULL AND c.DATA_TYPE "
+        "NOT REGEXP 'int|decimal|float|double|date|time|year|bit|enum|set');"
+    ):
+        columns.setdefault(table, []).append(column)
+    for table, named in columns.items():
+        longer = " OR ".join(f"LENGTH({identifier(column)}) > @@max_allowed_packet" for column in named)
+        if await client.ask(f"SELECT 1 FROM {identifier(table)} WHERE {longer} LIMIT 1;"):
+            report.lack(
+                "value_too_long",
+                "Holds a value larger than the server's max_allowed_packet, which must be raised before this can be "
+                "restored",
+                table,
+            )
 
 
 async def _invalid_views(client: MysqlClient, views: Sequence[str], report: Report) -> list[str]:

@@ -32,6 +32,7 @@ class InPlaceRestore(Stepwise):
         self._owner = owner.marked(self._journal.noted.get("mark", ""))
         self._script = MysqlScript(self._name, foreign=context.foreign)
         self._source: ByteStream = from_bytes(b"")
+        self._routines: list[str] = []  # that were live
         self._copy: ByteStream = from_bytes(b"")
 
     async def run(self, source: ByteStream, report: Report) -> None:
@@ -40,6 +41,8 @@ class InPlaceRestore(Stepwise):
         async with aclosing(source):
             await self.guarded(self.RUN)
         told_of(self._script, report)
+        for routine in self._routines:
+            report.warn("grants_unknown", "What others were granted on it is gone, if anything was", routine)
         if not await self._discarded():
             report.warn("safety_copy_kept", f"The safety copy, {self._context.safety.name}, could not be removed yet")
 
@@ -84,8 +87,9 @@ class InPlaceRestore(Stepwise):
 
     async def _empty(self) -> None:
         live = await take_inventory(self._owner)
+        self._routines = live.routines
         self._script = MysqlScript(self._name, foreign=self._context.foreign)
-        self._script.mariadb = "MariaDB" in live.server
+        self._script.suits(live)
         await self._owner.ask(drops(live, self._name, tables=True))
 
     async def _load(self) -> None:

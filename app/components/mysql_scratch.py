@@ -72,7 +72,7 @@ class ScratchRestore(Swap):
 
     async def _make(self) -> None:
         live = await take_inventory(self._admin)
-        self._script.mariadb = "MariaDB" in live.server
+        self._script.suits(live)
         names = self._names
         self._password = secrets.token_hex(24)
         grants = [
@@ -98,9 +98,48 @@ class ScratchRestore(Swap):
         beside = self._names.scratch
         await self._owner.on(beside).load(from_bytes(self._script.objects))
         tried = await take_inventory(self._admin.on(beside))
-        self._kept = {"new": names_of(tried), "redo": as_text(self._script.objects + self._script.events)}
+        script = self._script.objects + self._script.events
+        self._kept = {"new": names_of(tried), "redo": await self._of_scratch() + as_text(script)}
         await self._admin.ask(drops(tried, beside, tables=False), database=False)
         await self._admin.on(beside).ask(f"CREATE TABLE {identifier(self._names.marker)} (done int);")
+
+    async def _of_scratch(self) -> str:
+        """What a RENAME leaves as it is: a default that names a sequence by its database, and a foreign key to a
+        table that is not there."""
+        beside = self._names.scratch
+        of = literal(beside)
+        prefix = identifier(beside) + "."
+        lines = [
+            f"ALTER TABLE {identifier(table)} ALTER {identifier(column)} SET DEFAULT {default.replace(prefix, '')};\n"
+            for table, column, default in await self._admin.ask(
+                "SELECT TABLE_NAME, COLUMN_NAME, COLUMN_DEFAULT FROM information_schema.COLUMNS WHERE "
+                f"TABLE_SCHEMA = {of} AND INSTR(LOWER(COLUMN_DEFAULT), CONCAT('val(', {literal(prefix)}));"
+            )
+        ]
+        keys: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+        for *key, column, other in await self._admin.ask(
+            "SELECT k.TABLE_NAME, k.CONSTRAINT_NAME, r.REFERENCED_TABLE_NAME, r.UPDATE_RULE, r.DELETE_RULE, "
+            "k.COLUMN_NAME, k.REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE k "
+            "JOIN information_schema.REFERENTIAL_CONSTRAINTS r ON r.CONSTRAINT_SCHEMA = k.CONSTRAINT_SCHEMA "
+            "AND r.CONSTRAINT_NAME = k.CONSTRAINT_NAME AND r.TABLE_NAME = k.TABLE_NAME "
+            "LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = k.REFERENCED_TABLE_SCHEMA "
+            "AND t.TABLE_NAME = k.REFERENCED_TABLE_NAME "
+            f"WHERE k.CONSTRAINT_SCHEMA = {of} AND k.REFERENCED_TABLE_SCHEMA = {of} AND t.TABLE_NAME IS NULL "
+            "ORDER BY k.TABLE_NAME, k.CONSTRAINT_NAME, k.ORDINAL_POSITION;"
+        ):
+            keys.setdefault(tuple(key), []).append((column, other))
+        there = "IF EXISTS " if self._script.mariadb else ""
+        default_rule = "RESTRICT" if self._script.mariadb else "NO ACTION"
+        for (table, name, missing, *rules), pairs in keys.items():
+            on = zip(("UPDATE", "DELETE"), rules, strict=True)
+            wanted = " ".join(f"ON {event} {rule}" for event, rule in on if rule != default_rule)
+            columns, others = (", ".join(map(identifier, side)) for side in zip(*pairs, strict=True))
+            lines += [
+                f"ALTER TABLE {identifier(table)} DROP FOREIGN KEY {there}{identifier(name)};\n",
+                f"ALTER TABLE {identifier(table)} ADD CONSTRAINT {identifier(name)} FOREIGN KEY ({columns}) "
+                f"REFERENCES {identifier(missing)} ({others}) {wanted};\n",
+            ]
+        return "SET FOREIGN_KEY_CHECKS = 0;\n" + "".join(lines) if lines else ""
 
     async def _keep(self) -> None:
         """What recreates the live database's views, triggers, routines and events, tried where nothing is yet."""
@@ -123,7 +162,7 @@ class ScratchRestore(Swap):
         old["routines"] = [routine for routine in live.routines if routine.partition(" ")[2] not in live.hidden]
         self._kept |= {
             "old": old, "undo": as_text(script.objects + script.events), "unmade": invalid + lacking,
-            "definers": await self._other_definers(),
+            "definers": await self._other_definers(), "grants": await self._grants(),
         }  # fmt: skip
         self._refuse(refused, lacking)
 
@@ -176,6 +215,23 @@ class ScratchRestore(Swap):
         ]
         rows = await self._admin.ask(" UNION ".join(parts) + " LIMIT 50;", database=False)
         return sorted(row[0] for row in rows if row[0] != self._names.definer)
+
+    async def _grants(self) -> dict[str, list[str]]:
+        """By routine, what gives others their rights on it again."""
+        found: dict[str, list[str]] = {}
+        for host, user, routine, kind, rights in await self._admin.ask(
+            "SELECT Host, User, Routine_name, Routine_type, Proc_priv FROM mysql.procs_priv "
+            f"WHERE Db = {literal(self._live)} AND Routine_type IN ('PROCEDURE', 'FUNCTION');",
+            database=False,
+        ):
+            given = [right for right in rights.upper().split(",") if right in {"EXECUTE", "ALTER ROUTINE"}]
+            option = " WITH GRANT OPTION" if "GRANT" in rights.upper().split(",") else ""
+            whom = identifier(user) + (f"@{identifier(host)}" if host else "")
+            found.setdefault(f"{kind} {routine}", []).append(
+                f"GRANT {', '.join(given) or 'USAGE'} ON {kind} {identifier(self._live)}.{identifier(routine)} "
+                f"TO {whom}{option};"
+            )
+        return found
 
     def _temporary(self, database: str) -> MysqlClient:
         return self._admin.on(database).as_account(Account(self._names.user, self._password))

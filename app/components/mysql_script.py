@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from typing import Literal
 
 from app.components.base import MAX_NAMED
+from app.components.mysql_dump import Inventory
+from app.components.mysql_long_rows import Inserts
+from app.components.mysql_objects import Objects
 from app.components.mysql_statements import (
+    as_it_was,
     comes_from,
     kind_of,
     named_database,
     used_database,
     with_known_collations,
+    without_database,
     without_definer,
 )
 from app.errors import LoadFailed
@@ -28,7 +33,7 @@ _SANDBOX = re.compile(rb"/\*M?!999999\\-[^\n]*\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _INSERT = re.compile(rb"(?:INSERT|REPLACE)\s", re.IGNORECASE)
 #: Lines of rows, as dump programs write them.
-_ROWS = re.compile(rb"(?:(?:INSERT|REPLACE|insert|replace)[ \t][^\n]*+\n|\([^\n]*+\n)++")
+_ROWS = re.compile(rb"(?:(?:INSERT|REPLACE|insert|replace)[ \t][^\n`]*+(?:`[^\n`]*+`[^\n]*+)?\n|\([^\n]*+\n)++")
 _DELIMITER = re.compile(rb"DELIMITER[ \t]+(\S+)[^\n]*\n", re.IGNORECASE)
 _DELIMITER_BACK = re.compile(rb"^DELIMITER[ \t]+;[ \t\r]*\n", re.IGNORECASE | re.MULTILINE)
 #: All of a statement that is no string or comment that is open, up to its end.
@@ -64,6 +69,7 @@ class MysqlScript:
 
     def __init__(self, database: str = "", *, foreign: bool = False) -> None:
         self.mariadb = False
+        self._inserts = Inserts()
         self.unmarked = False
         self.left_out: list[str] = []
         self._foreign = foreign
@@ -71,7 +77,7 @@ class MysqlScript:
         self._own: set[bytes] = set()
         self._made = b""  # a database that was made or removed, and not entered yet
         self._complete = False
-        self._objects, self._events = bytearray(), bytearray()
+        self._objects, self._events = Objects(), Objects()
         self._buffer = b""
         self._at = 0
         self._where: Literal["between", "rows", "statement", "block"] = "between"
@@ -83,13 +89,18 @@ class MysqlScript:
         self._first, self._final = True, False
         self._statement = bytearray()
 
+    def suits(self, server: Inventory) -> None:
+        """It is loaded into that one."""
+        self.mariadb = server.mariadb
+        self._inserts = Inserts(server.packet)
+
     @property
     def objects(self) -> bytes:
-        return bytes(self._objects)
+        return self._objects.script()
 
     @property
     def events(self) -> bytes:
-        return bytes(self._events)
+        return self._events.script()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         self._line.append(data)
@@ -114,6 +125,7 @@ class MysqlScript:
             self._statement.clear()
         if self._open in (b"'", b'"', b"`", b"/") or self._where == "block":
             raise LoadFailed("The dump ends in the middle of a statement")
+        yield from self._inserts.finish()
         rest = bytes(self._statement) + self._buffer[self._at :]
         if _LEAD.fullmatch(rest):
             self._complete = self._complete or bool(_END.search(rest))
@@ -195,13 +207,14 @@ class MysqlScript:
                 return
             if found is not None and _balanced(piece := self._buffer[self._at : found.end()]):
                 self._taken(found.end())
-                self._where = "between" if piece[-4:].rstrip().endswith(b";") else "rows"
-                yield piece
+                done = piece[-4:].rstrip().endswith(b";")
+                self._where = "between" if done else "rows"
+                yield from self._inserts.feed(piece, done=done, lines=True)
                 return
             self._careful = found.end() if found else 0
         end, done = self._cut()
         if piece := self._taken(end):
-            yield piece
+            yield from self._inserts.feed(piece, done=done)
         if done:
             self._where = "between"
 
@@ -283,7 +296,8 @@ class MysqlScript:
         """Where a whole statement belongs."""
         kind = kind_of(statement)
         if kind == "object":
-            self._keep(self._objects, self._known(without_definer(statement)) + b"\n")
+            text = without_database(without_definer(statement), self._names)
+            self._keep(self._objects, self._known(text) + b"\n")
         elif kind == "event":
             self._keep(self._events, self._known(without_definer(statement)) + b"\n")
         elif kind == "database":
@@ -291,12 +305,14 @@ class MysqlScript:
         elif kind == "binlog":
             if len(self.left_out) <= MAX_NAMED:
                 self.left_out.append(statement[:80].decode("utf-8", "replace").strip())
-        else:
-            if kind in ("setting", "names"):
-                self._keep(self._objects, statement + b"\n")
-                self._keep(self._events, statement + b"\n")
+        elif kind == "table":
+            yield self._known(without_database(statement, self._names))
+        elif kind != "lock":
+            statement = as_it_was(statement)
+            self._keep(self._objects, statement + b"\n")
+            self._keep(self._events, statement + b"\n")
             if kind != "setting":
-                yield self._known(statement)
+                yield statement
 
     def _of_database(self, statement: bytes) -> None:
         """One that makes and enters the database that the dump is of means the one it is loaded into. Raises
@@ -318,13 +334,17 @@ class MysqlScript:
     def _is_own(self, name: bytes) -> bool:
         return name == self._target or name in self._own
 
+    @property
+    def _names(self) -> set[bytes]:
+        return self._own | {self._target}
+
     def _known(self, text: bytes) -> bytes:
         return with_known_collations(text) if self.mariadb else text
 
     @staticmethod
-    def _keep(kept: bytearray, text: bytes) -> None:
-        kept += text
-        if len(kept) > _MAX_OBJECTS:
+    def _keep(kept: Objects, text: bytes) -> None:
+        kept.keep(text)
+        if kept.size > _MAX_OBJECTS:
             raise LoadFailed("The dump holds more than 64 MiB of views, triggers and routines")
 
 
@@ -341,4 +361,4 @@ def _is_database(part: bytes) -> bool:
 def _balanced(rows: bytes) -> bool:
     if b"\\" in rows:
         rows = rows.replace(b"\\\\", b"").replace(b"\\'", b"")
-    return not rows.count(b"'") & 1
+    return not (rows.count(b"'") & 1 or rows.count(b"`") & 1)

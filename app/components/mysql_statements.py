@@ -4,14 +4,15 @@ may do nothing beside, and the client has no commands (mysql_client)."""
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Literal
 
-Kind = Literal["table", "object", "event", "setting", "names", "database", "binlog"]
+Kind = Literal["table", "object", "event", "setting", "names", "database", "binlog", "lock", "mode"]
 
 _FLAGS = re.IGNORECASE | re.DOTALL
 #: Between words: white space, comments, and the borders of comments that are executed (/*!50003 … */).
 _SPACE = rb"(?:\s++|--[^\n]*+\n|\#[^\n]*+\n|/\*M?!\d{0,6}+|/\*(?!!|M!)(?:[^*]++|\*(?!/))*+\*/|\*/)*+"
-_PART = rb"(?:`(?:[^`]|``)*+`|'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\"|[\w$.%\-]++)"
+_PART = rb"(?:`(?:[^`]|``)*+`|'(?:[^'\\]|\\.|'')*+'|\"(?:[^\"\\]|\\.|\"\")*+\"|[\w$.%\-]++)"
 _ACCOUNT = _PART + rb"(?:" + _SPACE + rb"@" + _SPACE + _PART + rb"|\s*\(\s*\))?"
 _BEFORE_DEFINER = (
     rb"CREATE\b" + _SPACE + rb"(?:OR\s+REPLACE\b" + _SPACE + rb")?(?:ALGORITHM\s*=\s*\w+" + _SPACE + rb")?"
@@ -25,11 +26,24 @@ _OBJECT = re.compile(
     rb"(VIEW|TRIGGER|PROCEDURE|FUNCTION|PACKAGE|EVENT)\b",
     _FLAGS,
 )  # fmt: skip
+_VIEW = re.compile(
+    rb"VIEW\b" + _SPACE + rb"(?:IF\s+(?:NOT\s+)?EXISTS\b" + _SPACE + rb")?(?:`(?:[^`]|``)*+`\.)?(`(?:[^`]|``)*+`)",
+    _FLAGS,
+)
+#: One statement's rows are in or not either way; a sequence that is a column's default would have to be locked too.
+_LOCK = re.compile(rb"\A" + _SPACE + rb"(?:UN)?LOCK\s+TABLES?\b", _FLAGS)
+#: What all of a dump's literals are written for. Rows hold dates that are none, if they were allowed when they came.
+_MODE = re.compile(rb"\A(/\*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO)(' \*/)")
 #: What stood for a view, in dumps of older programs.
 _STAND_IN = re.compile(rb"\A/\*!50001 DROP TABLE IF EXISTS ")
 #: Session settings around triggers, routines, events and views; they travel with them.
 _SETTING = re.compile(rb"\A/\*!(?:50001|50003|50106) SET ")
 _NAMES = re.compile(rb"\A" + _SPACE + rb"SET\s+NAMES\b", _FLAGS)
+_QUOTED = rb"'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\""
+_PATH = re.compile(
+    _QUOTED + rb"|(\b(?:next|last)val\()?(`(?:[^`]|``)*+`)\.(`(?:[^`]|``)*+`)(\.`(?:[^`]|``)*+`)?|`(?:[^`]|``)*+`",
+    _FLAGS,
+)
 _BINLOG = re.compile(
     rb"\A" + _SPACE + rb"SET\s+(?:@MYSQLDUMP_TEMP_LOG_BIN\b|(?:@@)?(?:(?:SESSION|GLOBAL|LOCAL)\b[.\s]\s*)?"
     rb"(?:SQL_LOG_BIN|GTID_PURGED|GTID_SLAVE_POS)\b)",
@@ -56,11 +70,41 @@ def kind_of(statement: bytes) -> Kind:
         return "object"
     if _SETTING.match(statement):
         return "setting"
+    if _LOCK.match(statement):
+        return "lock"
+    if _MODE.match(statement):
+        return "mode"
     if _NAMES.match(statement):
         return "names"
     if _BINLOG.match(statement):
         return "binlog"
     return "database" if _DATABASE.match(statement) else "table"
+
+
+def view_of(statement: bytes) -> bytes | None:
+    """The view that it makes or drops, in its quotes."""
+    found = _OBJECT.match(statement)
+    if found is None or found[1].upper() != b"VIEW":
+        return None
+    named = _VIEW.match(statement, found.start(1))
+    return named and named[1]
+
+
+def as_it_was(mode: bytes) -> bytes:
+    """Rows came in under rules that were others then."""
+    changed = _MODE.sub(rb"\1,ALLOW_INVALID_DATES\2", mode)
+    return changed if changed == mode else changed + b" /*M!100201 SET check_constraint_checks = 0 */;"
+
+
+def without_database(statement: bytes, own: Collection[bytes]) -> bytes:
+    """Where MariaDB writes the database's own name: before a sequence, and before a view's columns when the view's
+    definer is gone."""
+
+    def shorter(found: re.Match[bytes]) -> bytes:
+        ours = found[2] and (found[1] or found[4]) and _bare(found[2]) in own
+        return (found[1] or b"") + found[3] + (found[4] or b"") if ours else found[0]
+
+    return _PATH.sub(shorter, statement)
 
 
 def used_database(line: bytes) -> bytes | None:

@@ -68,7 +68,10 @@ def drops(found: Inventory, database: str, *, tables: bool) -> str:
         kind, _, name = routine.partition(" ")
         if kind == "PACKAGE" and name.startswith("BODY "):
             continue  # goes with its package
-        lines.append(f"DROP {kind} IF EXISTS {prefix}{identifier(name)};")
+        drop = f"DROP {kind} IF EXISTS {prefix}{identifier(name)};"
+        if kind == "PACKAGE":  # known in Oracle's mode alone
+            drop = f"SET @mode = @@sql_mode; SET sql_mode = ORACLE; {drop} SET sql_mode = @mode;"
+        lines.append(drop)
     lines += [f"DROP VIEW IF EXISTS {prefix}{identifier(name)};" for name in found.views]
     if tables:
         lines += [f"DROP TABLE IF EXISTS {prefix}{identifier(name)};" for name in found.tables]

@@ -116,6 +116,7 @@ class Swap(Stepwise):
 
     async def _create(self) -> None:
         await self._owner.load(from_bytes(as_bytes(self._kept["redo"])))
+        await self._grant_again("new")
 
     async def _check(self) -> None:
         await self._require("new", _OBJECTS)
@@ -142,6 +143,14 @@ class Swap(Stepwise):
 
     async def _recreate(self) -> None:
         await self._owner.load(from_bytes(as_bytes(self._kept["undo"])))
+        await self._grant_again("old")
+
+    async def _grant_again(self, which: str) -> None:
+        """What others may do with routines goes when these are dropped."""
+        there, granted = set(self._kept[which]["routines"]), self._kept.get("grants", {})
+        script = "\n".join(grant for routine, grants in granted.items() if routine in there for grant in grants)
+        if script:
+            await self._admin.ask(script, database=False)
 
     async def _check_old(self) -> None:
         await self._require("old", ("tables", *_OBJECTS, "events"))

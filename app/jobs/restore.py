@@ -241,6 +241,7 @@ class RestoreJob(Job):
             exclusions=excluded,
             taken_at=part.started_at,
             foreign=bool(part.facts.get(FOREIGN)),
+            facts=part.facts,
         )
 
 

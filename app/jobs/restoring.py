@@ -61,6 +61,7 @@ class Restoring:
         exclusions: Sequence[str] | None = None,
         taken_at: datetime | None = None,
         foreign: bool = False,
+        facts: Mapping[str, Any] | None = None,
     ) -> RestoreContext:
         """For one part, whose journal begins with what is needed to settle and tidy it: kind, name and domain."""
         known = {"kind": source.kind, "name": source.name, "domain_id": source.domain.id}
@@ -86,6 +87,7 @@ class Restoring:
             keep_hours=self._settings.keep_replaced_hours,
             keep_free=self._settings.keep_free_bytes,
             foreign=foreign,
+            facts=facts or {},
         )
 
     def _safety(

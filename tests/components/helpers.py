@@ -78,6 +78,7 @@ class Context:
         safety: MemorySafety | None = None,
         unsafe: bool = False,
         empty: bool = False,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.fail_after_record: BaseException | None = None
         self.safety = safety or MemorySafety()
@@ -95,6 +96,7 @@ class Context:
             safety=self.safety,
             allow_without_safety_copy=unsafe,
             allow_empty=empty,
+            facts=facts or {},
         )
 
     async def _confirm(self) -> None:

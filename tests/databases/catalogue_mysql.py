@@ -15,7 +15,10 @@ from demo.servers import MariadbServer
 from tests.databases.comparison import Snapshot
 
 #: Of every definition that names an account: what is created belongs to whoever creates it, on purpose.
-_DEFINER = re.compile(r"DEFINER=(?:`(?:[^`]|``)*`|'(?:[^']|'')*')@(?:`(?:[^`]|``)*`|'(?:[^']|'')*')")
+_QUOTED = r"""(?:`(?:[^`]|``)*`|'(?:[^']|'')*'|"(?:[^"]|"")*")"""
+_DEFINER = re.compile(f"DEFINER={_QUOTED}@{_QUOTED}")
+#: MySQL shows it where it was given, and a collation is of one character set.
+_IMPLIED = re.compile(r"CHARACTER SET \w+ (?=COLLATE )")
 _ESCAPED = re.compile(r"\\(.)")
 _UNESCAPED = {"n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
 
@@ -225,7 +228,7 @@ def _rows(contents: Contents) -> list[str]:
             parts, history = "CONCAT_WS(' ', next_not_cached_value, cycle_count)", ""
         else:
             each = (f"IFNULL({_exact(column, of)}, 'NULL')" for column, of in contents.columns.get(name, []))
-            parts = f"MD5(CONCAT_WS('|', {', '.join(each)}))"
+            parts = f"SHA2(CONCAT_WS('|', {', '.join(each)}), 256)"
             history = " FOR SYSTEM_TIME ALL" if kind == "SYSTEM VERSIONED" else ""
         lines.append(f"SELECT {literal('#' + name)}, {parts} FROM {identifier(name)}{history};")
     return lines
@@ -245,7 +248,7 @@ def _exact(column: str, of: str) -> str:
 
 def _here(reader: Client, line: str) -> str:
     """Without the database's own name, and without who defined it."""
-    line = _DEFINER.sub("DEFINER=somebody", line)
+    line = _IMPLIED.sub("", _DEFINER.sub("DEFINER=somebody", line))
     return line.replace(f"{identifier(reader.database)}.", "").replace(reader.database, "HERE")
 
 
