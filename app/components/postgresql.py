@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -11,7 +12,8 @@ from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import BLOCK, is_header
 from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.postgresql_archive import DumpWatch, bounded
-from app.components.postgresql_sql import BEGIN, COMMIT, DROP_OWNED, FACTS, state_of, unknown_settings
+from app.components.postgresql_sql import BEGIN, COMMIT, DROP_OWNED, FACTS, OTHERS, state_of, unknown_settings
+from app.components.psql_entries import FIND_PATH, RIGHTS, TELL_LEFT, left_of
 from app.components.psql_script import PsqlScript, failure, statement_of
 from app.components.socket_login import system_user
 from app.deployments.base import CommandResult, Deployment
@@ -202,13 +204,20 @@ class PostgresqlComponent(Component):
             )
         return facts
 
+    async def _others(self) -> frozenset[tuple[str, str]]:
+        result = await self._run(_PSQL, OTHERS.encode(), timeout=60)
+        if result.status != 0:
+            raise self._explained(result)
+        return frozenset((schema, name) for schema, name in json.loads(result.stdout.decode("utf-8", "replace")))
+
     async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
         """All of it or nothing: COMMIT is sent only after the archive's last byte and hash are verified."""
         async with aclosing(source):
             facts = await self._tenant()
             tool = await self._tool("pg_restore", facts.version)
             sent = _Sent()
-            script = self._script(tool, facts, source, context, sent, plain_size)
+            kept = await self._others()
+            script = self._script(tool, facts, kept, source, context, sent, plain_size)
             try:
                 result = await self._run(_LOAD, script)
             except DeploymentError as error:
@@ -220,7 +229,7 @@ class PostgresqlComponent(Component):
             except LoadFailed as error:
                 raise LoadFailed(f"{self._target.name}: {error.message}; nothing was changed") from error
         await self._require_committed(result, sent)
-        report = _told(sent.script)
+        report = _told(sent.script, result.stdout, self._target.username)
         report.facts.update((await self._ask()).reported)
         return report
 
@@ -262,11 +271,18 @@ class PostgresqlComponent(Component):
         return result.stdout.decode("utf-8", "replace").strip() if result.status == 0 else "unknown"
 
     async def _script(
-        self, tool: str, facts: _Facts, source: ByteStream, context: RestoreContext, sent: _Sent, plain_size: int
+        self,
+        tool: str,
+        facts: _Facts,
+        kept: frozenset[tuple[str, str]],
+        source: ByteStream,
+        context: RestoreContext,
+        sent: _Sent,
+        plain_size: int,
     ) -> ByteStream:
         first = await anext(source, b"")
         plain = not (first.startswith(b"PGDMP") or is_header(first[:BLOCK]))
-        sent.script = script = PsqlScript(plain=plain, foreign=context.foreign, unknown=facts.unknown)
+        sent.script = script = PsqlScript(plain=plain, foreign=context.foreign, unknown=facts.unknown, kept=kept)
 
         def written(reader: SourceReader, sink: Sink) -> None:
             for chunk in reader.chunks():
@@ -277,15 +293,15 @@ class PostgresqlComponent(Component):
 
         sql = _again(first, source)
         if not plain:
-            argv = [tool, "--no-owner", "--no-acl", "--file=-"]
+            argv = [tool, "--file=-"]
             sql = bounded(self._deployment.stream(argv, input=sql, confined=True), plain_size)
         async with aclosing(transform(sql, written, "psql script")) as passed:
-            yield BEGIN.encode() + DROP_OWNED.encode()
+            yield (BEGIN + FIND_PATH + DROP_OWNED).encode()
             async for chunk in passed:
                 yield chunk
         await context.confirm()
         sent.commit = True
-        yield COMMIT.encode()
+        yield (TELL_LEFT + COMMIT).encode()
 
 
 def _last_line(stderr: str) -> str:
@@ -293,7 +309,10 @@ def _last_line(stderr: str) -> str:
     return lines[-1][:300] if lines else "pg_restore failed and gave no reason"
 
 
-def _told(script: PsqlScript | None) -> Report:
+_DUPLICATE = ("42710", "42723", "42P07", "42P06", "23505")
+
+
+def _told(script: PsqlScript | None, printed: bytes, account: str) -> Report:
     """What was left out of the dump, and what could not be known."""
     report = Report()
     if script is None:
@@ -305,5 +324,36 @@ def _told(script: PsqlScript | None) -> Report:
             "the dump may have stopped early",
         )
     for what, count in script.left_out.items():
-        report.warn("left_out_of_dump", f"{count} × {what} of the dump: left out", what)
+        if what != "kept":
+            report.warn("left_out_of_dump", f"{count} × {what} of the dump: left out", what)
+    for label, what in script.left.items():
+        if what == "kept":
+            report.warn("kept", f"{label}: it is another role's here, and was left as it is", label)
+        else:
+            report.warn("grants_left_out", f"{label}: it is another server's role, left out", label)
+    for owner, labels in script.owners.others(account).items():
+        for label in labels:
+            report.warn("owner_changed", f"{label} belonged to {owner}, and is {account}'s now", label)
+    left = left_of(printed)
+    if left is None:
+        report.warn("left_out_unknown", "What of the dump was left out was printed, and could not be read")
+        return report
+    count, named = left
+    for code, label in named:
+        report.warn(*_reason(code, label), label)
+    if count > len(named):
+        report.warn("more", f"{count - len(named)} more were left out")
     return report
+
+
+def _reason(code: str, label: str) -> tuple[str, str]:
+    if code == "path":
+        return (
+            "search_path_used",
+            f"{label}: it names something without its schema, and was made with the search path of the account",
+        )
+    if code in _DUPLICATE:
+        return "kept", f"{label}: it is there, and not the account's to replace; it was left as it is"
+    if RIGHTS.match(label.encode()):
+        return "grants_left_out", f"{label}: the role is not here, or the object is not the account's ({code})"
+    return "needs_administrator", f"{label}: only an administrator can make it ({code}); left out"

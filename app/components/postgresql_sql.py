@@ -65,7 +65,7 @@ BEGIN
     SELECT CASE
         WHEN i.schema ~ '^pg_' OR i.type = 'schema' AND i.identity ~ '^(pg_|public$)' THEN NULL
         WHEN i.type = 'large object' THEN format('SELECT pg_catalog.lo_unlink(%s)', item.objid)
-        WHEN i.type = 'user mapping' THEN (SELECT format('DROP USER MAPPING FOR %I SERVER %I', current_user, m.srvname)
+        WHEN i.type = 'user mapping' THEN (SELECT format('DROP USER MAPPING FOR CURRENT_USER SERVER %I', m.srvname)
           FROM pg_catalog.pg_user_mappings m WHERE m.umid = item.objid)
         ELSE format('DROP %s %s CASCADE', CASE WHEN i.type IN ('function', 'procedure', 'aggregate') THEN 'ROUTINE'
           WHEN i.type = 'statistics object' THEN 'STATISTICS' WHEN i.type = 'foreign-data wrapper'
@@ -116,6 +116,19 @@ SELECT current_setting('server_version'),
      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')),
   (SELECT string_agg(s.name, ',') FROM pg_catalog.pg_settings s WHERE s.name IN ({_list(_NEWER)}));
+"""
+
+
+#: Relations of other roles, which a restore can neither drop nor make anew; views are dropped with what they show.
+OTHERS = """
+SET search_path = '';
+SELECT coalesce(json_agg(json_build_array(o.nspname, o.relname)), '[]') FROM (
+  SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'S', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    AND c.relowner <> (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+  LIMIT 10000) o;
 """
 
 

@@ -146,7 +146,7 @@ def test_rows_pass_as_they_are_up_to_the_line_that_ends_them(copy: bytes, end: b
 
 
 def test_transactions_owners_and_unknown_settings_are_left_out_and_counted() -> None:
-    script = PsqlScript(plain=True, unknown={"transaction_timeout"})
+    script = PsqlScript(plain=True, foreign=True, unknown={"transaction_timeout"})
     out = b"".join(
         script.feed(
             b"BEGIN;\nSET transaction_timeout = 0;\nCREATE TABLE t (a int);\nALTER TABLE public.t OWNER TO \"a b\";\n"
@@ -158,7 +158,11 @@ def test_transactions_owners_and_unknown_settings_are_left_out_and_counted() -> 
         b"CREATE TABLE t (a int)",
         b"ALTER TABLE t ADD COLUMN b text DEFAULT 'x OWNER TO y'",
     ]
-    assert script.left_out == {"owners and grants": 3, "transaction_timeout": 1}
+    assert script.left_out == {"owners": 1, "grants": 2, "transaction_timeout": 1}
+    assert list(script.left) == [
+        "GRANT ALL ON TABLE t TO PUBLIC",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE x GRANT ALL ON TABLES TO y",
+    ]
     assert script.unmarked
 
 

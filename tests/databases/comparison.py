@@ -46,5 +46,5 @@ def unnamed(found: Iterable[str], warnings: Iterable[Warning_]) -> list[str]:
 
 def _words(text: str) -> set[str]:
     """A name as SQL writes it, apart and with what it is in."""
-    parts = re.findall(r'[^\s`",;()=]+', text)
+    parts = re.findall(r'[^\s`",;()=\[\]]+', text)
     return {piece for part in parts for piece in (part, part.rpartition(".")[2]) if piece}
