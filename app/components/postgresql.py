@@ -10,9 +10,18 @@ from dataclasses import dataclass
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import BLOCK, is_header
-from app.components.base import Component, Dump, Report, RestoreContext
+from app.components.base import MAX_NAMED, Component, Dump, Report, RestoreContext
 from app.components.postgresql_archive import DumpWatch, bounded
-from app.components.postgresql_sql import BEGIN, COMMIT, DROP_OWNED, FACTS, OTHERS, state_of, unknown_settings
+from app.components.postgresql_sql import (
+    BEGIN,
+    COMMIT,
+    DROP_OWNED,
+    FACTS,
+    OTHERS,
+    UNREADABLE,
+    state_of,
+    unknown_settings,
+)
 from app.components.psql_entries import FIND_PATH, RIGHTS, TELL_LEFT, left_of
 from app.components.psql_script import PsqlScript, failure, statement_of
 from app.components.socket_login import system_user
@@ -179,16 +188,56 @@ class PostgresqlComponent(Component):
         report = Report()
         facts = await self._ask()
         report.facts.update(facts.reported)
-        watch = DumpWatch(facts.tables)
+        options, excluded = await self._around(report)
+        watch = DumpWatch(max(facts.tables - excluded, 0))
         argv = [
             await self._tool("pg_dump", facts.version),
             "--format=custom",
             "--compress=0",
             "--no-password",
             "--lock-wait-timeout=120000",
+            *options,
         ]
         output = self._deployment.stream(argv, env=self._target.env, user=await self._user(), confined=True)
         return Dump(watch.watch(output), report, watch.verify)
+
+    async def _around(self, report: Report) -> tuple[list[str], int]:
+        """pg_dump's options for what it would fail at as a whole, named in the report; how many relations are left
+        out. Raises DatabaseAccessDenied for too many."""
+        result = await self._run(_PSQL, UNREADABLE.encode(), timeout=60)
+        if result.status != 0:
+            raise self._explained(result)
+        found = json.loads(result.stdout.decode("utf-8", "surrogateescape"))
+        options = ["--encoding=SQL_ASCII"] if found["encoding"] == "SQL_ASCII" else []
+        unreadable, hidden = found["unreadable"], found["hidden"]
+        if len(unreadable) > MAX_NAMED:
+            raise DatabaseAccessDenied(
+                f"{self._target.username} may not read {len(unreadable)} of the tables of {self._target.name}; "
+                "configure the account that owns them"
+            )
+        for schema, name in unreadable:
+            quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
+            options.append(f"--exclude-table={quoted}")
+            shown = _shown(f"{schema}.{name}")
+            report.lack("table_not_readable", f"{shown}: {self._target.username} may not read it; left out", shown)
+        if hidden:
+            options.append("--enable-row-security")
+        for schema, name in hidden:
+            shown = _shown(f"{schema}.{name}")
+            report.lack(
+                "rows_may_be_hidden",
+                f"{shown}: a policy of row level security holds for {self._target.username} too; only the rows that "
+                "it shows are in the backup",
+                shown,
+            )
+        for name in found["subscriptions"]:
+            shown = _shown(name)
+            report.warn(
+                "subscription_left_out",
+                f"Subscription {shown}: only an administrator can back it up; left out",
+                shown,
+            )
+        return options, len(unreadable)
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
         await self._tenant()
@@ -302,6 +351,11 @@ class PostgresqlComponent(Component):
         await context.confirm()
         sent.commit = True
         yield (TELL_LEFT + COMMIT).encode()
+
+
+def _shown(name: str) -> str:
+    """Without the bytes that are no text, which a SQL_ASCII database may have in names."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _last_line(stderr: str) -> str:

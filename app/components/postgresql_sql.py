@@ -119,6 +119,26 @@ SELECT current_setting('server_version'),
 """
 
 
+#: What a dump must know: in which encoding, and what it can not hold: tables that the account may not read, those of
+#: which policies may hide rows from it, subscriptions.
+UNREADABLE = """
+SET search_path = '';
+WITH ours AS (
+  SELECT c.oid, c.relkind, n.oid AS place, n.nspname, c.relname
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
+SELECT json_build_object('encoding', current_setting('server_encoding'),
+  'unreadable', (SELECT coalesce(json_agg(json_build_array(o.nspname, o.relname)), '[]') FROM ours o
+    WHERE NOT has_schema_privilege(o.place, 'USAGE') OR NOT CASE o.relkind WHEN 'S'
+      THEN has_sequence_privilege(o.oid, 'SELECT') ELSE has_table_privilege(o.oid, 'SELECT') END),
+  'hidden', (SELECT coalesce(json_agg(json_build_array(o.nspname, o.relname)), '[]') FROM ours o
+    WHERE o.relkind <> 'S' AND has_schema_privilege(o.place, 'USAGE') AND row_security_active(o.oid)),
+  'subscriptions', (SELECT coalesce(json_agg(s.subname), '[]') FROM pg_catalog.pg_subscription s
+    JOIN pg_catalog.pg_database b ON b.oid = s.subdbid WHERE b.datname = current_database()));
+"""
+
 #: Relations of other roles, which a restore can neither drop nor make anew; views are dropped with what they show.
 OTHERS = """
 SET search_path = '';
