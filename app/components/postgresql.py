@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import BLOCK, is_header
-from app.components.base import MAX_NAMED, Component, Dump, Report, RestoreContext
+from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.postgresql_archive import DumpWatch, bounded
+from app.components.postgresql_report import gaps
 from app.components.postgresql_sql import (
     BEGIN,
     COMMIT,
@@ -22,8 +23,9 @@ from app.components.postgresql_sql import (
     state_of,
     unknown_settings,
 )
-from app.components.psql_entries import FIND_PATH, RIGHTS, TELL_LEFT, left_of
-from app.components.psql_script import PsqlScript, failure, statement_of
+from app.components.psql_entries import FIND_PATH, TELL_LEFT
+from app.components.psql_failure import failure, statement_of
+from app.components.psql_script import PsqlScript
 from app.components.socket_login import system_user
 from app.deployments.base import CommandResult, Deployment
 from app.deployments.tree import User
@@ -207,37 +209,7 @@ class PostgresqlComponent(Component):
         result = await self._run(_PSQL, UNREADABLE.encode(), timeout=60)
         if result.status != 0:
             raise self._explained(result)
-        found = json.loads(result.stdout.decode("utf-8", "surrogateescape"))
-        options = ["--encoding=SQL_ASCII"] if found["encoding"] == "SQL_ASCII" else []
-        unreadable, hidden = found["unreadable"], found["hidden"]
-        if len(unreadable) > MAX_NAMED:
-            raise DatabaseAccessDenied(
-                f"{self._target.username} may not read {len(unreadable)} of the tables of {self._target.name}; "
-                "configure the account that owns them"
-            )
-        for schema, name in unreadable:
-            quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
-            options.append(f"--exclude-table={quoted}")
-            shown = _shown(f"{schema}.{name}")
-            report.lack("table_not_readable", f"{shown}: {self._target.username} may not read it; left out", shown)
-        if hidden:
-            options.append("--enable-row-security")
-        for schema, name in hidden:
-            shown = _shown(f"{schema}.{name}")
-            report.lack(
-                "rows_may_be_hidden",
-                f"{shown}: a policy of row level security holds for {self._target.username} too; only the rows that "
-                "it shows are in the backup",
-                shown,
-            )
-        for name in found["subscriptions"]:
-            shown = _shown(name)
-            report.warn(
-                "subscription_left_out",
-                f"Subscription {shown}: only an administrator can back it up; left out",
-                shown,
-            )
-        return options, len(unreadable)
+        return gaps(json.loads(result.stdout.decode("utf-8", "surrogateescape")), report, self._target.username)
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
         await self._tenant()
@@ -278,7 +250,7 @@ class PostgresqlComponent(Component):
             except LoadFailed as error:
                 raise LoadFailed(f"{self._target.name}: {error.message}; nothing was changed") from error
         await self._require_committed(result, sent)
-        report = _told(sent.script, result.stdout, self._target.username)
+        report = told(sent.script, result.stdout, self._target.username)
         report.facts.update((await self._ask()).reported)
         return report
 
@@ -353,61 +325,6 @@ class PostgresqlComponent(Component):
         yield (TELL_LEFT + COMMIT).encode()
 
 
-def _shown(name: str) -> str:
-    """Without the bytes that are no text, which a SQL_ASCII database may have in names."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def _last_line(stderr: str) -> str:
     lines = stderr.strip().splitlines()
     return lines[-1][:300] if lines else "pg_restore failed and gave no reason"
-
-
-_DUPLICATE = ("42710", "42723", "42P07", "42P06", "23505")
-
-
-def _told(script: PsqlScript | None, printed: bytes, account: str) -> Report:
-    """What was left out of the dump, and what could not be known."""
-    report = Report()
-    if script is None:
-        return report
-    if script.unmarked:
-        report.warn(
-            "no_end_marker",
-            "The dump does not say where it ends, as pg_dump's do: the archive it was in is whole, but whoever wrote "
-            "the dump may have stopped early",
-        )
-    for what, count in script.left_out.items():
-        if what != "kept":
-            report.warn("left_out_of_dump", f"{count} × {what} of the dump: left out", what)
-    for label, what in script.left.items():
-        if what == "kept":
-            report.warn("kept", f"{label}: it is another role's here, and was left as it is", label)
-        else:
-            report.warn("grants_left_out", f"{label}: it is another server's role, left out", label)
-    for owner, labels in script.owners.others(account).items():
-        for label in labels:
-            report.warn("owner_changed", f"{label} belonged to {owner}, and is {account}'s now", label)
-    left = left_of(printed)
-    if left is None:
-        report.warn("left_out_unknown", "What of the dump was left out was printed, and could not be read")
-        return report
-    count, named = left
-    for code, label in named:
-        report.warn(*_reason(code, label), label)
-    if count > len(named):
-        report.warn("more", f"{count - len(named)} more were left out")
-    return report
-
-
-def _reason(code: str, label: str) -> tuple[str, str]:
-    if code == "path":
-        return (
-            "search_path_used",
-            f"{label}: it names something without its schema, and was made with the search path of the account",
-        )
-    if code in _DUPLICATE:
-        return "kept", f"{label}: it is there, and not the account's to replace; it was left as it is"
-    if RIGHTS.match(label.encode()):
-        return "grants_left_out", f"{label}: the role is not here, or the object is not the account's ({code})"
-    return "needs_administrator", f"{label}: only an administrator can make it ({code}); left out"

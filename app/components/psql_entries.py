@@ -90,7 +90,7 @@ _OF_RELATION = frozenset(
         "TRIGGER",
     )
 )
-_DUPLICATES = ("42710", "42723", "42P07", "42P06", "23505")
+DUPLICATES = ("42710", "42723", "42P07", "42P06", "23505")
 _NOT_ALLOWED = ("42501", "42P13", "0A000", "58P01")
 _NOT_THERE = ("42704", "42883", "42P01")
 #: What a CREATE, a GRANT or a COMMENT says of a function or table that it does not find on an empty search path.
@@ -172,13 +172,13 @@ def tried(text: bytes, entry: Entry | None, *, others: bool) -> bytes | None:
         return _block(text, entry, ("42501", *_NOT_THERE), "")
     if entry.type == "SCHEMA":
         there = f"pg_catalog.to_regnamespace(pg_catalog.quote_ident({_text(entry.name.encode())})) IS NULL"
-        return _block(text, entry, (*_DUPLICATES, "42501"), there)
+        return _block(text, entry, (*DUPLICATES, "42501"), there)
     if entry.type in _THERE:
-        return _block(text, entry, _DUPLICATES, "")
+        return _block(text, entry, DUPLICATES, "")
     refused = ""
     if entry.schema != "-":  # else it is the schema that keeps the account from making anything
         refused = f"NOT pg_catalog.has_schema_privilege({_text(entry.schema.encode())}, 'CREATE')"
-    return _block(text, entry, (*_DUPLICATES, *_NOT_ALLOWED), refused)
+    return _block(text, entry, (*DUPLICATES, *_NOT_ALLOWED), refused)
 
 
 def _block(

@@ -24,6 +24,7 @@ from app.components.psql_entries import (
     narrows,
     tried,
 )
+from app.components.psql_owners import NAMED, Owners
 from app.components.psql_splitter import Part, Splitter
 from app.errors import LoadFailed
 
@@ -66,8 +67,6 @@ _OWNERS = re.compile(
 )  # fmt: skip
 _SET = re.compile(rb"SET\s+(?:SESSION\s+|LOCAL\s+)?([A-Za-z_]+)\s*(?:=|\bTO\b)\s*'?([^']*?)'?\s*", re.IGNORECASE)
 _OFF = (b"off", b"false", b"no", b"0")
-#: How many are told by name.
-_NAMED = 100
 _MAKES = re.compile(rb"(?:CREATE|INSERT|COPY)\b", re.IGNORECASE)
 
 
@@ -208,7 +207,7 @@ class PsqlScript:
         return self._leaving
 
     def _name(self, what: str, label: str) -> None:
-        if len(self.left) < _NAMED:
+        if len(self.left) < NAMED:
             self.left.setdefault(label, what)
 
     def _before_rows(self) -> Iterator[bytes]:
@@ -278,66 +277,7 @@ class PsqlScript:
         return f"Statement {self._splitter.number} of the dump"
 
 
-class Owners:
-    """Whose the objects of a dump were."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self._labels: dict[str, list[str]] = {}
-
-    def add(self, entry: Entry) -> None:
-        if entry.owner not in self._labels and len(self._labels) >= _NAMED:
-            return
-        self.counts[entry.owner] += 1
-        labels = self._labels.setdefault(entry.owner, [])
-        if len(labels) < _NAMED and entry.type != "SCHEMA":
-            labels.append(entry.label)
-
-    def others(self, account: str) -> dict[str, list[str]]:
-        """By role, what belonged to others than the account whose dump it was: this one, or who owned the most."""
-        if not self.counts:
-            return {}
-        own = account if account in self.counts else self.counts.most_common(1)[0][0]
-        return {owner: labels for owner, labels in self._labels.items() if owner != own and labels}
-
-
 def _cell(text: bytes) -> Iterator[bytes]:
     yield _OPEN
     yield b64encode(text)
     yield _CLOSE
-
-
-_ERROR = re.compile(r"^psql:<stdin>:\d+: [^:\n]{1,40}:  ([0-9A-Z]{5}): (.*)$", re.MULTILINE)
-_FAILED = re.compile(r"^psql:<stdin>:\d+: STATEMENT:  (.{0,400})", re.MULTILINE)
-_NUMBERED = re.compile(r"/\* (\d+) \*/ (?:-- )?(.*)")
-_WORD = r'(?:"[^"\n]{1,63}"|[A-Za-z_][\w$]*)'
-_OBJECT = re.compile(rf"[A-Za-z]+(?:\s+{_WORD}(?:\.{_WORD}){{0,2}}){{0,4}}")
-_ROW = re.compile(r"^CONTEXT:  COPY .{1,200}, line (\d+)", re.MULTILINE)
-_SHOWN = 300
-
-
-def statement_of(stderr: str) -> str | None:
-    """The first line of the statement that failed, as psql (ECHO=errors) prints it."""
-    found = _FAILED.search(stderr)
-    return found[1] if found else None
-
-
-def failure(stderr: str) -> str:
-    """Which statement failed and why, from what psql (VERBOSITY=verbose, ECHO=errors) printed; not what is in it."""
-    errors = [found for found in _ERROR.finditer(stderr) if found[1][:2] not in ("00", "01")]  # notices, warnings
-    if not errors:
-        own = [line for line in stderr.splitlines() if line.startswith("psql:") and "STATEMENT:" not in line]
-        return own[-1][:_SHOWN] if own else "psql ended and gave no reason"
-    error = errors[-1]
-    reason = f"{error[2][:_SHOWN]} ({error[1]})"
-    statement = _FAILED.search(stderr, error.end())
-    numbered = _NUMBERED.match(statement[1]) if statement else None
-    if numbered is None:
-        return reason
-    about = _OBJECT.match(numbered[2])
-    row = _ROW.search(stderr, error.end())
-    return (
-        f"statement {numbered[1]}{f' ({about[0]})' if about else ''}{f', row {row[1]}' if row else ''}: {reason}"
-        if not numbered[2].startswith("INSERT")
-        else f"statement {numbered[1]} or one of the inserts after it{f' ({about[0]})' if about else ''}: {reason}"
-    )

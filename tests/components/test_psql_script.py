@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.components.psql_script import PsqlScript, failure
+from app.components.psql_failure import failure
+from app.components.psql_script import PsqlScript
 from app.errors import LoadFailed
 
 GENUINE = rb"""
