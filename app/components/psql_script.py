@@ -246,7 +246,8 @@ class PsqlScript:
         if _EXTENSION.match(text):
             return True
         if _OWNERS.fullmatch(text):
-            self.left_out["owners"] += self._splitter.entry is None
+            if self._splitter.entry is None:
+                self.left_out["owners"] += 1
             return True
         if self._foreign and RIGHTS.match(text) and not narrows(text):
             self.left_out["grants"] += 1
