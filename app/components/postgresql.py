@@ -12,7 +12,7 @@ from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import BLOCK, is_header
 from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.postgresql_archive import DumpWatch, bounded
-from app.components.postgresql_report import gaps
+from app.components.postgresql_report import gaps, report_of
 from app.components.postgresql_sql import (
     BEGIN,
     COMMIT,
@@ -250,7 +250,7 @@ class PostgresqlComponent(Component):
             except LoadFailed as error:
                 raise LoadFailed(f"{self._target.name}: {error.message}; nothing was changed") from error
         await self._require_committed(result, sent)
-        report = told(sent.script, result.stdout, self._target.username)
+        report = report_of(sent.script, result.stdout, self._target.username)
         report.facts.update((await self._ask()).reported)
         return report
 

@@ -49,7 +49,7 @@ def _shown(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def told(script: PsqlScript | None, printed: bytes, account: str) -> Report:
+def report_of(script: PsqlScript | None, printed: bytes, account: str) -> Report:
     """What was left out of the dump, and what could not be known."""
     report = Report()
     if script is None:
