@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -11,8 +12,20 @@ from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import BLOCK, is_header
 from app.components.base import Component, Dump, Report, RestoreContext
 from app.components.postgresql_archive import DumpWatch, bounded
-from app.components.postgresql_sql import BEGIN, COMMIT, DROP_OWNED, FACTS, state_of, unknown_settings
-from app.components.psql_script import PsqlScript, failure, statement_of
+from app.components.postgresql_report import gaps, report_of
+from app.components.postgresql_sql import (
+    BEGIN,
+    COMMIT,
+    DROP_OWNED,
+    FACTS,
+    OTHERS,
+    UNREADABLE,
+    state_of,
+    unknown_settings,
+)
+from app.components.psql_entries import FIND_PATH, TELL_LEFT
+from app.components.psql_failure import failure, statement_of
+from app.components.psql_script import PsqlScript
 from app.components.socket_login import system_user
 from app.deployments.base import CommandResult, Deployment
 from app.deployments.tree import User
@@ -177,16 +190,26 @@ class PostgresqlComponent(Component):
         report = Report()
         facts = await self._ask()
         report.facts.update(facts.reported)
-        watch = DumpWatch(facts.tables)
+        options, excluded = await self._around(report)
+        watch = DumpWatch(max(facts.tables - excluded, 0))
         argv = [
             await self._tool("pg_dump", facts.version),
             "--format=custom",
             "--compress=0",
             "--no-password",
             "--lock-wait-timeout=120000",
+            *options,
         ]
         output = self._deployment.stream(argv, env=self._target.env, user=await self._user(), confined=True)
         return Dump(watch.watch(output), report, watch.verify)
+
+    async def _around(self, report: Report) -> tuple[list[str], int]:
+        """pg_dump's options for what it would fail at as a whole, named in the report; how many relations are left
+        out. Raises DatabaseAccessDenied for too many."""
+        result = await self._run(_PSQL, UNREADABLE.encode(), timeout=60)
+        if result.status != 0:
+            raise self._explained(result)
+        return gaps(json.loads(result.stdout.decode("utf-8", "surrogateescape")), report, self._target.username)
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
         await self._tenant()
@@ -202,13 +225,20 @@ class PostgresqlComponent(Component):
             )
         return facts
 
+    async def _others(self) -> frozenset[tuple[str, str]]:
+        result = await self._run(_PSQL, OTHERS.encode(), timeout=60)
+        if result.status != 0:
+            raise self._explained(result)
+        return frozenset((schema, name) for schema, name in json.loads(result.stdout.decode("utf-8", "replace")))
+
     async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
         """All of it or nothing: COMMIT is sent only after the archive's last byte and hash are verified."""
         async with aclosing(source):
             facts = await self._tenant()
             tool = await self._tool("pg_restore", facts.version)
             sent = _Sent()
-            script = self._script(tool, facts, source, context, sent, plain_size)
+            kept = await self._others()
+            script = self._script(tool, facts, kept, source, context, sent, plain_size)
             try:
                 result = await self._run(_LOAD, script)
             except DeploymentError as error:
@@ -220,7 +250,7 @@ class PostgresqlComponent(Component):
             except LoadFailed as error:
                 raise LoadFailed(f"{self._target.name}: {error.message}; nothing was changed") from error
         await self._require_committed(result, sent)
-        report = _told(sent.script)
+        report = report_of(sent.script, result.stdout, self._target.username)
         report.facts.update((await self._ask()).reported)
         return report
 
@@ -262,11 +292,18 @@ class PostgresqlComponent(Component):
         return result.stdout.decode("utf-8", "replace").strip() if result.status == 0 else "unknown"
 
     async def _script(
-        self, tool: str, facts: _Facts, source: ByteStream, context: RestoreContext, sent: _Sent, plain_size: int
+        self,
+        tool: str,
+        facts: _Facts,
+        kept: frozenset[tuple[str, str]],
+        source: ByteStream,
+        context: RestoreContext,
+        sent: _Sent,
+        plain_size: int,
     ) -> ByteStream:
         first = await anext(source, b"")
         plain = not (first.startswith(b"PGDMP") or is_header(first[:BLOCK]))
-        sent.script = script = PsqlScript(plain=plain, foreign=context.foreign, unknown=facts.unknown)
+        sent.script = script = PsqlScript(plain=plain, foreign=context.foreign, unknown=facts.unknown, kept=kept)
 
         def written(reader: SourceReader, sink: Sink) -> None:
             for chunk in reader.chunks():
@@ -277,33 +314,17 @@ class PostgresqlComponent(Component):
 
         sql = _again(first, source)
         if not plain:
-            argv = [tool, "--no-owner", "--no-acl", "--file=-"]
+            argv = [tool, "--file=-"]
             sql = bounded(self._deployment.stream(argv, input=sql, confined=True), plain_size)
         async with aclosing(transform(sql, written, "psql script")) as passed:
-            yield BEGIN.encode() + DROP_OWNED.encode()
+            yield (BEGIN + FIND_PATH + DROP_OWNED).encode()
             async for chunk in passed:
                 yield chunk
         await context.confirm()
         sent.commit = True
-        yield COMMIT.encode()
+        yield (TELL_LEFT + COMMIT).encode()
 
 
 def _last_line(stderr: str) -> str:
     lines = stderr.strip().splitlines()
     return lines[-1][:300] if lines else "pg_restore failed and gave no reason"
-
-
-def _told(script: PsqlScript | None) -> Report:
-    """What was left out of the dump, and what could not be known."""
-    report = Report()
-    if script is None:
-        return report
-    if script.unmarked:
-        report.warn(
-            "no_end_marker",
-            "The dump does not say where it ends, as pg_dump's do: the archive it was in is whole, but whoever wrote "
-            "the dump may have stopped early",
-        )
-    for what, count in script.left_out.items():
-        report.warn("left_out_of_dump", f"{count} × {what} of the dump: left out", what)
-    return report

@@ -21,58 +21,66 @@ COMMIT = """SELECT pg_catalog.int4div(1,
 COMMIT;
 """
 
-#: Drops what the account owns, extensions and their members kept. Runs inside the restore's transaction.
+#: Drops all that the server's own records (pg_shdepend) say the account owns in this database, of whatever kind, and
+#: takes its default privileges back. Kept: extensions and the schemas they are in, what belongs to something else
+#: (an identity column's sequence), and schemas that it could not make again. Runs inside the restore's transaction.
 DROP_OWNED = """
 SET LOCAL client_min_messages = warning;
 SET LOCAL search_path = '';
 DO $liberu$
-DECLARE item record; me oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user);
+DECLARE item record; me oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user); command text;
 BEGIN
   FOR item IN
-    SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name,
-      CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
-        WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END AS kind
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relowner = me AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND n.nspname !~ '^pg_'
-      AND n.nspname <> 'information_schema' AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid
-          AND (d.deptype = 'e' OR d.deptype = 'i' AND c.relkind = 'S'))  -- an identity column's goes with its table
+    SELECT CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'ROUTINES'
+        WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS kind,
+      CASE WHEN d.defaclnamespace <> 0 THEN 'IN SCHEMA ' || d.defaclnamespace::regnamespace ELSE '' END AS place,
+      d.defaclobjtype AS letter,
+      ARRAY(SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END
+        FROM aclexplode(d.defaclacl) a) AS grantees
+    FROM pg_catalog.pg_default_acl d WHERE d.defaclrole = me
   LOOP
-    IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = item.oid) THEN
-      EXECUTE format('DROP %s %s CASCADE', item.kind, item.name);
+    FOREACH command IN ARRAY item.grantees LOOP
+      EXECUTE format('ALTER DEFAULT PRIVILEGES %s REVOKE ALL ON %s FROM %s', item.place, item.kind, command);
+    END LOOP;
+    IF item.place = '' THEN  -- what holds where nothing is set
+      EXECUTE format('ALTER DEFAULT PRIVILEGES GRANT ALL ON %s TO %I', item.kind, current_user);
+      IF item.letter IN ('f', 'T') THEN
+        EXECUTE format('ALTER DEFAULT PRIVILEGES GRANT ALL ON %s TO PUBLIC', item.kind);
+      END IF;
     END IF;
   END LOOP;
   FOR item IN
-    SELECT p.oid, p.oid::regprocedure::text AS name FROM pg_catalog.pg_proc p
-    JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-    WHERE p.proowner = me AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    SELECT s.classid, s.objid FROM pg_catalog.pg_shdepend s
+    WHERE s.deptype = 'o' AND s.refclassid = 'pg_catalog.pg_authid'::regclass AND s.refobjid = me
+      AND s.dbid = (SELECT b.oid FROM pg_catalog.pg_database b WHERE b.datname = current_database())
+      AND s.classid NOT IN ('pg_catalog.pg_extension'::regclass, 'pg_catalog.pg_default_acl'::regclass)
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-        WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+        WHERE d.classid = s.classid AND d.objid = s.objid AND d.objsubid = 0 AND d.deptype IN ('e', 'i'))
+      AND NOT (s.classid = 'pg_catalog.pg_namespace'::regclass
+        AND (NOT has_database_privilege(current_database(), 'CREATE')
+          OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extnamespace = s.objid)))
   LOOP
-    IF EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.oid = item.oid) THEN
-      EXECUTE format('DROP ROUTINE %s CASCADE', item.name);
+    CONTINUE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_shdepend s
+      WHERE s.classid = item.classid AND s.objid = item.objid AND s.deptype = 'o' AND s.refobjid = me);  -- went along
+    SELECT CASE
+        WHEN i.schema ~ '^pg_' OR i.type = 'schema' AND i.identity ~ '^(pg_|public$)' THEN NULL
+        WHEN i.type = 'large object' THEN format('SELECT pg_catalog.lo_unlink(%s)', item.objid)
+        WHEN i.type = 'user mapping' THEN (SELECT format('DROP USER MAPPING FOR CURRENT_USER SERVER %I', m.srvname)
+          FROM pg_catalog.pg_user_mappings m WHERE m.umid = item.objid)
+        ELSE format('DROP %s %s CASCADE', CASE WHEN i.type IN ('function', 'procedure', 'aggregate') THEN 'ROUTINE'
+          WHEN i.type = 'statistics object' THEN 'STATISTICS' WHEN i.type = 'foreign-data wrapper'
+          THEN 'FOREIGN DATA WRAPPER' ELSE upper(i.type) END, i.identity) END
+      INTO command FROM pg_catalog.pg_identify_object(item.classid, item.objid, 0) i;
+    IF command IS NOT NULL THEN
+      EXECUTE command;
     END IF;
   END LOOP;
-  FOR item IN
-    SELECT t.oid, format('%I.%I', n.nspname, t.typname) AS name,
-      CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END AS kind
-    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-    WHERE t.typowner = me AND t.typtype IN ('e', 'd', 'r') AND n.nspname !~ '^pg_'
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-        WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
+  FOR item IN  -- of the schemas that stay
+    SELECT n.nspname, a.grantee::regrole AS grantee FROM pg_catalog.pg_namespace n, aclexplode(n.nspacl) a
+    WHERE n.nspowner = me AND n.nspname !~ '^pg_' AND a.grantee NOT IN (0, me)
   LOOP
-    IF EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = item.oid) THEN
-      EXECUTE format('DROP %s %s CASCADE', item.kind, item.name);
-    END IF;
+    EXECUTE format('REVOKE ALL ON SCHEMA %I FROM %s CASCADE', item.nspname, item.grantee);
   END LOOP;
-  FOR item IN
-    SELECT n.oid, quote_ident(n.nspname) AS name FROM pg_catalog.pg_namespace n
-    WHERE n.nspowner = me AND n.nspname <> 'public' AND n.nspname !~ '^pg_'
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extnamespace = n.oid)
-  LOOP
-    EXECUTE format('DROP SCHEMA %s CASCADE', item.name);
-  END LOOP;
-  PERFORM pg_catalog.lo_unlink(m.oid) FROM pg_catalog.pg_largeobject_metadata m WHERE m.lomowner = me;
 END $liberu$;
 SET LOCAL search_path TO DEFAULT;
 """
@@ -108,6 +116,39 @@ SELECT current_setting('server_version'),
      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')),
   (SELECT string_agg(s.name, ',') FROM pg_catalog.pg_settings s WHERE s.name IN ({_list(_NEWER)}));
+"""
+
+
+#: What a dump must know: in which encoding, and what it can not hold: tables that the account may not read, those of
+#: which policies may hide rows from it, subscriptions.
+UNREADABLE = """
+SET search_path = '';
+WITH ours AS (
+  SELECT c.oid, c.relkind, n.oid AS place, n.nspname, c.relname
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
+SELECT json_build_object('encoding', current_setting('server_encoding'),
+  'unreadable', (SELECT coalesce(json_agg(json_build_array(o.nspname, o.relname)), '[]') FROM ours o
+    WHERE NOT has_schema_privilege(o.place, 'USAGE') OR NOT CASE o.relkind WHEN 'S'
+      THEN has_sequence_privilege(o.oid, 'SELECT') ELSE has_table_privilege(o.oid, 'SELECT') END),
+  'hidden', (SELECT coalesce(json_agg(json_build_array(o.nspname, o.relname)), '[]') FROM ours o
+    WHERE o.relkind <> 'S' AND has_schema_privilege(o.place, 'USAGE') AND row_security_active(o.oid)),
+  'subscriptions', (SELECT coalesce(json_agg(s.subname), '[]') FROM pg_catalog.pg_subscription s
+    JOIN pg_catalog.pg_database b ON b.oid = s.subdbid WHERE b.datname = current_database()));
+"""
+
+#: Relations of other roles, which a restore can neither drop nor make anew; views are dropped with what they show.
+OTHERS = """
+SET search_path = '';
+SELECT coalesce(json_agg(json_build_array(o.nspname, o.relname)), '[]') FROM (
+  SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'S', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    AND c.relowner <> (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+  LIMIT 10000) o;
 """
 
 

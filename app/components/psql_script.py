@@ -14,6 +14,17 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Collection, Iterator
 
+from app.components.psql_entries import (
+    FIRST_ROWS,
+    RIGHTS,
+    ROWS_BEGIN,
+    ROWS_END,
+    Entry,
+    label_of,
+    narrows,
+    tried,
+)
+from app.components.psql_owners import NAMED, Owners
 from app.components.psql_splitter import Part, Splitter
 from app.errors import LoadFailed
 
@@ -49,10 +60,9 @@ _CONTROL = re.compile(
 )
 #: Only an extension's owner may comment on it.
 _EXTENSION = re.compile(rb"COMMENT\s+ON\s+EXTENSION\b", re.IGNORECASE)
-#: What a plain dump says of accounts that are not here.
+#: What a dump says of accounts that may not be here: all is the account's that restores it.
 _OWNERS = re.compile(
-    rb"ALTER\s+[A-Z]+\s.*\sOWNER\s+TO\s+" + _NAME + rb"\s*|(?:GRANT|REVOKE|ALTER\s+DEFAULT\s+PRIVILEGES"
-    rb"|SET\s+SESSION\s+AUTHORIZATION)\b.*",
+    rb"ALTER\s+[A-Z]+\s.*\sOWNER\s+TO\s+" + _NAME + rb"\s*|(?:RE)?SET\s+SESSION\s+AUTHORIZATION\b.*",
     re.IGNORECASE | re.DOTALL,
 )  # fmt: skip
 _SET = re.compile(rb"SET\s+(?:SESSION\s+|LOCAL\s+)?([A-Za-z_]+)\s*(?:=|\bTO\b)\s*'?([^']*?)'?\s*", re.IGNORECASE)
@@ -63,18 +73,33 @@ _MAKES = re.compile(rb"(?:CREATE|INSERT|COPY)\b", re.IGNORECASE)
 class PsqlScript:
     """Fed with SQL as pg_restore prints it; yields what psql reads. Raises LoadFailed for what cannot be passed on.
 
-    `plain`: a script that pg_dump or somebody wrote: owners and grants are left out, as by pg_restore, and what
-    pg_dump began it must have ended. `foreign`: another program's, which must make something: a damaged archive can
-    look like one of an empty database. `unknown`: settings that this server does not have; they are left out.
-    `left_out`: how often, by what it was; `unmarked`: whether the script does not say where it ends.
+    `plain`: a script that pg_dump or somebody wrote: what pg_dump began it must have ended. `foreign`: another
+    program's, which must make something: a damaged archive can look like one of an empty database; whom it grants
+    rights to is another server's, and left out. `unknown`: settings that this server does not have; they are left
+    out. `kept`: relations (schema, name) that are there and are other roles': they stay, with their rows.
+    `left_out`: how often, by what it was; `left`: the first of `kept` and of the grants by name; `owners`: what was
+    whose; `unmarked`: whether the script does not say where it ends.
     """
 
-    def __init__(self, *, plain: bool = False, foreign: bool = False, unknown: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        plain: bool = False,
+        foreign: bool = False,
+        unknown: Collection[str] = (),
+        kept: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
         self._splitter = Splitter()
         self._plain = plain
         self._foreign = foreign
         self._unknown = unknown
+        self._kept = kept
         self.left_out: Counter[str] = Counter()
+        self.left: dict[str, str] = {}
+        self.owners = Owners()
+        self._entry: Entry | None = None  # the last that was looked at
+        self._leaving = False  # it is one of `kept`
+        self._rows = 0
         self._text: list[bytes] = []
         self._size = 0
         self._long = False
@@ -95,10 +120,13 @@ class PsqlScript:
                 yield from self._end()
             elif part is Part.INSERTS:
                 yield from self._insert(piece)
+            elif self._leaving:
+                pass  # rows of a table that stays
             elif part is Part.ROWS:
                 yield piece
             else:
                 yield b"\\.\n"
+                yield from self._after_rows()
 
     def end(self) -> Iterator[bytes]:
         yield from self.feed(b"", last=True)
@@ -146,16 +174,57 @@ class PsqlScript:
         if _INSERT.match(text):
             yield from self._insert(text)
             return
+        stays = self._stays()
         if self._is_left_out(text):
             return
         copies = _COPIES.match(text) and self._asks_for_rows(text)
+        if stays:
+            if copies:
+                self._splitter.copy()
+            return
         self._note(text)
         yield from self._flush()
-        yield from _cell(self._number(self._splitter.number) + text)
+        number = self._number(self._splitter.number)
         if copies:
+            yield from self._before_rows()
+            yield from _cell(number + text)
             self._splitter.copy()
+        else:
+            trial = tried(text, self._splitter.entry, others=bool(self._kept))
+            yield from _cell(number + (trial or text))
+
+    def _stays(self) -> bool:
+        """Whether the statement is of a relation that is another role's."""
+        entry = self._splitter.entry
+        if entry is not self._entry:
+            self._entry = entry
+            self._leaving = entry is not None and entry.belongs_to(self._kept)
+            if self._leaving and entry is not None:
+                self.left_out["kept"] += 1
+                self._name("kept", entry.label)
+            elif entry is not None and entry.makes_object:
+                self.owners.add(entry)
+        return self._leaving
+
+    def _name(self, what: str, label: str) -> None:
+        if len(self.left) < NAMED:
+            self.left.setdefault(label, what)
+
+    def _before_rows(self) -> Iterator[bytes]:
+        if self._splitter.entry is None:
+            return
+        if not self._rows:
+            yield from _cell(FIRST_ROWS)
+        self._rows += 1
+        yield from _cell(ROWS_BEGIN)
+
+    def _after_rows(self) -> Iterator[bytes]:
+        if self._splitter.entry is not None:
+            yield from _cell(ROWS_END)
 
     def _insert(self, text: bytes) -> Iterator[bytes]:
+        if self._stays():
+            return
         self._note(text)
         self._inserts.append(text if self._inserts else self._number(self._splitter.number) + text)
         self._inserts_size += len(text)
@@ -176,8 +245,13 @@ class PsqlScript:
             raise LoadFailed(f"{self._named()} is a transaction command of the dump's own: it is refused")
         if _EXTENSION.match(text):
             return True
-        if self._plain and _OWNERS.fullmatch(text):
-            self.left_out["owners and grants"] += 1
+        if _OWNERS.fullmatch(text):
+            if self._splitter.entry is None:
+                self.left_out["owners"] += 1
+            return True
+        if self._foreign and RIGHTS.match(text) and not narrows(text):
+            self.left_out["grants"] += 1
+            self._name("grants", label_of(text, self._splitter.entry))
             return True
         if setting := _SET.fullmatch(text):
             name = setting[1].decode().lower()
@@ -208,39 +282,3 @@ def _cell(text: bytes) -> Iterator[bytes]:
     yield _OPEN
     yield b64encode(text)
     yield _CLOSE
-
-
-_ERROR = re.compile(r"^psql:<stdin>:\d+: [^:\n]{1,40}:  ([0-9A-Z]{5}): (.*)$", re.MULTILINE)
-_FAILED = re.compile(r"^psql:<stdin>:\d+: STATEMENT:  (.{0,400})", re.MULTILINE)
-_NUMBERED = re.compile(r"/\* (\d+) \*/ (.*)")
-_WORD = r'(?:"[^"\n]{1,63}"|[A-Za-z_][\w$]*)'
-_OBJECT = re.compile(rf"[A-Za-z]+(?:\s+{_WORD}(?:\.{_WORD}){{0,2}}){{0,4}}")
-_ROW = re.compile(r"^CONTEXT:  COPY .{1,200}, line (\d+)", re.MULTILINE)
-_SHOWN = 300
-
-
-def statement_of(stderr: str) -> str | None:
-    """The first line of the statement that failed, as psql (ECHO=errors) prints it."""
-    found = _FAILED.search(stderr)
-    return found[1] if found else None
-
-
-def failure(stderr: str) -> str:
-    """Which statement failed and why, from what psql (VERBOSITY=verbose, ECHO=errors) printed; not what is in it."""
-    errors = [found for found in _ERROR.finditer(stderr) if found[1][:2] not in ("00", "01")]  # notices, warnings
-    if not errors:
-        own = [line for line in stderr.splitlines() if line.startswith("psql:") and "STATEMENT:" not in line]
-        return own[-1][:_SHOWN] if own else "psql ended and gave no reason"
-    error = errors[-1]
-    reason = f"{error[2][:_SHOWN]} ({error[1]})"
-    statement = _FAILED.search(stderr, error.end())
-    numbered = _NUMBERED.match(statement[1]) if statement else None
-    if numbered is None:
-        return reason
-    about = _OBJECT.match(numbered[2])
-    row = _ROW.search(stderr, error.end())
-    return (
-        f"statement {numbered[1]}{f' ({about[0]})' if about else ''}{f', row {row[1]}' if row else ''}: {reason}"
-        if not numbered[2].startswith("INSERT")
-        else f"statement {numbered[1]} or one of the inserts after it{f' ({about[0]})' if about else ''}: {reason}"
-    )

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from enum import Enum
 
+from app.components.psql_entries import Entry, entry_of
 from app.errors import LoadFailed
 
 
@@ -50,7 +51,9 @@ _INSERT = re.compile(rb"\s*INSERT\s+INTO\b" + _PLAIN + b";", re.IGNORECASE)
 _ESCAPED = re.compile(rb"\\.|''|'", re.DOTALL)
 _NESTED = re.compile(rb"/\*|\*/")
 _LINE_END = re.compile(rb"[\r\n]")
-_BETWEEN = re.compile(rb"(?:[\s;]++|--(?! PostgreSQL)[^\r\n]*+[\r\n])*+")
+_BETWEEN = re.compile(rb"(?:[\s;]++|--(?! PostgreSQL| Name: | Data for Name: )[^\r\n]*+[\r\n])*+")
+#: pg_dump's line about an entry: names have up to 63 characters, and a routine up to 100 arguments.
+_LONGEST_ENTRY = 16 << 10
 _REST_OF_LINE = re.compile(rb"[ \t\r\f\v]*\n")
 _MARK = re.compile(rb"-- PostgreSQL database dump( complete)?[ \t]*\r?(?:\n|\Z)")
 #: What newer pg_dumps put around their scripts, against others' psql.
@@ -64,12 +67,13 @@ class Splitter:
 
     `number`: of the statement that is read, from 1. `escapes`: whether a backslash escapes in plain quotes, which the
     caller knows from what was set. `marked`: the script says that pg_dump wrote it; `complete`: nothing has come
-    after the mark at its end.
+    after the mark at its end. `entry`: what pg_dump says the statements are of.
     """
 
     def __init__(self) -> None:
         self.number = 0
         self.escapes = False
+        self.entry: Entry | None = None
         self.marked = self.complete = False
         self._buffer = b""
         self._at = 0  # what comes before has been read
@@ -81,6 +85,7 @@ class Splitter:
         self._escaping = False
         self._comment = 0
         self._line_comment = False
+        self._remark = b""  # a comment between statements
         self._copying = self._rest_of_line = False
         self._first = True
 
@@ -136,7 +141,7 @@ class Splitter:
         if begins == b"--":
             if mark := _MARK.match(buffer, self._at):
                 self.marked, self.complete = True, bool(mark[1])
-            self._line_comment = True
+            self._line_comment, self._remark = True, b""
             self._at += 2
         elif begins == b"/*":
             self._comment = 1
@@ -250,13 +255,18 @@ class Splitter:
             self._closing = b""
 
     def _in_comment(self, limit: int) -> None:
-        found = (_LINE_END if self._line_comment else _NESTED).search(self._buffer, self._at)
-        if found is None or found.start() >= limit:
-            self._at = limit
+        begin = self._at
+        found = (_LINE_END if self._line_comment else _NESTED).search(self._buffer, begin)
+        ended = found is not None and found.start() < limit
+        self._at = found.end() if found and ended else limit
+        if self._line_comment and not self._inside and len(self._remark) < _LONGEST_ENTRY:
+            self._remark += self._buffer[begin : self._at]
+        if found is None or not ended:
             return
-        self._at = found.end()
         if self._line_comment:
             self._line_comment = False
+            if not self._inside and (entry := entry_of(self._remark)):
+                self.entry = entry
         else:
             self._comment += 1 if found[0] == b"/*" else -1
 

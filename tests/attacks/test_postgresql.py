@@ -9,6 +9,7 @@ import subprocess
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,13 @@ def live(server: PostgresqlServer) -> Iterator[PostgresqlTarget]:
 CHOSEN = ("standard_conforming_strings", "rows of a COPY that is none")
 
 
-async def load(target: PostgresqlTarget, content: bytes, deployment: Deployment | None = None) -> Report:
+async def load(
+    target: PostgresqlTarget, content: bytes, deployment: Deployment | None = None, *, foreign: bool = False
+) -> Report:
     component = PostgresqlComponent(deployment or StandaloneDeployment(), target)
     async with asyncio.timeout(120):
-        return await component.restore(from_bytes(content), Context().context, len(content))
+        context = replace(Context().context, foreign=foreign)
+        return await component.restore(from_bytes(content), context, len(content))
 
 
 def tables(server: PostgresqlServer) -> str:
@@ -287,12 +291,31 @@ async def test_what_a_dump_does_not_say_is_told(server: PostgresqlServer, live: 
     """Made by hand, or by a newer pg_dump: loaded, and said."""
     newer = b"SET transaction_timeout = 0;\nSET idle_in_transaction_session_timeout = 0;\nCREATE TABLE t (a int);\n"
     report = await load(live, newer + b"GRANT ALL ON t TO nobody_here;\n")
-    assert sorted(codes(report)) == ["left_out_of_dump", "left_out_of_dump", "no_end_marker"]
+    assert sorted(codes(report)) == ["grants_left_out", "left_out_of_dump", "no_end_marker"]
     assert tables(server) == "t"
     for empty in (b"", b"-- nothing\n", b"SELECT 1;\n", HEAD):
         with pytest.raises(LoadFailed, match="nothing was changed"):
             await load(live, empty)
     assert tables(server) == "t"
+
+
+async def test_another_servers_dump_wants_a_neighbour_to_read_it(
+    server: PostgresqlServer, live: PostgresqlTarget
+) -> None:
+    """A role of the same name is somebody else here; what is taken from everybody stays taken."""
+    sql = b"""CREATE TABLE t (a int); CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1';
+        GRANT SELECT ON t TO neighbour; REVOKE ALL ON FUNCTION f() FROM PUBLIC;
+        ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO neighbour;"""
+    report = await load(live, sql, foreign=True)
+    may = "SELECT has_table_privilege('neighbour', 'public.t', 'SELECT'), (SELECT count(*) FROM pg_default_acl), "
+    may += "has_function_privilege('neighbour', 'public.f()', 'EXECUTE')"
+    assert server.run(may, "shop") == "f|0|f"
+    assert [line.subject for line in report.warnings if line.code == "grants_left_out"] == [
+        "GRANT SELECT ON t TO neighbour",
+        "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO neighbour",
+    ]
+    await load(live, sql)
+    assert server.run(may, "shop") == "t|1|f", "a backup's own"
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.components.psql_script import PsqlScript, failure
+from app.components.psql_failure import failure
+from app.components.psql_script import PsqlScript
 from app.errors import LoadFailed
 
 GENUINE = rb"""
@@ -146,7 +147,7 @@ def test_rows_pass_as_they_are_up_to_the_line_that_ends_them(copy: bytes, end: b
 
 
 def test_transactions_owners_and_unknown_settings_are_left_out_and_counted() -> None:
-    script = PsqlScript(plain=True, unknown={"transaction_timeout"})
+    script = PsqlScript(plain=True, foreign=True, unknown={"transaction_timeout"})
     out = b"".join(
         script.feed(
             b"BEGIN;\nSET transaction_timeout = 0;\nCREATE TABLE t (a int);\nALTER TABLE public.t OWNER TO \"a b\";\n"
@@ -158,7 +159,11 @@ def test_transactions_owners_and_unknown_settings_are_left_out_and_counted() -> 
         b"CREATE TABLE t (a int)",
         b"ALTER TABLE t ADD COLUMN b text DEFAULT 'x OWNER TO y'",
     ]
-    assert script.left_out == {"owners and grants": 3, "transaction_timeout": 1}
+    assert script.left_out == {"owners": 1, "grants": 2, "transaction_timeout": 1}
+    assert list(script.left) == [
+        "GRANT ALL ON TABLE t TO PUBLIC",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE x GRANT ALL ON TABLES TO y",
+    ]
     assert script.unmarked
 
 
@@ -230,3 +235,48 @@ def test_chunk_borders_change_nothing(parts: list[bytes], size: int) -> None:
             return None
 
     assert outcome(size) == outcome(10**6)
+
+
+KEPT = b"""--
+-- Name: f(text); Type: FUNCTION; Schema: public; Owner: admin
+--
+
+CREATE FUNCTION f(text) RETURNS text LANGUAGE internal AS 'x';
+--
+-- Name: the irs; Type: TABLE; Schema: public; Owner: other
+--
+
+CREATE TABLE public."the irs" (a int);
+--
+-- Data for Name: the irs; Type: TABLE DATA; Schema: public; Owner: other
+--
+
+COPY public."the irs" (a) FROM stdin;
+1
+\\.
+--
+-- Name: the irs fk; Type: FK CONSTRAINT; Schema: public; Owner: other
+--
+
+ALTER TABLE ONLY public."the irs" ADD CONSTRAINT fk FOREIGN KEY (a) REFERENCES t(a);
+--
+-- Name: the; Type: TABLE; Schema: public; Owner: owner
+--
+
+CREATE TABLE public.the (a int);
+"""
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_what_is_another_roles_stays_with_its_rows(size: int) -> None:
+    script = PsqlScript(kept=frozenset({("public", "the irs")}))
+    pieces = [piece for n in range(0, len(KEPT), size) for piece in script.feed(KEPT[n : n + size])]
+    function, table = read_back(b"".join(pieces) + b"".join(script.end()))
+    assert function.startswith(b"-- CREATE FUNCTION f(text)") and b"WHEN SQLSTATE '42710'" in function
+    assert table == b"CREATE TABLE public.the (a int)"
+    assert list(script.left) == [
+        "TABLE public.the irs",
+        "TABLE DATA public.the irs",
+        "FK CONSTRAINT public.the irs fk",
+    ]
+    assert script.owners.others("owner") == {"admin": ["FUNCTION public.f(text)"]}

@@ -45,6 +45,7 @@ def unnamed(found: Iterable[str], warnings: Iterable[Warning_]) -> list[str]:
 
 
 def _words(text: str) -> set[str]:
-    """A name as SQL writes it, apart and with what it is in."""
-    parts = re.findall(r'[^\s`",;()=]+', text)
-    return {piece for part in parts for piece in (part, part.rpartition(".")[2]) if piece}
+    """A name as SQL writes it, apart and with what it is in; of a column, its table too."""
+    parts = re.findall(r'[^\s`",;()=\[\]]+', text)
+    tables = {part.rpartition(".")[0] for part in parts if part.count(".") > 1}
+    return tables | {piece for part in parts for piece in (part, part.rpartition(".")[2]) if piece}
