@@ -41,7 +41,8 @@ class Release:
         self._apt = [
             f"Dir::State={state}", f"Dir::State::Lists={state}/lists", f"Dir::State::status={state}/status",
             f"Dir::Cache={state}/cache", f"Dir::Etc::sourcelist={state}/sources",
-            f"Dir::Etc::sourceparts={state}/etc", f"Dir::Etc::preferencesparts={state}/etc", "APT::Sandbox::User=root", "Acquire::Languages=none",
+            f"Dir::Etc::sourceparts={state}/etc", f"Dir::Etc::preferencesparts={state}/etc",
+            "APT::Sandbox::User=root", "Acquire::Languages=none",
         ]  # fmt: skip
 
     def _run(self, tool: str, *argv: str, cwd: Path | None = None) -> str:
