@@ -18,7 +18,13 @@ from pathlib import Path
 
 #: By release of Debian: the packages whose programs are wanted.
 WANTED = {
-    "trixie": ("mariadb-server-core", "mariadb-client-core", "mariadb-client", "postgresql-17", "postgresql-client-17"),
+    "trixie": (
+        "mariadb-server-core",
+        "mariadb-client-core",
+        "mariadb-client",
+        "postgresql-17",
+        "postgresql-client-17",
+    ),
     "sid": ("mysql-server-core", "mysql-client-core", "postgresql-18", "postgresql-client-18"),
 }
 _LOADER = "usr/lib64/ld-linux-x86-64.so.2"
@@ -37,7 +43,7 @@ class Release:
         (state / "sources").write_text(f"deb {mirror} {name} main\n")
         self._apt = [
             f"Dir::State={state}", f"Dir::State::Lists={state}/lists", f"Dir::State::status={state}/status",
-            f"Dir::Cache={state}/cache", f"Dir::Etc::sourcelist={state}/sources", f"Dir::Etc::sourceparts=-",
+            f"Dir::Cache={state}/cache", f"Dir::Etc::sourcelist={state}/sources", "Dir::Etc::sourceparts=-",
             f"Dir::Etc::preferencesparts={state}/etc", "APT::Sandbox::User=root", "Acquire::Languages=none",
         ]  # fmt: skip
 
