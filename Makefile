@@ -4,7 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 RUN := env -u PYTHONPATH $(PY)
 
-.PHONY: setup servers run demo test test-large check bench fuzz lock format clean
+.PHONY: setup servers run demo test test-large test-zoo check bench fuzz lock format clean
 
 setup: $(VENV)/.ready
 
@@ -49,6 +49,10 @@ servers: setup
 # objects of 5 GiB through every driver, the largest values of databases; needs about 12 GB of disk
 test-large: setup
 	$(RUN) -m pytest -m large tests/storage/test_large.py tests/databases
+
+# every kind of object that the databases' servers know, backed up and restored in each way
+test-zoo: setup servers
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'zoo and not large' tests/databases
 
 # the readers of foreign archives against changed ones, hostile dumps against real clients and servers; SECONDS for
 # each kind
