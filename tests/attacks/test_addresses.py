@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -250,8 +251,10 @@ async def test_an_ftp_server_wants_our_data_connection_elsewhere(trap: Trap) -> 
     """PASV may name any address: the data connection goes to whom the control connection goes to."""
     served: list[str] = []
     data: list[str] = []
+    answering: set[asyncio.Task[None] | None] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering.add(asyncio.current_task())
         writer.write(b"220 hello\r\n")
         while line := (await reader.readline()).decode().strip():
             served.append(line.split()[0])
@@ -263,6 +266,8 @@ async def test_an_ftp_server_wants_our_data_connection_elsewhere(trap: Trap) -> 
                 said = f"227 Entering Passive Mode (127,0,0,2,{high},{low})"
             writer.write(f"{said}\r\n".encode())
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
     async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data.append(writer.get_extra_info("sockname")[0])
@@ -279,6 +284,7 @@ async def test_an_ftp_server_wants_our_data_connection_elsewhere(trap: Trap) -> 
     assert set(data) == {"127.0.0.1"}
     control.close()
     passive.close()
+    await asyncio.wait({task for task in answering if task is not None}, timeout=20)
 
 
 async def test_apprise_wants_the_metadata(trap: Trap) -> None:

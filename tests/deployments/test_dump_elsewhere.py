@@ -118,7 +118,7 @@ async def test_the_same_is_found_everywhere(place: Place) -> None:
     folder = place.folder
     deep, most = "/".join(["d" * 199] * 19), longest(folder)
     await place.sh(
-        'cd "$1" && mkdir cache && echo 1 >cache/1 && echo 2 >a.log && echo hello >index.html && '
+        'umask 022 && cd "$1" && mkdir cache && echo 1 >cache/1 && echo 2 >a.log && echo hello >index.html && '
         "dd if=/dev/null of=hole bs=1 count=0 seek=104857600 2>/dev/null && "
         'mkdir -p "$2" && cd "$2" && echo >"$3" && echo >"$4"',
         folder, deep, "f" * (most - len(deep) - 1), "g" * (most - len(deep)),
