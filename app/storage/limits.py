@@ -8,8 +8,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from datetime import datetime
 
-from app.storage.base import ObjectInfo, OldVersions, Remains, StorageDriver
+from app.storage.base import ObjectInfo, StorageDriver
 from app.storage.throughput import Throughput
+from app.storage.wrapped import WrappedDriver
 
 #: An unused limit is saved up for this long, in seconds.
 _BURST = 0.25
@@ -41,7 +42,7 @@ class Limits:
         self.slots = asyncio.Semaphore(transfers) if transfers else None
 
 
-class LimitedDriver(StorageDriver):
+class LimitedDriver(WrappedDriver):
     """A driver whose puts and gets keep to a destination's limits, and do not wait for one that is too slow; what it
     promises is the driver's own. `pace_counts`: `bandwidth` was set by whoever is waited for, and so is its wait."""
 
@@ -53,11 +54,10 @@ class LimitedDriver(StorageDriver):
         *,
         pace_counts: bool = False,
     ) -> None:
-        self._driver = driver
+        super().__init__(driver)
         self._limits = limits
         self._throughput = throughput or Throughput(0, 1)
         self._pace_counts = pace_counts
-        self.verification = driver.verification
 
     async def put(self, key: str, stream: AsyncIterator[bytes], size: int | None = None) -> ObjectInfo:
         async with self._transfer():
@@ -126,48 +126,5 @@ class LimitedDriver(StorageDriver):
         if self._limits.slots is not None:
             await stack.enter_async_context(self._limits.slots)
 
-    async def stat(self, key: str) -> ObjectInfo:
-        return await self._driver.stat(key)
-
-    async def list(self, prefix: str = "") -> AsyncGenerator[ObjectInfo, None]:
-        async with aclosing(self._driver.list(prefix)) as found:
-            async for info in found:
-                yield info
-
-    async def delete(self, key: str) -> Remains | None:
-        return await self._driver.delete(key)
-
     def at(self, moment: datetime) -> StorageDriver:
         return LimitedDriver(self._driver.at(moment), self._limits, self._throughput, pace_counts=self._pace_counts)
-
-    async def history(self, prefix: str = "") -> AsyncGenerator[OldVersions, None]:
-        async with aclosing(self._driver.history(prefix)) as found:
-            async for old in found:
-                yield old
-
-    async def keeps_history(self) -> bool | None:
-        return await self._driver.keeps_history()
-
-    async def locked_until(self, key: str) -> datetime | None:
-        return await self._driver.locked_until(key)
-
-    async def lock(self, key: str, until: datetime) -> None:
-        await self._driver.lock(key, until)
-
-    async def connections(self) -> tuple[int, int] | None:
-        return await self._driver.connections()
-
-    async def confirm(self) -> None:
-        await self._driver.confirm()
-
-    async def make_place(self) -> None:
-        await self._driver.make_place()
-
-    async def free_bytes(self) -> int | None:
-        return await self._driver.free_bytes()
-
-    async def remove_leftovers(self, prefix: str, older_than: datetime) -> int:
-        return await self._driver.remove_leftovers(prefix, older_than)
-
-    async def close(self) -> None:
-        await self._driver.close()

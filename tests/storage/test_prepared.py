@@ -19,6 +19,7 @@ from app.archives.store import BackupStore
 from app.errors import DestinationNotPrepared, ObjectNotFound
 from app.security.signing import Signer
 from app.storage.base import StorageDriver, validate_key
+from app.storage.discreet import DiscreetDriver
 from app.storage.limits import LimitedDriver, Limits
 from app.storage.local import LocalDriver
 from app.storage.memory import MemoryDriver
@@ -212,8 +213,9 @@ METHODS: dict[str, Callable[[], tuple[Any, ...]]] = {
     [
         (lambda driver: LimitedDriver(driver, Limits(1 << 20, 1)), set()),
         (lambda driver: PreparedDriver(driver, AsyncMock(), is_marker), {"confirm"}),
+        (lambda driver: DiscreetDriver(driver, ["place"]), set()),
     ],
-    ids=["limited", "prepared"],
+    ids=["limited", "prepared", "discreet"],
 )
 async def test_every_method_reaches_the_driver(
     wrapped: Callable[[StorageDriver], StorageDriver], own: set[str]
