@@ -142,12 +142,17 @@ class PostgresqlComponent(Component):
             confined=True,
         )
 
-    async def _ask(self) -> _Facts:
-        """Raises the database's errors, typed."""
-        result = await self._run([*_PSQL, "-F", "\t"], FACTS.encode(), timeout=60)
+    async def _answer(self, sql: str) -> bytes:
+        """Of SQL of ours. Raises the database's errors, typed."""
+        result = await self._run([*_PSQL, "-F", "\t"], sql.encode(), timeout=60)
         if result.status != 0:
             raise self._explained(result)
-        version, far, tables, known = result.stdout.decode().rstrip("\n").split("\t")
+        return result.stdout
+
+    async def _ask(self) -> _Facts:
+        """Raises the database's errors, typed."""
+        answer = await self._answer(FACTS)
+        version, far, tables, known = answer.decode().rstrip("\n").split("\t")
         return _Facts(version, far, int(tables), unknown_settings(known))
 
     async def _tool(self, name: str, server: str) -> str:
@@ -206,10 +211,8 @@ class PostgresqlComponent(Component):
     async def _around(self, report: Report) -> tuple[list[str], int]:
         """pg_dump's options for what it would fail at as a whole, named in the report; how many relations are left
         out. Raises DatabaseAccessDenied for too many."""
-        result = await self._run(_PSQL, UNREADABLE.encode(), timeout=60)
-        if result.status != 0:
-            raise self._explained(result)
-        return gaps(json.loads(result.stdout.decode("utf-8", "surrogateescape")), report, self._target.username)
+        answer = await self._answer(UNREADABLE)
+        return gaps(json.loads(answer.decode("utf-8", "surrogateescape")), report, self._target.username)
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
         await self._tenant()
@@ -226,10 +229,8 @@ class PostgresqlComponent(Component):
         return facts
 
     async def _others(self) -> frozenset[tuple[str, str]]:
-        result = await self._run(_PSQL, OTHERS.encode(), timeout=60)
-        if result.status != 0:
-            raise self._explained(result)
-        return frozenset((schema, name) for schema, name in json.loads(result.stdout.decode("utf-8", "replace")))
+        answer = await self._answer(OTHERS)
+        return frozenset((schema, name) for schema, name in json.loads(answer.decode("utf-8", "replace")))
 
     async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
         """All of it or nothing: COMMIT is sent only after the archive's last byte and hash are verified."""

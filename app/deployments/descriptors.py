@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from app.errors import StagingLost
 
@@ -79,21 +79,20 @@ def open_folder(path: str) -> int:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[int]:
-    descriptor = open_folder(path or "/")
+def held(descriptor: int) -> Iterator[int]:
+    """A descriptor, closed at the end."""
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-@contextmanager
-def opened_at(folder: int, parts: Sequence[bytes | str]) -> Iterator[int]:
-    descriptor = open_below(folder, parts)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def opened(path: str) -> AbstractContextManager[int]:
+    return held(open_folder(path or "/"))
+
+
+def opened_at(folder: int, parts: Sequence[bytes | str]) -> AbstractContextManager[int]:
+    return held(open_below(folder, parts))
 
 
 def is_ours(folder: int, above: int) -> bool:
@@ -114,9 +113,7 @@ def made_folder(above: int, name: str) -> Iterator[int]:
         descriptor = open_below(above, [name])
     except OSError as error:
         raise StagingLost(f"{name} was replaced by somebody while it was made ({error.strerror})") from error
-    try:
+    with held(descriptor):
         if not is_ours(descriptor, above) or os.listdir(descriptor):
             raise StagingLost(f"{name} was replaced by somebody while it was made")
         yield descriptor
-    finally:
-        os.close(descriptor)

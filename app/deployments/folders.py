@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from app.deployments.descriptors import entry_name, is_ours, open_below, opened, opened_at
+from app.deployments.descriptors import entry_name, held, is_ours, open_below, opened, opened_at
 from app.deployments.tree import STAGING_PREFIX, Entry, SwapPlan, TreeStatus
 from app.errors import NoSpace, StagingLost, SwapImpossible, TargetMissing
 
@@ -86,14 +86,12 @@ def staging(plan: SwapPlan) -> Iterator[int]:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise StagingLost(f"{plan.staging_path} is no folder any more: somebody has replaced it") from error
             raise
-        try:
+        with held(descriptor):
             if os.fstat(descriptor).st_ino != plan.staging or not is_ours(descriptor, parent):
                 raise StagingLost(
                     f"{plan.staging_path} is not the folder that the restore made: somebody has replaced it"
                 )
             yield descriptor
-        finally:
-            os.close(descriptor)
 
 
 def kind(name: bytes | str, folder: int) -> str | None:

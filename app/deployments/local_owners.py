@@ -9,11 +9,11 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from app.deployments.descriptors import entry_name, opened, opened_at
+from app.deployments.descriptors import entry_name, held, opened, opened_at
 from app.deployments.tree import User
 from app.errors import SwapImpossible
 
@@ -28,7 +28,7 @@ def set_owners(root: int, owners: Sequence[tuple[bytes, int, int]], extracted: U
     refused = []
     for path, uid, gid in owners:
         *folders, last = path.split(b"/")
-        with opened_at(root, folders) as folder, _entry(folder, entry_name(last)) as entry:
+        with opened_at(root, folders) as folder, held(os.open(entry_name(last), _ENTRY, dir_fd=folder)) as entry:
             status = os.fstat(entry)
             if status.st_uid not in (extracted.uid, uid):
                 refused.append(path)
@@ -38,15 +38,6 @@ def set_owners(root: int, owners: Sequence[tuple[bytes, int, int]], extracted: U
             if not stat.S_ISLNK(status.st_mode):
                 Path(f"/proc/self/fd/{entry}").chmod(stat.S_IMODE(status.st_mode) & 0o3777)
     return refused
-
-
-@contextmanager
-def _entry(folder: int, name: bytes) -> Iterator[int]:
-    descriptor = os.open(name, _ENTRY, dir_fd=folder)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _chown(descriptor: int, uid: int, gid: int) -> None:

@@ -7,11 +7,11 @@ import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
 from app.deployments import local_owners, local_swap, swap_scripts
-from app.deployments.descriptors import made_folder, open_below, open_folder, opened, opened_at
+from app.deployments.descriptors import held, made_folder, open_below, open_folder, opened, opened_at
 from app.deployments.exclusions import find_matching
 from app.deployments.folders import (
     EXCHANGE,
@@ -63,13 +63,8 @@ class LocalTree(SiteTree):
                     return open_below(ours, [part for part in path[len(top) :].split("/") if part])
         return open_folder(path or "/")
 
-    @contextmanager
-    def _opened(self, path: str) -> Iterator[int]:
-        descriptor = self.enter(path)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    def _opened(self, path: str) -> AbstractContextManager[int]:
+        return held(self.enter(path))
 
     async def status(self, path: str) -> TreeStatus:
         return await in_thread(path, lambda: status(path))

@@ -9,9 +9,10 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from app.deployments.descriptors import FOLDER, held
+
 _OLD_FOLDER, _OLD_FILE = re.compile(r"liberu-[a-z0-9_]{8}"), re.compile(r"[0-9a-f]{16}")
 _OLD_CERTIFICATE = re.compile(r"liberu-[a-z0-9_]{8}\.pem")
 #: Seconds. A process of an earlier version may still run: its command reads the file at once, and the folder must be
@@ -78,13 +79,8 @@ def remove_old() -> int:
     return count
 
 
-@contextmanager
-def _opened(name: str, within: int | None = None) -> Iterator[int]:
-    descriptor = os.open(name, _FOLDER, dir_fd=within)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _opened(name: str, within: int | None = None) -> AbstractContextManager[int]:
+    return held(os.open(name, FOLDER, dir_fd=within))
 
 
 def _empty(place: int, name: str, now: float) -> int:
