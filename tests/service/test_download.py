@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from demo.service import Service
 
 
 @pytest.fixture
-def backup(service: Service, domain: dict[str, Any]) -> dict[str, Any]:
+def backup(service: Service, domain: dict[str, Any], site: Path) -> dict[str, Any]:
+    (site / "larger.bin").write_bytes(random.Random(5).randbytes(6 << 20))  # the answer begins before its end is known
     body = {"name": "enc", "configuration": {"path": str(service.folder / "enc")}, "encrypt": True}
     destination = service.call("POST", "/api/backup-destinations", 201, json=body)
     return service.backup(domain, destination_id=destination["id"])
