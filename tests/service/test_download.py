@@ -16,7 +16,7 @@ from demo.service import Service
 
 @pytest.fixture
 def backup(service: Service, domain: dict[str, Any], site: Path) -> dict[str, Any]:
-    (site / "larger.bin").write_bytes(random.Random(5).randbytes(6 << 20))  # the answer begins before its end is known
+    (site / "larger.bin").write_bytes(random.Random(5).randbytes(6 << 20))  # more than one chunk
     body = {"name": "enc", "configuration": {"path": str(service.folder / "enc")}, "encrypt": True}
     destination = service.call("POST", "/api/backup-destinations", 201, json=body)
     return service.backup(domain, destination_id=destination["id"])
