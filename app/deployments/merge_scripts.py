@@ -19,19 +19,62 @@ chmod "00$(stat -c %a new)" merged
 """
 )
 
-#: In a tree; $1: how names begin that are left out, or nothing. Records: folders.
+#: In a tree; $1: how names begin that are left out, or nothing, $2: whether all below is listed. Records: folders.
+#: Prints whose each folder is, its permissions and its name.
 FOLDERS = r"""
 exec xargs -0 -r sh -c '
-  hidden=$1
-  shift
-  [ -n "$hidden" ] || exec find "$@" -type d -print0
-  exec find "$@" -name "$hidden*" -prune -o -type d -print0' sh "$1"
+  hidden=${1:-/} deep=$2
+  shift 2
+  if find --version 2>/dev/null | grep -q GNU; then
+    [ -n "$deep" ] || exec find "$@" -prune -type d -printf "%U:%G %m %p\0"
+    exec find "$@" -name "$hidden*" -prune -o -type d -printf "%U:%G %m %p\0"
+  fi
+  [ -n "$deep" ] || exec find "$@" -prune -type d -exec stat -c "%u:%g %a" {} \; -print0
+  exec find "$@" -name "$hidden*" -prune -o -type d -exec stat -c "%u:%g %a" {} \; -print0' sh "$1" "$2"
 """
 
-#: In `merged`; $1: the tree whose files are linked, $2: how names begin that are left out. Records: p, a folder that
-#: must be there; d, one with all files in it; f, a file; t, a folder that gets its time, and its ACL. What is there
-#: already stays, and what vanishes meanwhile is normal. `merged` holds links of its tenant's making: its folders are
-#: entered and looked at like all others.
+#: In a tree. Records: folders. Prints something when one of them has more than its permissions.
+ACLS = r"""
+xargs -0 -r ls -ld -- 2>/dev/null | grep "^d.........+" | head -n 1
+"""
+
+#: In `merged`, into which nobody else reaches. Records: names. Prints those that are not there.
+MISSING = r"""
+exec xargs -0 -r sh -c '
+  for name do [ -e "$name" ] || [ -L "$name" ] || printf "%s\0" "$name"; done' sh
+"""
+
+#: In `merged`. Records: folders, those above first.
+MAKE = r"""
+exec xargs -0 -r mkdir --
+"""
+
+#: In `merged`. Records: UID:GID, permissions and a folder of ours; the innermost first.
+GIVE = r"""
+exec xargs -0 -r sh -c '
+  last=
+  give() { # permissions in full, so that nothing stays that the folder has from the one above
+    [ -n "$last" ] || return 0
+    chown -h -- "${last% *}" "$@" 2>/dev/null || :
+    chmod "00${last#* }" -- "$@" || exit 255
+  }
+  for record do
+    rest=${record#* }
+    facts="${record%% *} ${rest%% *}"
+    if [ "$facts" != "$last" ]; then
+      give "$@"
+      set -- # the records are in the loop already
+      last=$facts
+    fi
+    set -- "$@" "${rest#* }"
+  done
+  give "$@"' sh
+"""
+
+#: In `merged`; $1: the tree whose files are linked, $2: how names begin that are left out. Records: d, a folder of
+#: ours that gets all files in it; f, a file; t, a folder that gets its time; a, one that gets its ACL as well. What
+#: is there already stays, and what vanishes meanwhile is normal. `merged` holds links of its tenant's making: its
+#: folders are entered and looked at like all others.
 LINK = r"""
 exec xargs -0 -r sh -c '
   merged=$1 root=$2 hidden=${3:-/} into=/proc/self/fd/6
@@ -54,35 +97,21 @@ exec xargs -0 -r sh -c '
       done
     done
   }
-  make() { # as the folder that we are in; made: its time is put right once it is full
-    set -- "$into/${path##*/}" $(stat -c "%u:%g %a" .)
-    mkdir -- "$1" || stop "$path" "cannot be made"
-    chown -h -- "$2" "$1" 2>/dev/null || :
-    chmod "00$3" "$1" # so that it does not keep what it has from the folder above
-    made=1
-  }
   for record do
-    path=${record#?} made=
+    path=${record#?}
     case $record in
       f*) if target "${path%/*}" && enter "$root" "${path%/*}"; then
           there "$into/${path##*/}" || link "./${path##*/}"
         fi
         continue ;;
-      t*) target "$path" && enter "$root" "$path" || continue
-        case $(ls -ld .) in
-          ??????????+*) tar -c -f - --format=posix --no-recursion --xattrs --acls . |
-            (cd "$into/." && tar -x -f - -p --numeric-owner --xattrs --acls) 2>/dev/null || : ;;
-        esac
-        touch -r . -- "$into/." 2>/dev/null || :
-        continue ;;
     esac
-    if ! target "$path"; then
-      target "${path%/*}" && ! there "$into/${path##*/}" && enter "$root" "$path" || continue
-      make
-      target "$path" || continue
-    fi
-    enter "$root" "$path" || continue
+    target "$path" && enter "$root" "$path" || continue
     case $record in
+      a*) tar -c -f - --format=posix --no-recursion --xattrs --acls . |
+          (cd "$into/." && tar -x -f - -p --numeric-owner --xattrs --acls) 2>/dev/null || : ;;
+    esac
+    case $record in
+      [at]*) touch -r . -- "$into/." 2>/dev/null || : ;;
       d*) set --
         for file in ./* ./.[!.]* ./..?*; do
           case $file in "./$hidden"*) continue ;; esac
@@ -92,7 +121,6 @@ exec xargs -0 -r sh -c '
         done
         [ $# -eq 0 ] || link "$@" ;;
     esac
-    [ -z "$made" ] || touch -r . -- "$into/." 2>/dev/null || :
   done' sh "$(pwd -P)" "$1" "$2"
 """
 

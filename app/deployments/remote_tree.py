@@ -17,6 +17,7 @@ from app.deployments import remote_scripts as scripts
 from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome
 from app.deployments.exclusions import find_matching, split
 from app.deployments.mounts import mounts_below
+from app.deployments.remote_links import LinkedTree
 from app.deployments.remote_merge import NAMES, NOTES, RemoteMerge, notes_arguments
 from app.deployments.swap import checked_paths, entries_of, pack, sides
 from app.deployments.tree import (
@@ -149,44 +150,10 @@ class RemoteTree(SiteTree):
 
     async def merge(self, plan: SwapPlan, roots: Sequence[bytes]) -> None:
         await self._swap_script(merge_scripts.MERGE, plan)
-        new = f"{plan.staging_path}/new"
-        records = await self._merge_records(new, EVERYTHING, "")
-        times = [b"t" + record[1:] for record in reversed(records)]  # once all is in them
-        await self._link(plan, new, [*records, *times], "")
-        records = await self._merge_records(plan.target, roots, STAGING_PREFIX)
-        await self._link(plan, plan.target, records, STAGING_PREFIX)
-
-    async def _link(self, plan: SwapPlan, tree: str, records: Sequence[bytes], hidden: str) -> None:
-        """What `merged` lacks of `tree`, but for names that begin with `hidden`."""
-        await self._script(merge_scripts.LINK, f"{plan.staging_path}/merged", tree, hidden, names=records)
-
-    async def _merge_records(self, target: str, roots: Sequence[bytes], hidden: str) -> list[bytes]:
-        """See LINK: the folders above each root, then the root with all folders below it, or the file that it is."""
-        tops = [root if root == b"." else b"./" + root for root in checked_paths(roots)]
-        folders: list[bytes] = []
-        outcome = Outcome()
-        argv = ["sh", "-c", merge_scripts.FOLDERS, "sh", hidden]
-        listed = self._deployment.stream(
-            argv, input=_nul(tops), cwd=target, accept=range(126), outcome=outcome
-        )  # what vanished meanwhile is normal
-        async with aclosing(split(listed, b"\0")) as found:
-            async for folder in found:
-                folders.append(folder)
-        unread = [line for line in outcome.stderr.splitlines() if "No such file" not in line and "xargs" not in line]
-        if outcome.status != 0 and unread:
-            raise SwapImpossible(f"{target} cannot be read as a whole: {unread[0]}")
-        known, records = set(folders), list[bytes]()
-        above: set[bytes] = set()
-        for top in tops:
-            parts = top.split(b"/")
-            for depth in range(2, len(parts)):
-                folder = b"/".join(parts[:depth])
-                if folder not in above:
-                    above.add(folder)
-                    records.append(b"p" + folder)
-            if top not in known:
-                records.append(b"f" + top)
-        return [*records, *(b"d" + folder for folder in folders)]
+        merged = LinkedTree(self._deployment, self._script, f"{plan.staging_path}/merged")
+        await merged.add(f"{plan.staging_path}/new", EVERYTHING, "")
+        await merged.add(plan.target, checked_paths(roots), STAGING_PREFIX)
+        await merged.finish()
 
     async def measure(self, plan: SwapPlan) -> None:
         found = await self._swap_script(swap_scripts.MEASURE, plan, plan.tree, most=_MOST_LISTED)
