@@ -28,7 +28,7 @@ from tests.databases.comparison import NATIVE, NotWhole, Snapshot, differences, 
 from tests.databases.known_postgresql import KNOWN
 from tests.databases.zoo.case import Case, cases, parameter, version
 
-pytestmark = pytest.mark.zoo
+pytestmark = pytest.mark.sweep(20)
 PASSWORD = "owner-pw"
 SYSTEM = "system"
 ROLES = (
