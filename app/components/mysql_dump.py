@@ -21,6 +21,9 @@ _TABLE = re.compile(rb"\nCREATE (?:TABLE|SEQUENCE) ")
 #: "View references invalid table(s)…", "The user specified as a definer … does not exist", no such column or table.
 _INVALID = {"1054", "1146", "1356", "1449"}
 
+#: Large statements load fastest; each with what is around it has to fit into a packet of the server it comes from.
+_STATEMENT, _SMALLEST, _AROUND = 8 << 20, 4 << 10, 4 << 10
+
 _INVENTORY = """
 SELECT 'server', VERSION(), @@max_allowed_packet UNION ALL
 SELECT 'charset', DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA
@@ -151,6 +154,7 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
             report.lack("dump_program", "MariaDB's program dumps its generated columns' values", table)
     argv = ["--single-transaction", "--routines", "--triggers", "--events", "--hex-blob"]
     argv += ["--default-character-set=utf8mb4", "--max-allowed-packet=1G", "--no-tablespaces", *contents]
+    argv += [f"--net-buffer-length={max(_SMALLEST, min(_STATEMENT, inventory.packet - _AROUND))}"]
     argv += [] if mariadb else ["--set-gtid-purged=OFF"]
     argv += ["--loose-dump-history"] if inventory.versioned else []
     argv += ["--force"] if inventory.hidden else []
