@@ -34,42 +34,39 @@ class NewPostgresql(NewDatabase):
         ]
 
     async def missing(self) -> Missing:
-        database, account = json.loads(await self._ask(
-            f"SELECT json_build_array(NOT EXISTS (SELECT FROM pg_database WHERE datname = {_text(self._target.name)}), "
-            f"NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {_text(self._target.username)}));"
-        ))  # fmt: skip
-        return Missing(database, account)
+        name, role = _text(self._target.name), _text(self._target.username)
+        answer = await self._ask(
+            f"SELECT json_build_array(NOT EXISTS (SELECT FROM pg_database WHERE datname = {name}), "
+            f"NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {role}));"
+        )
+        return Missing(*json.loads(answer))
 
     async def make(self, facts: Mapping[str, Any], report: Report) -> None:
         """The database is owned by the role, and only that may connect to it."""
         missing, name, role = await self.missing(), _name(self._target.name), _name(self._target.username)
         if missing.account:
-            verifier = scram(self._target.password or "")
-            await self._ask(
-                f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {_text(verifier)};"
-            )
+            kept = _text(scram(self._target.password or ""))
+            await self._ask(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {kept};")
         if missing.database:
             await self._make_database(facts, report)
         elif not await self._is_owned():
-            raise LoadFailed(
-                f"A database {self._target.name} has been made by somebody else meanwhile; nothing was changed"
-            )
+            raise LoadFailed(f"Somebody else has made a database {self._target.name} meanwhile; it is as it was")
         await self._ask(f"REVOKE CONNECT, TEMPORARY ON DATABASE {name} FROM PUBLIC;")
 
     async def _make_database(self, facts: Mapping[str, Any], report: Report) -> None:
-        name, role = _name(self._target.name), _name(self._target.username)
-        make = f"CREATE DATABASE {name} OWNER {role} TEMPLATE template0"
+        make = f"CREATE DATABASE {_name(self._target.name)} OWNER {_name(self._target.username)} TEMPLATE template0"
         characters = [str(facts.get(key, "")) for key in ("encoding", "collate", "ctype")]
-        if all(_LOCALE.fullmatch(one) for one in characters):
-            encoding, collate, ctype = map(_text, characters)
-            known = f"{make} ENCODING {encoding} LC_COLLATE {collate} LC_CTYPE {ctype}"
-            try:
-                return await self._as_owner(known)
-            except ComponentError as error:
-                if not re.search("locale|encoding", error.message):
-                    raise
-                report.warn("collation_unknown", f"The server cannot have the dump's locale: {error.message}")
-        await self._as_owner(make)
+        if not all(_LOCALE.fullmatch(one) for one in characters):
+            await self._as_owner(make)
+            return
+        encoding, collate, ctype = map(_text, characters)
+        try:
+            await self._as_owner(f"{make} ENCODING {encoding} LC_COLLATE {collate} LC_CTYPE {ctype}")
+        except ComponentError as error:
+            if not re.search("locale|encoding", error.message):
+                raise
+            report.warn("collation_unknown", f"The server cannot have the dump's locale: {error.message}")
+            await self._as_owner(make)
 
     async def _as_owner(self, make: str) -> None:
         """Who gives a database away must be a member of whom gets it, unless it is a superuser."""

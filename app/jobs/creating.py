@@ -26,8 +26,8 @@ KEY = "created"
 
 
 class Creating:
-    """`making` is journalled before anything is made, `made` when the server has said so, `kept` when the restore into
-    it is whole. What is not kept is taken back as soon as the restore is given up, or later, as its other remains."""
+    """`making` is journalled before anything is made, `made` when the server has said so, `kept` when the restore
+    into it is whole. What is not kept goes as soon as the restore is given up, or later, as its other remains."""
 
     def __init__(self, database: Database, new: NewDatabases) -> None:
         self._database = database
@@ -38,7 +38,7 @@ class Creating:
         found = await (await site.creation(target.engine, target.name, target.like)).missing()
         if target.like is not None and not found.database:
             raise LoadFailed(
-                f"There is a database {target.name}, which is not in the domain's setting: nothing is restored into it"
+                f"There is a database {target.name}, which the domain's setting does not have: it is left as it is"
             )
         return Missing(found.database, True, found.host) if target.like is not None else found
 

@@ -134,7 +134,8 @@ class RestoreJob(Job):
         if operation.request["dry_run"]:
             checks = operation.request.get("checks_only", False)
             for part, told in zip(wanted, prepared, strict=True):
-                if told["mode"] == _CREATE or (checks and not (part.kind == "files" and part.plain_size <= _SMALL)):
+                small = part.kind == "files" and part.plain_size <= _SMALL
+                if told.get("mode") == _CREATE or (checks and not small):
                     continue
                 told["facts"] = await self._rehearsed(run, part, operation, context)
                 if checks and (needs := told["facts"].get("needs")):

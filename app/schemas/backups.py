@@ -77,8 +77,8 @@ def _duration(started: datetime | None, ended: datetime | None) -> float | None:
 
 class ComponentOut(Model):
     """`position`: of a database, where in its server's log the dump is: `file`, `offset` and `gtid` of MySQL and
-    MariaDB, `lsn` of PostgreSQL. Unless it is `exact`, it is from right before the snapshot, and what follows it in the
-    log may be in the dump already. Null where the account may not ask, or nothing is logged."""
+    MariaDB, `lsn` of PostgreSQL. Unless it is `exact`, it is from right before the snapshot, and what follows it in
+    the log may be in the dump already. Null where the account may not ask, or nothing is logged."""
 
     number: int
     kind: str

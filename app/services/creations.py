@@ -23,10 +23,12 @@ def new_database(
     account: DatabaseAccount,
     cipher: CredentialCipher,
 ) -> NewDatabase:
-    """`setting`: its own, or that of a database on the same server; `account`: as that says. Raises InvalidRequest."""
+    """`setting`: its own, or that of a database on the same server; `account`: as that says. Raises
+    InvalidRequest."""
     if account.admin_username is None:
         raise InvalidRequest(
-            f"{name} cannot be made: the {engine} database {setting.name} of {domain.domain_name} has no admin account",
+            f"{name} cannot be made: the {engine} database {setting.name} of {domain.domain_name} has no admin "
+            "account",
             field="create",
         )
     username = account.username or name

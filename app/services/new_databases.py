@@ -77,9 +77,9 @@ class NewDatabases:
         if domain is None or database is None:
             raise NotFound(f"The database {name} was taken out of its domain's setting")
         known = self._cipher.open(database.credentials)
-        if "password" not in known:
-            database.credentials = self._cipher.seal({**known, "password": secrets.token_urlsafe(24)})
-            database.made_by = operation_uid
+        if "password" not in known or database.made_by is not None:  # of a restore that failed: nobody was told it
+            known.setdefault("password", secrets.token_urlsafe(24))
+            database.credentials, database.made_by = self._cipher.seal(known), operation_uid
             await unit.session.flush()
         return domain
 

@@ -43,7 +43,7 @@ class DomainRepository(Repository):
         return await self._page(query, request, columns)
 
     async def made_by(self, operation_uid: str) -> list[DomainDatabase]:
-        """Databases that an operation has made and whose passwords nobody has been told; from now on they are told."""
+        """Databases that an operation has made and whose passwords nobody has been told; from now on they are."""
         query = (
             update(DomainDatabase)
             .where(DomainDatabase.made_by == operation_uid)
