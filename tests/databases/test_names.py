@@ -28,11 +28,9 @@ CREATE VIEW own AS SELECT shop.shop FROM orders AS shop;
 CREATE TRIGGER noted AFTER INSERT ON orders FOR EACH ROW INSERT INTO shop.log VALUES (NEW.shop);
 CREATE TRIGGER quiet BEFORE INSERT ON orders FOR EACH ROW SET NEW.shop = 'shop.orders'; -- shop.orders
 CREATE PROCEDURE tidy() DELETE FROM `shop` . `log`;
-CREATE FUNCTION plain(myshop int) RETURNS int DETERMINISTIC RETURN myshop.1;
 CREATE EVENT emptied ON SCHEDULE EVERY 1 SECOND DO DELETE FROM shop.orders;
 CREATE EVENT here ON SCHEDULE EVERY 1 DAY DO DELETE FROM log WHERE what = 'shop.log';
 """
-SAMPLE = SAMPLE.replace("CREATE FUNCTION plain(myshop int) RETURNS int DETERMINISTIC RETURN myshop.1;\n", "")
 
 
 @pytest.fixture(scope="module")
