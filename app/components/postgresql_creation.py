@@ -51,7 +51,7 @@ class NewPostgresql(NewDatabase):
             await self._make_database(facts, report)
         elif not await self._is_owned():
             raise LoadFailed(f"Somebody else has made a database {self._target.name} meanwhile; it is as it was")
-        await self._ask(f"REVOKE CONNECT, TEMPORARY ON DATABASE {name} FROM PUBLIC;")
+        await self._as_owner(f"REVOKE CONNECT, TEMPORARY ON DATABASE {name} FROM PUBLIC")
 
     async def _make_database(self, facts: Mapping[str, Any], report: Report) -> None:
         make = f"CREATE DATABASE {_name(self._target.name)} OWNER {_name(self._target.username)} TEMPLATE template0"
@@ -68,13 +68,13 @@ class NewPostgresql(NewDatabase):
             report.warn("collation_unknown", f"The server cannot have the dump's locale: {error.message}")
             await self._as_owner(make)
 
-    async def _as_owner(self, make: str) -> None:
-        """Who gives a database away must be a member of whom gets it, unless it is a superuser."""
+    async def _as_owner(self, sql: str) -> None:
+        """Whoever is no superuser must be a member of the role whose database it is."""
         role, me = _name(self._target.username), "CURRENT_USER"
         if await self._ask("SELECT rolsuper FROM pg_roles WHERE rolname = current_user;") == "t":
-            await self._ask(f"{make};")
+            await self._ask(f"{sql};")
             return
-        await self._ask(f"GRANT {role} TO {me};\n{make};\nREVOKE {role} FROM {me};")
+        await self._ask(f"GRANT {role} TO {me};\n{sql};\nREVOKE {role} FROM {me};")
 
     async def remove(self, made: Missing, *, surely_ours: bool) -> None:
         now, name = await self.missing(), _name(self._target.name)
@@ -84,7 +84,7 @@ class NewPostgresql(NewDatabase):
                     f"There is a database {self._target.name}, and the restore has not made it: it was left as it is"
                 )
             version = int(await self._ask("SELECT current_setting('server_version_num');"))
-            await self._ask(f"DROP DATABASE IF EXISTS {name}{' WITH (FORCE)' if version >= 130000 else ''};")
+            await self._as_owner(f"DROP DATABASE IF EXISTS {name}{' WITH (FORCE)' if version >= 130000 else ''}")
         if made.account and not now.account:
             await self._ask(f"DROP ROLE IF EXISTS {_name(self._target.username)};")
 

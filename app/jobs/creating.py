@@ -20,8 +20,8 @@ from app.services.unit import Unit
 log = logging.getLogger(__name__)
 Journal = dict[str, Any]
 Record = Callable[[Journal], Awaitable[None]]
-#: In a part's journal: what was missing, how far it came (`making`, `made`, `kept`, `undo`), and whether the domain's
-#: setting has got an entry for it (`entry`).
+#: In a part's journal: what was missing, how far it came (`making`, `made`, `kept`, `undo`), whether the domain's
+#: setting gets an entry for it (`entry`), and once it has, whose the account is (`username`).
 KEY = "created"
 
 
@@ -56,22 +56,21 @@ class Creating:
             missing = await self.missing(site, target)
             if not missing.database:
                 return None
-            noted = {**missing.noted, "state": "making", "entry": target.like is not None}
+            noted = {**missing.noted, "state": "making", "entry": target.like is not None, "uid": uid}
             await record({KEY: noted})
         async with self._database.transaction() as session:
-            unit = Unit(session)
-            if noted["entry"]:
-                found = await self._new.add(unit, domain.id, target, uid)
-            else:
-                found = await self._new.with_password(unit, domain.id, target.engine, target.name, uid)
-        site.renew(found)
+            add = self._new.add if noted["entry"] else self._new.with_password
+            site.renew(await add(Unit(session), domain.id, target, uid))
+        own = site.database(target.engine, target.name)
+        assert own is not None
         if noted["state"] == "making":
+            noted = {**noted, "username": own.username}
+            await record({KEY: noted})
             await (await site.creation(target.engine, target.name, None)).make(facts, report)
             noted = {**noted, "state": "made"}
             await record({KEY: noted})
-        [own] = [one for one in found.databases if (one.engine, one.name) == (target.engine, target.name)]
-        told = {"database": target.name, "username": own.username, "account": noted["account"]}
-        return {**told, "password": "told once" if own.made_by == uid else None}
+        told_once = "told once" if own.made_by == uid else None
+        return {"database": target.name, "username": own.username, "account": noted["account"], "password": told_once}
 
     @staticmethod
     async def keep(journal: Journal, record: Record) -> None:
@@ -85,20 +84,28 @@ class Creating:
         noted = journal.get(KEY)
         if noted is None or noted["state"] in ("kept", "undone"):
             return None
-        name, surely = journal["name"], noted["state"] == "made" or noted.get("surely", False)
+        kind, name = journal["kind"], journal["name"]
+        surely = noted["state"] == "made" or noted.get("surely", False)
+        own, told = (
+            site.database(kind, name),
+            f"the database {name} and the account that it had made were removed again",
+        )
         try:
-            if site.has(journal["kind"], name):  # else nothing was made yet
-                creation = await site.creation(journal["kind"], name, None)
-                await creation.remove(Missing.of(noted), surely_ours=surely)
+            if "username" not in noted:
+                told = f"no database {name} had been made yet"
+            elif own is None or own.username != noted["username"]:
+                told = f"the database {name}, which it had made, was left: its domain's setting knows it no more"
+            else:
+                await (await site.creation(kind, name, None)).remove(Missing.of(noted), surely_ours=surely)
             if noted["entry"]:
                 async with self._database.transaction() as session:
-                    await self._new.remove(Unit(session), domain_id, journal["kind"], name)
+                    await self._new.remove(Unit(session), domain_id, kind, name, noted["uid"])
         except LiberuError as error:
             log.warning("What a restore has made of %s could not be removed yet: %s", name, error.message)
             await record({KEY: {**noted, "state": "undo", "surely": surely}})
             return f"{name}, which it had made, could not be removed yet ({error.message}); it is tried again"
         await record({KEY: {**noted, "state": "undone"}})
-        return f"the database {name} and the account that it had made were removed again"
+        return told
 
 
 def left(journal: Journal) -> bool:

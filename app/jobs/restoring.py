@@ -158,8 +158,9 @@ class Restoring:
             journal.update(entry)
             await saved(journal)
 
-        if left(journal) and not site.has(journal["kind"], journal["name"]):
-            return Settled()  # it was to be made, and was not begun with
+        if left(journal) and site.database(journal["kind"], journal["name"]) is None:
+            told = None if resumes else await self._unmade(domain, site, journal, record)
+            return Settled(detail=told)  # nothing can have been restored into it
         source = BackupSource("a restore", domain, site, journal["kind"], journal["name"])
         component = await site.rebuilt(journal["kind"], journal["name"], journal)
         settled = await component.settle(

@@ -174,16 +174,21 @@ class DomainSite:
 
     async def creation(self, engine: str, name: str, like: DomainDatabase | None) -> NewDatabase:
         """What makes a database that the setting has, or that is to get the server of `like`. Raises as `build`."""
-        setting = _database(self._domain, engine, name) if like is None else like
+        setting = self._required(engine, name) if like is None else like
         deployment, _, account = await self._reached(setting)
         if account.admin_username is None and setting.host is None:
             inside = await self._site.database_account(engine)
             account = replace(account, admin_username=inside.admin_username, admin_password=inside.admin_password)
         return new_database(deployment, self._domain, engine, name, setting, account, self._cipher)
 
-    def has(self, engine: str, name: str) -> bool:
-        """Whether the domain's setting has that database."""
-        return any((one.engine, one.name) == (engine, name) for one in self._domain.databases)
+    def database(self, engine: str, name: str) -> DomainDatabase | None:
+        """As the domain's setting has it."""
+        return next((one for one in self._domain.databases if (one.engine, one.name) == (engine, name)), None)
+
+    def _required(self, engine: str, name: str) -> DomainDatabase:
+        if (found := self.database(engine, name)) is not None:
+            return found
+        raise InvalidRequest(f"{self._domain.domain_name} has no {engine} database {name}; add it to restore into it")
 
     def renew(self, domain: Domain) -> None:
         """Its setting has changed since its place was opened; where that is has not."""
@@ -201,7 +206,7 @@ class DomainSite:
         return await self.build(kind, name)
 
     async def _database(self, engine: str, name: str) -> tuple[Deployment, DomainDatabase, DatabaseAccount]:
-        deployment, database, account = await self._reached(_database(self._domain, engine, name))
+        deployment, database, account = await self._reached(self._required(engine, name))
         if account.username is None:
             raise InvalidRequest(f"The {engine} database {name} has no username", field="databases")
         return deployment, database, account
@@ -302,13 +307,6 @@ class DomainSite:
                 field="system_user",
             )
         return user
-
-
-def _database(domain: Domain, engine: str, name: str) -> DomainDatabase:
-    for database in domain.databases:
-        if (database.engine, database.name) == (engine, name):
-            return database
-    raise InvalidRequest(f"{domain.domain_name} has no {engine} database {name}; add it to restore into it")
 
 
 async def _known(resolve: Callable[[str], Awaitable[T]], names: list[str]) -> list[T]:

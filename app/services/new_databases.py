@@ -70,12 +70,12 @@ class NewDatabases:
         await self._places.occupy(unit, domain, stored_places(domain))
         return domain
 
-    async def with_password(self, unit: Unit, domain_id: int, engine: str, name: str, operation_uid: str) -> Domain:
-        """The domain, whose database has a password now, if it had none."""
+    async def with_password(self, unit: Unit, domain_id: int, target: DatabaseTarget, operation_uid: str) -> Domain:
+        """The domain, whose database has a password now, if it had none. Raises NotFound."""
         domain = await DomainRepository(unit.session).get(domain_id)
-        database = None if domain is None else _of(domain, engine, name)
+        database = None if domain is None else _of(domain, target.engine, target.name)
         if domain is None or database is None:
-            raise NotFound(f"The database {name} was taken out of its domain's setting")
+            raise NotFound(f"The database {target.name} was taken out of its domain's setting")
         known = self._cipher.open(database.credentials)
         if "password" not in known or database.made_by is not None:  # of a restore that failed: nobody was told it
             known.setdefault("password", secrets.token_urlsafe(24))
@@ -83,13 +83,16 @@ class NewDatabases:
             await unit.session.flush()
         return domain
 
-    async def remove(self, unit: Unit, domain_id: int, engine: str, name: str) -> None:
-        """From the domain's setting. Idempotent."""
+    async def remove(self, unit: Unit, domain_id: int, engine: str, name: str, operation_uid: str) -> None:
+        """What `add` has added for this operation. Idempotent."""
         await self._places.lock(unit)
         domain = await DomainRepository(unit.session).get(domain_id)
         if domain is None:
             return
-        domain.databases = [one for one in domain.databases if (one.engine, one.name) != (engine, name)]
+        added = _of(domain, engine, name)
+        if added is None or added.made_by != operation_uid:
+            return
+        domain.databases = [one for one in domain.databases if one is not added]
         await unit.session.flush()
         await self._places.occupy(unit, domain, stored_places(domain))
 

@@ -182,7 +182,9 @@ async def test_an_administrator_of_postgresql_need_not_be_a_superuser(postgresql
     sql = "SELECT pg_get_userbyid(datdba), datcollate FROM pg_database WHERE datname = 'managed'"
     assert postgresql.run(sql) == "managed-owner|C.UTF-8"
     assert postgresql.run("SELECT count(*) FROM pg_auth_members WHERE member = 'manager'::regrole") in ("0", "1")
-    postgresql.run('DROP DATABASE managed; DROP ROLE "managed-owner"; DROP ROLE manager')
+    await new.remove(Missing(True, True), surely_ours=True)
+    assert await new.missing() == Missing(True, True)
+    postgresql.run("DROP ROLE manager")
 
 
 async def test_a_locale_that_the_server_does_not_have_is_told(postgresql: PostgresqlServer) -> None:
