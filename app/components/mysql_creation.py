@@ -59,9 +59,7 @@ class NewMysql(NewDatabase):
         if missing.database:
             script += f"CREATE DATABASE {identifier(target.name)}{await self._characters(facts, report)};\n"
         elif await self._holds_anything():
-            raise LoadFailed(
-                f"A database {target.name} has been made by somebody else meanwhile; nothing was changed"
-            )
+            raise LoadFailed(f"Somebody else has made a database {target.name} meanwhile; it is as it was")
         if missing.account:
             script += f"CREATE USER {account} {await self._identified()};\n"
         script += f"GRANT ALL ON {_literally(target.name)}.* TO {account};\n"

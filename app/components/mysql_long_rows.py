@@ -127,7 +127,7 @@ class LongRows:
 
     def finish(self) -> Iterator[bytes]:
         yield from self._work(final=True)
-        if self._was_cut and self._statement[self._closed :].strip() not in (b"", b";"):
+        if self._was_cut and bytes(self._statement[self._closed :]).strip() not in (b"", b";"):
             raise LoadFailed(
                 f"A statement of the dump is larger than the {self._packet} bytes that the server takes "
                 "(max_allowed_packet), and what it does with its rows depends on all of them"

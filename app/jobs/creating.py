@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from app.components.base import Report
@@ -108,6 +108,6 @@ class Creating:
         return told
 
 
-def left(journal: Journal) -> bool:
+def left(journal: Mapping[str, Any]) -> bool:
     """Whether something that was made is still to be removed."""
     return bool(journal.get(KEY)) and journal[KEY]["state"] in ("making", "made", "undo")

@@ -53,7 +53,9 @@ def server(mariadb: MariadbServer) -> Iterator[MariadbServer]:
         mariadb.run(f"CREATE DATABASE {name}; GRANT ALL ON {name}.* TO owner@'127.0.0.1'")
     mariadb.run(SAMPLE, "shop", "owner", PASSWORD)
     yield mariadb
-    mariadb.run("DROP DATABASE shop; DROP DATABASE staging; DROP USER owner@'127.0.0.1'")
+    mariadb.run(
+        "SET GLOBAL event_scheduler = OFF; DROP DATABASE shop; DROP DATABASE staging; DROP USER owner@'127.0.0.1'"
+    )
 
 
 def _component(server: MariadbServer, name: str, *, admin: bool) -> MysqlComponent:

@@ -68,7 +68,7 @@ async def test_what_comes_after_the_position_is_not_in_the_dump(logging: Shop) -
     content = first + b"".join([chunk async for chunk in stream])
     position = dump.report.facts[POSITION]
     events = logging.server.run(f"SHOW BINLOG EVENTS IN '{position['file']}' FROM {position['offset']}")
-    assert len(re.findall("Write_rows", events)) == (1 if position["exact"] else 2)
+    assert len(re.findall("Write_rows|INSERT INTO", events)) == (1 if position["exact"] else 2)
     assert b"(2)" in content
     assert b"(3)" not in content
     assert re.fullmatch(r"\d+-\d+-\d+|[0-9a-f-]{36}:1-\d+", position["gtid"])

@@ -118,7 +118,7 @@ def test_a_staging_restore_needs_no_database_of_the_live_name(service: Service, 
 
 def test_a_database_is_made_and_its_password_told_once(service: Service, databases: Databases) -> None:
     domain, backup = _backup(service, databases)
-    wanted = {"databases": {"shop": "shop_copy%"}, "create": True}
+    wanted: dict[str, Any] = {"databases": {"shop": "shop_copy%"}, "create": True}
     before = databases.there()
     plan = _restore(service, backup, dry_run=True, **wanted)
     [part] = plan["result"]["components"]
