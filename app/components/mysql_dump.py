@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from app.archives.streams import ByteStream
-from app.components.base import Dump, Report
+from app.components.base import POSITION, Dump, Report
 from app.components.mysql_client import MysqlClient, identifier
+from app.components.mysql_position import DumpPosition
 from app.deployments.base import Outcome
 from app.errors import CommandFailed, DumpIncomplete
 
@@ -20,6 +21,9 @@ _VIEW_ERROR = re.compile(r"^ERROR (\d+) .*? at line (\d+): (.*)$", re.MULTILINE)
 _TABLE = re.compile(rb"\nCREATE (?:TABLE|SEQUENCE) ")
 #: "View references invalid table(s)…", "The user specified as a definer … does not exist", no such column or table.
 _INVALID = {"1054", "1146", "1356", "1449"}
+
+#: Large statements load fastest; each with what is around it has to fit into a packet of the server it comes from.
+_STATEMENT, _SMALLEST, _AROUND = 8 << 20, 4 << 10, 4 << 10
 
 _INVENTORY = """
 SELECT 'server', VERSION(), @@max_allowed_packet UNION ALL
@@ -151,6 +155,10 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
             report.lack("dump_program", "MariaDB's program dumps its generated columns' values", table)
     argv = ["--single-transaction", "--routines", "--triggers", "--events", "--hex-blob"]
     argv += ["--default-character-set=utf8mb4", "--max-allowed-packet=1G", "--no-tablespaces", *contents]
+    position = DumpPosition(client)
+    if not contents:
+        argv += await position.begin(mariadb=mariadb and inventory.mariadb)
+    argv += [f"--net-buffer-length={max(_SMALLEST, min(_STATEMENT, inventory.packet - _AROUND))}"]
     argv += [] if mariadb else ["--set-gtid-purged=OFF"]
     argv += ["--loose-dump-history"] if inventory.versioned else []
     argv += ["--force"] if inventory.hidden else []
@@ -161,6 +169,7 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
     async def stream() -> ByteStream:
         async with aclosing(watch.watch(client.dumped([tool, *argv, "--", name], outcome))) as output:
             async for chunk in output:
+                position.see(chunk)
                 yield chunk
         if outcome.status and not inventory.hidden:
             raise client.explained(outcome.stderr)
@@ -169,6 +178,8 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
                 report.lack("history_left_out", "The dump program is too old to dump its history", table)
         if watch.longest > inventory.packet:
             await _too_long(client, report)
+        if (found := await position.found()) is not None:
+            report.facts[POSITION] = found
 
     return Dump(stream(), report, watch.verify)
 

@@ -30,6 +30,13 @@ _VIEW = re.compile(
     rb"VIEW\b" + _SPACE + rb"(?:IF\s+(?:NOT\s+)?EXISTS\b" + _SPACE + rb")?(?:`(?:[^`]|``)*+`\.)?(`(?:[^`]|``)*+`)",
     _FLAGS,
 )
+_NAMED = re.compile(
+    rb"(VIEW|TRIGGER|PROCEDURE|FUNCTION|PACKAGE|EVENT)\b" + _SPACE + rb"(?:BODY\b" + _SPACE + rb")?"
+    rb"(?:IF\s+(?:NOT\s+)?EXISTS\b" + _SPACE + rb")?(?:`(?:[^`]|``)*+`\.)?(" + _PART + rb")",
+    _FLAGS,
+)
+#: What is no name: texts, and comments that are not executed.
+_TEXTS = rb"'(?:[^'\\]|\\.|'')*+'|--[ \t][^\n]*+|\#[^\n]*+|/\*(?!!|M!)(?:[^*]++|\*(?!/))*+\*/"
 #: One statement's rows are in or not either way; a sequence that is a column's default would have to be locked too.
 _LOCK = re.compile(rb"\A" + _SPACE + rb"(?:UN)?LOCK\s+TABLES?\b", _FLAGS)
 #: What all of a dump's literals are written for. Rows hold dates that are none, if they were allowed when they came.
@@ -88,6 +95,27 @@ def view_of(statement: bytes) -> bytes | None:
         return None
     named = _VIEW.match(statement, found.start(1))
     return named and named[1]
+
+
+def label_of(statement: bytes) -> str:
+    """What it makes, for people."""
+    found = _OBJECT.match(statement)
+    named = found and _NAMED.match(statement, found.start(1))
+    if named is None:
+        return statement[:40].decode("utf-8", "replace").strip()
+    return f"{named[1].decode().upper()} {_bare(named[2]).decode('utf-8', 'replace')}"
+
+
+def names_database(statement: bytes, names: Collection[bytes]) -> bool:
+    """Whether it names something in one of these databases, as `shop`.`orders` or shop.orders."""
+    if not any(name in statement for name in names):
+        return False
+    forms = [rb"`%b`|\"%b\"" % (re.escape(name.replace(b"`", b"``")), re.escape(name)) for name in names]
+    forms += [rb"(?<![\w$@.`\"])%b" % re.escape(name) for name in names if re.fullmatch(rb"[\w$]+", name)]
+    form = re.compile(
+        _TEXTS + rb"|(?<![.`\"])((?:" + b"|".join(forms) + rb")\s*\.\s*[`\"\w])|\"[^\"]*\"|`[^`]*`", _FLAGS
+    )
+    return any(found[1] for found in form.finditer(statement))
 
 
 def as_it_was(mode: bytes) -> bytes:

@@ -7,10 +7,11 @@ import re
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import BLOCK, is_header
-from app.components.base import Component, Dump, Report, RestoreContext
+from app.components.base import POSITION, Component, Dump, Report, RestoreContext
 from app.components.postgresql_archive import DumpWatch, bounded
 from app.components.postgresql_report import gaps, report_of
 from app.components.postgresql_sql import (
@@ -18,6 +19,7 @@ from app.components.postgresql_sql import (
     COMMIT,
     DROP_OWNED,
     FACTS,
+    LOG_POSITION,
     OTHERS,
     UNREADABLE,
     state_of,
@@ -205,8 +207,17 @@ class PostgresqlComponent(Component):
             "--lock-wait-timeout=120000",
             *options,
         ]
+        report.facts[POSITION] = await self._log_position()
         output = self._deployment.stream(argv, env=self._target.env, user=await self._user(), confined=True)
         return Dump(watch.watch(output), report, watch.verify)
+
+    async def _log_position(self) -> dict[str, Any] | None:
+        """Right before the snapshot: what the log has from there on may be in the dump already."""
+        try:
+            lsn = (await self._answer(LOG_POSITION)).decode().strip()
+        except ComponentError:
+            return None
+        return {"lsn": lsn, "exact": False} if lsn else None
 
     async def _around(self, report: Report) -> tuple[list[str], int]:
         """pg_dump's options for what it would fail at as a whole, named in the report; how many relations are left

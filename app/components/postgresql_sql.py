@@ -130,6 +130,8 @@ WITH ours AS (
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
 SELECT json_build_object('encoding', current_setting('server_encoding'),
+  'locale', (SELECT json_build_object('collate', b.datcollate, 'ctype', b.datctype) FROM pg_catalog.pg_database b
+    WHERE b.datname = current_database()),
   'unreadable', (SELECT coalesce(json_agg(json_build_array(o.nspname, o.relname)), '[]') FROM ours o
     WHERE NOT has_schema_privilege(o.place, 'USAGE') OR NOT CASE o.relkind WHEN 'S'
       THEN has_sequence_privilege(o.oid, 'SELECT') ELSE has_table_privilege(o.oid, 'SELECT') END),
@@ -137,6 +139,12 @@ SELECT json_build_object('encoding', current_setting('server_encoding'),
     WHERE o.relkind <> 'S' AND has_schema_privilege(o.place, 'USAGE') AND row_security_active(o.oid)),
   'subscriptions', (SELECT coalesce(json_agg(s.subname), '[]') FROM pg_catalog.pg_subscription s
     JOIN pg_catalog.pg_database b ON b.oid = s.subdbid WHERE b.datname = current_database()));
+"""
+
+#: Where in the write-ahead log the server is: on a standby, what it has replayed.
+LOG_POSITION = """
+SET search_path = '';
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END;
 """
 
 #: Relations of other roles, which a restore can neither drop nor make anew; views are dropped with what they show.

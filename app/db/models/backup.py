@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db.base import NEVER_REUSED, Base, new_uid, now
@@ -61,6 +61,8 @@ class Backup(Base):
 
 
 class BackupComponent(Base):
+    """`position`: of a database, where in its server's log the dump is; see app.components.base.POSITION."""
+
     __tablename__ = "backup_components"
     __table_args__ = (Index(None, "backup_id"), NEVER_REUSED)
 
@@ -78,6 +80,7 @@ class BackupComponent(Base):
     error_message: Mapped[str | None] = mapped_column(Text)
     warnings: Mapped[list[Any]]
     incomplete: Mapped[list[Any]]
+    position: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class BackupCopy(Base):
