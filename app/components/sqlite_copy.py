@@ -1,0 +1,208 @@
+"""SQLite databases of a tree as members of its archive that fit each other, whoever writes meanwhile.
+
+Each is read by the tar there while a transaction holds it (`sqlite_lock`). In rollback mode nobody can write into the
+file then. In WAL mode the database is read first and its WAL after it: the WAL is only appended to, so that what a
+checkpoint has moved meanwhile is in both, and what is torn at its end has a wrong checksum. There is one exception: a
+WAL of which all was moved before is begun anew, and then the database alone is whole. It is told by the WAL's
+header, which is written first and is never the same again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO
+
+from app.archives.streams import CHUNK, ByteStream, SourceReader, consume
+from app.components.base import Report
+from app.components.sqlite_lock import NotHeld, SqliteTool, held
+from app.components.tar_tool import TarTool, judge_stderr
+from app.deployments.base import Deployment, Outcome, User
+from app.errors import DeploymentError
+from app.sizes import human_size
+
+MAGIC = b"SQLite format 3\0"
+#: A database and its WAL together, in bytes, and what must stay free where they are kept meanwhile.
+LARGEST = 2 << 30
+_RESERVE = 1 << 30
+#: In rollback mode whoever writes waits for us; in WAL mode nobody does.
+_SECONDS = {"wal": 300}
+_ROLLBACK_SECONDS = 10
+_HEADER = 32
+_HEADER_SECONDS = 10
+
+
+class NotCopied(Exception):
+    """Says why, in a few words: the database is in the archive as any file is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A file in an archive that tar has made: where its headers begin, and where what follows it does."""
+
+    info: tarfile.TarInfo
+    start: int
+    end: int
+
+
+class SqliteCopier:
+    """`user`: who reads; None: whoever we are. `folder`: the tree's."""
+
+    def __init__(
+        self, deployment: Deployment, tar: TarTool, tool: SqliteTool, folder: str, user: User | None
+    ) -> None:
+        self._deployment = deployment
+        self._tar = tar
+        self._tool = tool
+        self._folder = folder
+        self._user = user
+
+    async def copy(self, path: bytes, beside: frozenset[bytes]) -> ByteStream:
+        """The members that stand for the database at `path` (below './') and for what lies `beside` it: the end of
+        its name. Raises NotCopied; nothing is given before all of it is there."""
+        try:
+            name = path.decode()
+        except UnicodeDecodeError:
+            name = "\n"
+        if not name.isprintable():  # not every deployment can pass it
+            raise NotCopied("its name cannot be given to the tools there")
+        spool = await asyncio.to_thread(_spool)
+        try:
+            mode = await self._fill(spool, PurePosixPath(name))
+            ends = await asyncio.to_thread(_ends, spool, path, mode, beside)
+        except BaseException:
+            spool.close()
+            raise
+        return _given(spool, *ends)
+
+    async def _fill(self, spool: IO[bytes], path: PurePosixPath) -> str:
+        """Read into `spool`; gives the journal's mode."""
+        whole = os.fsencode(f"{self._folder.rstrip('/')}/{path}")
+        try:
+            async with held(self._deployment, self._tool, whole, self._user) as mode:
+                seconds = _SECONDS.get(mode, _ROLLBACK_SECONDS)
+                try:
+                    async with asyncio.timeout(seconds):
+                        await self._read(spool, path, wal=mode == "wal")
+                except TimeoutError:
+                    raise NotCopied(f"reading it takes longer than the {seconds} seconds it may be held") from None
+        except NotHeld as error:
+            raise NotCopied(str(error)) from error
+        except DeploymentError as error:
+            raise NotCopied(error.message[:500]) from error
+        return mode
+
+    async def _read(self, spool: IO[bytes], path: PurePosixPath, *, wal: bool) -> None:
+        """tar as the site's user, in the folder itself: entered without following a link, and then no other."""
+        outcome, report = Outcome(), Report()
+        folder = f"{self._folder.rstrip('/')}/{path.parent}"
+        names = [path.name, *([f"{path.name}-wal"] if wal else [])]
+        source = self._deployment.stream(
+            self._tar.create_named(names, str(path.parent)),
+            cwd=folder,
+            user=self._user,
+            accept=(0, 1, 2),
+            outcome=outcome,
+        )
+        await consume(source, lambda reader: _written(reader, spool), "SQLite database")
+        judge_stderr(outcome.stderr, report)
+        if path.name in report.facts.get("not_whole", []) or report.incomplete:
+            raise NotCopied("it could not be read")
+        if wal:
+            argv = ["head", "-c", str(_HEADER), "--", f"./{names[1]}"]
+            now = await self._deployment.run(
+                argv, cwd=folder, user=self._user, check=False, timeout=_HEADER_SECONDS
+            )
+            await asyncio.to_thread(_cut_begun_anew, spool, now.stdout)
+
+
+def _spool() -> IO[bytes]:
+    """A file without a name; where there is /var/tmp, since /tmp may be memory."""
+    try:
+        return tempfile.TemporaryFile(dir=os.environ.get("TMPDIR", "/var/tmp"))
+    except OSError:
+        return tempfile.TemporaryFile()
+
+
+def _written(reader: SourceReader, spool: IO[bytes]) -> None:
+    status = os.fstatvfs(spool.fileno())
+    most = min(LARGEST, status.f_bavail * status.f_frsize - _RESERVE)
+    size = 0
+    try:
+        for chunk in reader.chunks():
+            size += len(chunk)
+            if size > most:
+                raise NotCopied(f"it is larger than the {human_size(max(most, 0))} that can be kept meanwhile")
+            spool.write(chunk)
+        spool.flush()
+    except OSError as error:
+        raise NotCopied(f"it cannot be kept meanwhile ({error.strerror})") from error
+
+
+def _members(spool: IO[bytes]) -> list[_Member]:
+    """Those of tar's archive in `spool`, which has two at most."""
+    spool.seek(0)
+    found: list[_Member] = []
+    start = 0
+    try:
+        with tarfile.open(fileobj=spool, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+            while len(found) < 3 and (info := archive.next()) is not None:
+                end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                found.append(_Member(info, start, end))
+                start = end
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        raise NotCopied("tar's output cannot be read") from error
+    if any(not member.info.isreg() or member.info.issparse() for member in found):
+        raise NotCopied("it is no plain file any more")
+    return found
+
+
+def _cut_begun_anew(spool: IO[bytes], header: bytes) -> None:
+    """Take the WAL away that was begun anew while it was read, or ended: the database alone is whole then."""
+    members = _members(spool)
+    if len(members) < 2:
+        return
+    spool.seek(members[1].info.offset_data)
+    read = spool.read(min(_HEADER, members[1].info.size))
+    if len(read) < _HEADER or read != header:
+        spool.truncate(members[1].start)
+
+
+def _ends(spool: IO[bytes], path: bytes, mode: str, beside: frozenset[bytes]) -> tuple[int, bytes]:
+    """How much of `spool` is to be given, and what after it: what lies beside a database comes as an empty file, so
+    that a restore into a live tree leaves none there that belongs to another state. Raises NotCopied."""
+    members = _members(spool)
+    names = [os.fsencode(member.info.name) for member in members]
+    if names not in ([path], [path, path + b"-wal"]):
+        raise NotCopied("it is not there any more")
+    spool.seek(members[0].info.offset_data)
+    if spool.read(len(MAGIC)) != MAGIC:
+        raise NotCopied("it is no SQLite database any more")
+    empty = {b"-wal", b"-shm"} if mode == "wal" else beside & {b"-journal"}
+    empty = {suffix for suffix in empty if path + suffix not in names}
+    return members[-1].end, b"".join(_empty(members[0].info, suffix) for suffix in sorted(empty))
+
+
+def _empty(info: tarfile.TarInfo, suffix: bytes) -> bytes:
+    """A header with the database's owner, permissions and ACL, as SQLite itself would make the file."""
+    made = tarfile.TarInfo(info.name + suffix.decode())
+    made.mode, made.uid, made.gid, made.mtime = info.mode, info.uid, info.gid, info.mtime
+    made.pax_headers = {key: text for key, text in info.pax_headers.items() if key.startswith("SCHILY.acl.")}
+    return made.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+async def _given(spool: IO[bytes], size: int, further: bytes) -> AsyncGenerator[bytes, None]:
+    with closing(spool):
+        await asyncio.to_thread(spool.seek, 0, io.SEEK_SET)
+        while size and (chunk := await asyncio.to_thread(spool.read, min(CHUNK, size))):
+            size -= len(chunk)
+            yield chunk
+        if further:
+            yield further
