@@ -5,6 +5,10 @@ file then. In WAL mode the database is read first and its WAL after it: the WAL 
 checkpoint has moved meanwhile is in both, and what is torn at its end has a wrong checksum. There is one exception: a
 WAL of which all was moved before is begun anew, and then the database alone is whole. It is told by the WAL's
 header, which is written first and is never the same again.
+
+Where no transaction can be had (no tool, no index of the WAL since nobody is connected, a journal to be rolled back, a
+lock that somebody keeps) the files are read together, and count when none of them has changed meanwhile: they are
+then what a crash would have left, which SQLite repairs.
 """
 
 from __future__ import annotations
@@ -14,8 +18,8 @@ import io
 import os
 import tarfile
 import tempfile
-from collections.abc import AsyncGenerator
-from contextlib import closing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
@@ -29,14 +33,24 @@ from app.errors import DeploymentError
 from app.sizes import human_size
 
 MAGIC = b"SQLite format 3\0"
+#: What SQLite keeps beside a database in use; the index of a WAL goes with it.
+BESIDE = (b"-wal", b"-journal")
 #: A database and its WAL together, in bytes, and what must stay free where they are kept meanwhile.
 LARGEST = 2 << 30
 _RESERVE = 1 << 30
 #: In rollback mode whoever writes waits for us; in WAL mode nobody does.
 _SECONDS = {"wal": 300}
 _ROLLBACK_SECONDS = 10
+_UNHELD_SECONDS = 300
+#: Of a WAL all of its header, of a database the part that tells its mode: https://sqlite.org/fileformat2.html.
 _HEADER = 32
-_HEADER_SECONDS = 10
+_WRITE_VERSION, _WAL = 18, 2
+_COMMAND_SECONDS = 10
+_ATTEMPTS = 3
+#: A file whose time is as old as this shows another one once it is written.
+_SETTLED_SECONDS = 2
+#: Arguments: paths. Their state, of those that are there, then the time.
+_STATE = 'stat -c "%n %i %s %y %z %Z" -- "$@" 2>/dev/null; date +%s'
 
 
 class NotCopied(Exception):
@@ -53,10 +67,10 @@ class _Member:
 
 
 class SqliteCopier:
-    """`user`: who reads; None: whoever we are. `folder`: the tree's."""
+    """`user`: who reads; None: whoever we are. `folder`: the tree's. `tool`: None: there is none."""
 
     def __init__(
-        self, deployment: Deployment, tar: TarTool, tool: SqliteTool, folder: str, user: User | None
+        self, deployment: Deployment, tar: TarTool, tool: SqliteTool | None, folder: str, user: User | None
     ) -> None:
         self._deployment = deployment
         self._tar = tar
@@ -75,52 +89,99 @@ class SqliteCopier:
             raise NotCopied("its name cannot be given to the tools there")
         spool = await asyncio.to_thread(_spool)
         try:
-            mode = await self._fill(spool, PurePosixPath(name))
-            ends = await asyncio.to_thread(_ends, spool, path, mode, beside)
+            await self._fill(spool, PurePosixPath(name))
+            ends = await asyncio.to_thread(_ends, spool, path, beside)
         except BaseException:
             spool.close()
             raise
         return _given(spool, *ends)
 
-    async def _fill(self, spool: IO[bytes], path: PurePosixPath) -> str:
-        """Read into `spool`; gives the journal's mode."""
-        whole = os.fsencode(f"{self._folder.rstrip('/')}/{path}")
-        try:
-            async with held(self._deployment, self._tool, whole, self._user) as mode:
-                seconds = _SECONDS.get(mode, _ROLLBACK_SECONDS)
+    async def _fill(self, spool: IO[bytes], path: PurePosixPath) -> None:
+        """Read into `spool` what fits together. Raises NotCopied."""
+        why = ""
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(_SETTLED_SECONDS + 1)
+            with _told():
                 try:
-                    async with asyncio.timeout(seconds):
-                        await self._read(spool, path, wal=mode == "wal")
-                except TimeoutError:
-                    raise NotCopied(f"reading it takes longer than the {seconds} seconds it may be held") from None
-        except NotHeld as error:
-            raise NotCopied(str(error)) from error
-        except DeploymentError as error:
-            raise NotCopied(error.message[:500]) from error
-        return mode
+                    await self._held(spool, path)
+                    return
+                except NotHeld as error:
+                    why = str(error)
+                if await self._at_rest(spool, path):
+                    return
+        raise NotCopied(f"it is being written, and {why}")
 
-    async def _read(self, spool: IO[bytes], path: PurePosixPath, *, wal: bool) -> None:
-        """tar as the site's user, in the folder itself: entered without following a link, and then no other."""
+    async def _held(self, spool: IO[bytes], path: PurePosixPath) -> None:
+        """In a transaction. Raises NotHeld, NotCopied."""
+        if self._tool is None:
+            raise NotHeld("neither sqlite3 nor python3 with SQLite is there where the site runs: install sqlite3")
+        whole = os.fsencode(f"{self._folder.rstrip('/')}/{path}")
+        async with held(self._deployment, self._tool, whole, self._user) as mode:
+            wal = mode == "wal"
+            await self._read(spool, path, (b"-wal",) if wal else (), _SECONDS.get(mode, _ROLLBACK_SECONDS))
+            if wal:
+                header = await self._run(path, ["head", "-c", str(_HEADER), "--", f"./{path.name}-wal"])
+                await asyncio.to_thread(_cut_begun_anew, spool, header)
+
+    async def _at_rest(self, spool: IO[bytes], path: PurePosixPath) -> bool:
+        """Without one; whether nothing has changed meanwhile. Raises NotCopied."""
+        before, settled = await self._state(path)
+        if not settled:
+            return False
+        await self._read(spool, path, BESIDE, _UNHELD_SECONDS)
+        return (await self._state(path))[0] == before
+
+    async def _state(self, path: PurePosixPath) -> tuple[list[bytes], bool]:
+        """Of the database and what is beside it, and whether all of it has rested for a while."""
+        names = [f"./{path.name}{end}" for end in ("", *(end.decode() for end in BESIDE))]
+        *lines, now = (await self._run(path, ["sh", "-c", _STATE, "sh", *names])).splitlines() or [b""]
+        try:
+            newest = max(int(line.rpartition(b" ")[2]) for line in lines)
+            return lines, newest + _SETTLED_SECONDS <= int(now)
+        except ValueError:
+            raise NotCopied("it is not there any more") from None
+
+    async def _run(self, path: PurePosixPath, argv: list[str]) -> bytes:
+        result = await self._deployment.run(
+            argv, cwd=self._within(path), user=self._user, check=False, timeout=_COMMAND_SECONDS
+        )
+        return result.stdout
+
+    def _within(self, path: PurePosixPath) -> str:
+        """The folder that a file is in: entered without following a link."""
+        return f"{self._folder.rstrip('/')}/{path.parent}"
+
+    async def _read(self, spool: IO[bytes], path: PurePosixPath, beside: Sequence[bytes], seconds: float) -> None:
+        """The database, and then what is `beside` it, by the tar there."""
         outcome, report = Outcome(), Report()
-        folder = f"{self._folder.rstrip('/')}/{path.parent}"
-        names = [path.name, *([f"{path.name}-wal"] if wal else [])]
+        names = [f"{path.name}{end}" for end in ("", *(end.decode() for end in beside))]
         source = self._deployment.stream(
             self._tar.create_named(names, str(path.parent)),
-            cwd=folder,
+            cwd=self._within(path),
             user=self._user,
             accept=(0, 1, 2),
             outcome=outcome,
         )
-        await consume(source, lambda reader: _written(reader, spool), "SQLite database")
+        try:
+            async with asyncio.timeout(seconds):
+                await consume(source, lambda reader: _written(reader, spool), "SQLite database")
+        except TimeoutError:
+            raise NotCopied(f"reading it takes longer than the {seconds:.0f} seconds it may be held") from None
         judge_stderr(outcome.stderr, report)
         if path.name in report.facts.get("not_whole", []) or report.incomplete:
             raise NotCopied("it could not be read")
-        if wal:
-            argv = ["head", "-c", str(_HEADER), "--", f"./{names[1]}"]
-            now = await self._deployment.run(
-                argv, cwd=folder, user=self._user, check=False, timeout=_HEADER_SECONDS
-            )
-            await asyncio.to_thread(_cut_begun_anew, spool, now.stdout)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a command may fail with is no failure of the backup."""
+    try:
+        yield
+    except DeploymentError as error:
+        raise NotCopied(error.message[:500]) from error
+    except TimeoutError:
+        raise NotCopied("a command there does not end") from None
 
 
 def _spool() -> IO[bytes]:
@@ -132,6 +193,8 @@ def _spool() -> IO[bytes]:
 
 
 def _written(reader: SourceReader, spool: IO[bytes]) -> None:
+    spool.seek(0)
+    spool.truncate()
     status = os.fstatvfs(spool.fileno())
     most = min(LARGEST, status.f_bavail * status.f_frsize - _RESERVE)
     size = 0
@@ -147,13 +210,13 @@ def _written(reader: SourceReader, spool: IO[bytes]) -> None:
 
 
 def _members(spool: IO[bytes]) -> list[_Member]:
-    """Those of tar's archive in `spool`, which has two at most."""
+    """Those of tar's archive in `spool`, which has few."""
     spool.seek(0)
     found: list[_Member] = []
     start = 0
     try:
         with tarfile.open(fileobj=spool, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
-            while len(found) < 3 and (info := archive.next()) is not None:
+            while len(found) <= 1 + len(BESIDE) and (info := archive.next()) is not None:
                 end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 found.append(_Member(info, start, end))
                 start = end
@@ -175,19 +238,20 @@ def _cut_begun_anew(spool: IO[bytes], header: bytes) -> None:
         spool.truncate(members[1].start)
 
 
-def _ends(spool: IO[bytes], path: bytes, mode: str, beside: frozenset[bytes]) -> tuple[int, bytes]:
+def _ends(spool: IO[bytes], path: bytes, beside: frozenset[bytes]) -> tuple[int, bytes]:
     """How much of `spool` is to be given, and what after it: what lies beside a database comes as an empty file, so
     that a restore into a live tree leaves none there that belongs to another state. Raises NotCopied."""
     members = _members(spool)
     names = [os.fsencode(member.info.name) for member in members]
-    if names not in ([path], [path, path + b"-wal"]):
+    if names[:1] != [path] or not {*names[1:]} <= {path + end for end in BESIDE}:
         raise NotCopied("it is not there any more")
     spool.seek(members[0].info.offset_data)
-    if spool.read(len(MAGIC)) != MAGIC:
+    header = spool.read(_HEADER)
+    if not header.startswith(MAGIC):
         raise NotCopied("it is no SQLite database any more")
-    empty = {b"-wal", b"-shm"} if mode == "wal" else beside & {b"-journal"}
-    empty = {suffix for suffix in empty if path + suffix not in names}
-    return members[-1].end, b"".join(_empty(members[0].info, suffix) for suffix in sorted(empty))
+    empty = {b"-wal", b"-shm"} if header[_WRITE_VERSION] == _WAL else beside & {b"-journal"}
+    further = sorted(end for end in empty if path + end not in names)
+    return members[-1].end, b"".join(_empty(members[0].info, end) for end in further)
 
 
 def _empty(info: tarfile.TarInfo, suffix: bytes) -> bytes:

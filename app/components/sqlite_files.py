@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from app.archives.streams import ByteStream
 from app.components.base import MAX_NAMED, Report
-from app.components.sqlite_copy import NotCopied, SqliteCopier
+from app.components.sqlite_copy import BESIDE, NotCopied, SqliteCopier
 from app.components.sqlite_lock import sqlite_tool
 from app.components.tar_tool import TarTool, shortened, shown
 from app.deployments.base import Deployment, User
@@ -21,15 +21,12 @@ from app.errors import DeploymentError
 
 #: In find's words, without regard to case.
 NAMES = ("*.db", "*.db3", "*.sqlite", "*.sqlite3")
-#: What SQLite keeps beside a database in use; the index of a WAL goes with it.
-BESIDE = (b"-wal", b"-journal")
 _ALL_BESIDE = (*BESIDE, b"-shm")
 #: Names are kept of so many, and so many are copied for so long: a tree may hold a million.
 MOST_KEPT = 10_000
 _MOST_COPIED = 200
 _COPY_SECONDS = 900
 _LOOK_SECONDS = 120
-_NO_TOOL = "neither sqlite3 nor python3 with SQLite is there where the site runs: install sqlite3"
 _NO_TAR = "the tar there can leave nothing out: install GNU tar, and sqlite3"
 _NO_TIME = f"{_MOST_COPIED} others, or {_COPY_SECONDS // 60} minutes, were spent on copies already"
 
@@ -94,11 +91,9 @@ class SqliteFiles:
         ends = time.monotonic() + _COPY_SECONDS
         databases = await self._databases(candidates)
         tool = await sqlite_tool(self._deployment) if databases else None
-        copier = None if tool is None else SqliteCopier(self._deployment, tar, tool, self._folder, self._user)
+        copier = SqliteCopier(self._deployment, tar, tool, self._folder, self._user)
         for path, beside in databases:
-            if copier is None:
-                self._tell(path, _NO_TOOL, in_use=bool(beside))
-            elif len(self._copied) >= _MOST_COPIED or time.monotonic() > ends:
+            if len(self._copied) >= _MOST_COPIED or time.monotonic() > ends:
                 self._tell(path, _NO_TIME, in_use=bool(beside))
             else:
                 try:
@@ -155,7 +150,7 @@ class SqliteFiles:
 def warn_of(path: bytes, reason: str, report: Report) -> None:
     report.warn(
         "sqlite_not_consistent",
-        "a SQLite database in use is in the backup as its files were read, one after the other: what was written "
-        f"meanwhile may be lost, or the database damaged ({reason})",
+        "a SQLite database is in the backup as its files were read, one after the other: what was written meanwhile "
+        f"may be lost, or the database damaged ({reason})",
         shortened(path.removeprefix(b"./")),
     )
