@@ -16,7 +16,7 @@ from pathlib import Path
 _TOOLS = (
     "bash", "cat", "chmod", "chown", "chroot", "cp", "df", "echo", "env", "false", "find", "grep", "head", "id",
     "kill", "ln", "ls", "mkdir", "mktemp", "mv", "printf", "rm", "rmdir", "sh", "sha256sum", "sleep", "stat", "sync",
-    "tail", "tar", "test", "true", "wc", "xargs", "setpriv", "dd", "sort", "tee", "touch", "ps", "tr",
+    "date", "sqlite3", "tail", "tar", "test", "true", "wc", "xargs", "setpriv", "dd", "sort", "tee", "touch", "ps", "tr",
     "readlink", "mknod",
 )  # fmt: skip
 #: What every image has.

@@ -189,7 +189,11 @@ def _spool() -> IO[bytes]:
     try:
         return tempfile.TemporaryFile(dir=os.environ.get("TMPDIR", "/var/tmp"))
     except OSError:
+        pass
+    try:
         return tempfile.TemporaryFile()
+    except OSError as error:
+        raise NotCopied(f"the service has no folder to keep it in meanwhile ({error.strerror})") from error
 
 
 def _written(reader: SourceReader, spool: IO[bytes]) -> None:
