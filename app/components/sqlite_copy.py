@@ -6,8 +6,8 @@ checkpoint has moved meanwhile is in both, and what is torn at its end has a wro
 WAL of which all was moved before is begun anew, and then the database alone is whole. It is told by the WAL's
 header, which is written first and is never the same again.
 
-Where no transaction can be had (no tool, no index of the WAL since nobody is connected, a journal to be rolled back, a
-lock that somebody keeps) the files are read together, and count when none of them has changed meanwhile: they are
+Where no transaction can be had (no tool, no index of the WAL since nobody is connected, a journal to be rolled back,
+a lock that somebody keeps) the files are read together, and count when none of them has changed meanwhile: they are
 then what a crash would have left, which SQLite repairs.
 """
 
@@ -19,7 +19,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
@@ -185,11 +185,9 @@ def _told() -> Iterator[None]:
 
 
 def _spool() -> IO[bytes]:
-    """A file without a name; where there is /var/tmp, since /tmp may be memory."""
-    try:
-        return tempfile.TemporaryFile(dir=os.environ.get("TMPDIR", "/var/tmp"))
-    except OSError:
-        pass
+    """A file without a name; where there is one in /var/tmp, since /tmp may be memory."""
+    with suppress(OSError):
+        return tempfile.TemporaryFile(dir=os.environ.get("TMPDIR", "/var/tmp"))  # noqa: S108  it has no name there
     try:
         return tempfile.TemporaryFile()
     except OSError as error:

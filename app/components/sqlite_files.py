@@ -117,7 +117,12 @@ class SqliteFiles:
         paths = b"".join(path + b"\0" for path, _ in known)
         try:
             looked = await self._deployment.run(
-                ["sh", "-c", _LOOK], input=paths, cwd=self._folder, user=self._user, check=False, timeout=_LOOK_SECONDS
+                ["sh", "-c", _LOOK],
+                input=paths,
+                cwd=self._folder,
+                user=self._user,
+                check=False,
+                timeout=_LOOK_SECONDS,
             )
             answers = looked.stdout.split()
         except (DeploymentError, TimeoutError):

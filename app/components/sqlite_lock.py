@@ -1,7 +1,7 @@
-"""A transaction that reads an SQLite database where its site runs: while it is open the database's files fit each other.
+"""A transaction that reads a SQLite database where its site runs: while it is open its files fit each other.
 
-Sources: https://sqlite.org/lockingv3.html, https://sqlite.org/walformat.html, and wal.c for what a reader keeps others
-from (walRestartLog, walCheckpoint, walBeginShmUnreliable). See docs/decisions/0032.
+Sources: https://sqlite.org/lockingv3.html, https://sqlite.org/walformat.html, and wal.c for what a reader keeps
+others from (walRestartLog, walCheckpoint, walBeginShmUnreliable). See docs/decisions/0032.
 """
 
 from __future__ import annotations
@@ -85,13 +85,11 @@ async def _works(deployment: Deployment, argv: list[str]) -> bool:
 
 
 @asynccontextmanager
-async def held(
-    deployment: Deployment, tool: SqliteTool, path: bytes, user: User | None
-) -> AsyncGenerator[str, None]:
+async def held(deployment: Deployment, tool: SqliteTool, path: bytes, user: User | None) -> AsyncGenerator[str, None]:
     """While this is open: in rollback mode nobody writes into the file; in WAL mode see `sqlite_copy`. Gives the
     journal's mode. `path`: absolute. The database is opened read only, confined, and nothing is made beside it.
 
-    Raises NotHeld, also at the end, when the transaction had not lasted until then; then nothing that was read counts.
+    Raises NotHeld, also at the end, when the transaction had not lasted until then: nothing that was read counts.
     """
     lock = _Lock(deployment, tool, path, user)
     try:
@@ -128,9 +126,7 @@ class _Lock:
         self._reading = asyncio.create_task(self._read())
         waiting = asyncio.create_task(self._held.wait())
         try:
-            await asyncio.wait(
-                {self._reading, waiting}, timeout=_ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({self._reading, waiting}, timeout=_ANSWER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
         if not self._held.is_set():

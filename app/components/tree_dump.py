@@ -92,9 +92,7 @@ async def dump_tree(
         async with aclosing(sqlite.members(tool, found.databases)) as members:
             async for chunk in members:
                 yield chunk
-        left_out = b"".join(
-            pattern_of(path) + b"\n" for path in (*found.too_long, *found.no_files, *sqlite.left_out)
-        )
+        left_out = b"".join(pattern_of(path) + b"\n" for path in (*found.too_long, *found.no_files, *sqlite.left_out))
         tree = deployment.stream(
             tool.create(exclusions, sparse=found.sparse, xattrs=found.xattrs, listed=bool(left_out)),
             input=from_bytes(left_out) if left_out else None,

@@ -224,8 +224,8 @@ def report_survey(found: Survey, report: Report, folder: str) -> None:
     for path in found.caches:
         report.warn(
             "cache_not_backed_up",
-            "Redis or Valkey seems to save to it: it is in the backup like any file, as it was last saved. What only its "
-            "memory holds is a cache: not backed up",
+            "Redis or Valkey seems to save to it: it is in the backup like any file, as it was last saved. What only "
+            "its memory holds is a cache: not backed up",
             shortened(path.removeprefix(b"./")),
         )
     for path in found.too_long:

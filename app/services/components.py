@@ -24,7 +24,14 @@ from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.site import DatabaseAccount, DomainPlace, Role, Site
 from app.deployments.standalone import StandaloneDeployment
-from app.errors import ComponentError, DeploymentError, DestinationUnreachable, InvalidRequest, TargetMissing, WrongServer
+from app.errors import (
+    ComponentError,
+    DeploymentError,
+    DestinationUnreachable,
+    InvalidRequest,
+    TargetMissing,
+    WrongServer,
+)
 from app.security.keys import CredentialCipher
 from app.settings import SitesSettings
 
@@ -136,7 +143,7 @@ class DomainSite:
         return {"type": self._site.kind, "reason": self._site.reason}
 
     async def caches(self, type: str) -> list[str]:
-        """What a backup of this type leaves out because it is a cache, for people; what cannot be asked is not told."""
+        """What a backup of this type leaves out because it is a cache. Where it cannot be asked it is not told."""
         if "database" not in _WANTED[type]:
             return []
         found = [f"{database.engine} {database.name}" for database in self._domain.databases if _is_cache(database)]

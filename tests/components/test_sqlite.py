@@ -130,8 +130,8 @@ async def test_what_a_killed_writer_has_left_is_kept_with_its_journal(site: Path
     """Nobody may roll it back but the site itself; the restored one does at its first use."""
     make(site / "shop.db", "delete", OWNER.uid)
     crash = (
-        "import os, sqlite3, sys; d = sqlite3.connect(sys.argv[1], isolation_level=None); d.execute('PRAGMA cache_size = 2'); "
-        "d.execute('BEGIN'); d.execute('UPDATE page SET n = n + 1'); os._exit(0)"
+        "import os, sqlite3, sys; d = sqlite3.connect(sys.argv[1], isolation_level=None); "
+        "d.execute('PRAGMA cache_size = 2'); d.execute('BEGIN'); d.execute('UPDATE page SET n = n + 1'); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", crash, str(site / "shop.db")], check=True)
     assert (site / "shop.db-journal").stat().st_size > 0
@@ -156,7 +156,12 @@ async def test_nothing_is_made_or_changed_beside_a_live_database(site: Path, mod
 
 
 async def test_odd_names_and_deep_folders(site: Path, tmp_path: Path) -> None:
-    names = ["a &, b\\1/ü 😀/it's;$(x).db", "-rf/-x.sqlite", "%41?#/q?mode=rwc.sqlite3", "x" * 120 + "/" + "y" * 150 + ".db"]
+    names = [
+        "a &, b\\1/ü 😀/it's;$(x).db",
+        "-rf/-x.sqlite",
+        "%41?#/q?mode=rwc.sqlite3",
+        f"{'x' * 120}/{'y' * 150}.db",
+    ]
     for name in names:
         (site / name).parent.mkdir(parents=True)
         make(site / name, "wal", OWNER.uid)
@@ -233,5 +238,3 @@ async def test_a_cache_that_saves_into_the_site_is_named(site: Path) -> None:
     dump = await component(site).dump()
     await collect(dump)
     assert said(dump) == [("cache_not_backed_up", "dump.rdb")]
-
-

@@ -1,4 +1,4 @@
-"""Databases of applications come back: Django, WordPress, one like Magento's, Nextcloud, with rows that are hard to keep."""
+"""Databases of applications come back: Django, WordPress, one like Magento's, Nextcloud, with rows hard to keep."""
 
 from __future__ import annotations
 
