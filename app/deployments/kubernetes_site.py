@@ -115,17 +115,19 @@ class KubernetesSite(Site):
         return {}
 
     async def caches(self) -> list[str]:
-        """Of the namespace; whose it is was proven when the site was found in it."""
+        """Those that say they are the domain's; all of a namespace that is its own."""
         namespace = self._where["namespace"]
+        own = "namespace" not in self._configuration
         with mapped(f"Listing pods of {namespace}", "list on pods"):
             core = await self._cluster.core()
             found = await core.list_namespaced_pod(namespace, _request_timeout=30)
-        if "namespace" not in self._configuration:
+        if own:
             await self._prove(namespace, found.items)
         return sorted(
             f"pod {pod.metadata.name}"
             for pod in found.items
-            if any(container.name in CACHES for container in pod.spec.containers)
+            if (own or _domain(pod) == self._domain)
+            and any(container.name in CACHES for container in pod.spec.containers)
         )
 
     async def used(self, role: Role) -> Any:
