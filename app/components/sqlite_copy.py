@@ -49,12 +49,27 @@ _COMMAND_SECONDS = 10
 _ATTEMPTS = 3
 #: A file whose time is as old as this shows another one once it is written.
 _SETTLED_SECONDS = 2
-#: Arguments: paths. Their state, of those that are there, then the time.
-_STATE = 'stat -c "%n %i %s %y %z %Z" -- "$@" 2>/dev/null; date +%s'
+#: Argument: a database. Its mode's byte, whether somebody has its WAL open, the state of its files, then the time.
+_STATE = r"""
+head -c 19 -- "$1" 2>/dev/null | tail -c 1; echo
+if [ -e "$1-wal" ] && [ -e "$1-shm" ]; then echo y; else echo n; fi
+stat -c "%n %i %s %y %z %Z" -- "$1" "$1-wal" "$1-journal" 2>/dev/null
+date +%s
+"""
 
 
 class NotCopied(Exception):
     """Says why, in a few words: the database is in the archive as any file is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Of a database's files. `closed`: in WAL mode, and nobody is connected: who opens it then makes files beside it,
+    read only or not. `settled`: none was changed lately."""
+
+    files: list[bytes]
+    closed: bool
+    settled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +131,8 @@ class SqliteCopier:
         """In a transaction. Raises NotHeld, NotCopied."""
         if self._tool is None:
             raise NotHeld("neither sqlite3 nor python3 with SQLite is there where the site runs: install sqlite3")
+        if (await self._state(path)).closed:
+            raise NotHeld("nobody was connected to it when it was looked at")
         whole = os.fsencode(f"{self._folder.rstrip('/')}/{path}")
         async with held(self._deployment, self._tool, whole, self._user) as mode:
             wal = mode == "wal"
@@ -126,21 +143,23 @@ class SqliteCopier:
 
     async def _at_rest(self, spool: IO[bytes], path: PurePosixPath) -> bool:
         """Without one; whether nothing has changed meanwhile. Raises NotCopied."""
-        before, settled = await self._state(path)
-        if not settled:
+        before = await self._state(path)
+        if not before.settled:
             return False
         await self._read(spool, path, BESIDE, _UNHELD_SECONDS)
-        return (await self._state(path))[0] == before
+        return (await self._state(path)).files == before.files
 
-    async def _state(self, path: PurePosixPath) -> tuple[list[bytes], bool]:
-        """Of the database and what is beside it, and whether all of it has rested for a while."""
-        names = [f"./{path.name}{end}" for end in ("", *(end.decode() for end in BESIDE))]
-        *lines, now = (await self._run(path, ["sh", "-c", _STATE, "sh", *names])).splitlines() or [b""]
+    async def _state(self, path: PurePosixPath) -> _State:
+        """Raises NotCopied when it is not there."""
+        said = await self._run(path, ["sh", "-c", _STATE, "sh", f"./{path.name}"])
+        version, _, rest = said.partition(b"\n")
         try:
-            newest = max(int(line.rpartition(b" ")[2]) for line in lines)
-            return lines, newest + _SETTLED_SECONDS <= int(now)
+            connected, *files, now = rest.strip(b"\n").split(b"\n")
+            newest = max(int(line.rpartition(b" ")[2]) for line in files)
+            settled = newest + _SETTLED_SECONDS <= int(now)
         except ValueError:
             raise NotCopied("it is not there any more") from None
+        return _State(files, version == bytes([_WAL]) and connected == b"n", settled)
 
     async def _run(self, path: PurePosixPath, argv: list[str]) -> bytes:
         result = await self._deployment.run(
