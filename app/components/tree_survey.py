@@ -199,7 +199,8 @@ _SQLITE = _any([*NAMES, *(f"*{end.decode()}" for end in BESIDE)], "-iname")
 #: What Redis and Valkey save to, by the names that they give themselves.
 _CACHES = _any(["*.rdb", "appendonly*.aof"], "-name")
 _DATABASES = [
-    "(", "-type", "f", "(", "(", *_SQLITE, ")", "-printf", r"d%p\0", "-o", *_CACHES, "-printf", r"r%p\0", ")",
+    "(", "-type", "f",
+    "(", "(", *_SQLITE, ")", "-printf", r"d%p\0", "-o", "(", *_CACHES, ")", "-printf", r"r%p\0", ")",
     "-o", "-true", ")",
 ]  # fmt: skip
 

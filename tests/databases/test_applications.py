@@ -13,6 +13,7 @@ from tests.databases import test_zoo_postgresql as postgresql
 from tests.databases.comparison import NATIVE
 from tests.databases.zoo.case import Case, cases
 
+pytestmark = pytest.mark.zoo
 FOLDER = Path(__file__).with_name("applications")
 
 
@@ -37,7 +38,8 @@ def _named(case: Case) -> str:
 async def test_an_application_comes_back_on_mariadb(mysql_servers: mysql.Servers, case: Case, way: str) -> None:
     """`admin`, `alone`, `other`: as in the zoo."""
     zoo = await mysql_servers.zoo(case, way, mysql.SYSTEM)
-    assert (zoo.warnings, zoo.incomplete, zoo.refused) == ([], [], None)
+    assert (zoo.incomplete, zoo.refused) == ([], None)
+    assert {warning.code for warning in zoo.warnings} <= {"not_transactional"}  # of an old plugin's MyISAM
     _has_rows(zoo.before)
     await mysql.comes_back(zoo, way)
 
