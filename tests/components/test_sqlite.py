@@ -57,7 +57,9 @@ def only(tmp_path: Path, *more: str) -> StandaloneDeployment:
 
 
 def said(dump: Dump) -> list[tuple[str, str | None]]:
-    return [(warning.code, warning.subject) for warning in (*dump.report.warnings, *dump.report.incomplete)]
+    """Without what tar says of the folder, in which journals come and go."""
+    told = [(warning.code, warning.subject) for warning in (*dump.report.warnings, *dump.report.incomplete)]
+    return [found for found in told if found != ("changed_while_read", ".")]
 
 
 @pytest.mark.parametrize("client", ["sqlite3", "python3"])
@@ -131,7 +133,8 @@ async def test_what_a_killed_writer_has_left_is_kept_with_its_journal(site: Path
     make(site / "shop.db", "delete", OWNER.uid)
     crash = (
         "import os, sqlite3, sys; d = sqlite3.connect(sys.argv[1], isolation_level=None); "
-        "d.execute('PRAGMA cache_size = 2'); d.execute('PRAGMA synchronous = OFF'); d.execute('BEGIN'); d.execute('UPDATE page SET n = n + 1'); os._exit(0)"
+        "d.execute('PRAGMA cache_size = 2'); d.execute('PRAGMA synchronous = OFF'); "
+        "d.execute('BEGIN'); d.execute('UPDATE page SET n = n + 1'); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", crash, str(site / "shop.db")], check=True)
     assert (site / "shop.db-journal").stat().st_size > 0
