@@ -8,7 +8,8 @@ from contextlib import aclosing
 from app.archives.streams import ByteStream, from_bytes
 from app.archives.tar import TarScanner
 from app.components.base import Dump, Report
-from app.components.sqlite_files import BESIDE, SqliteFiles, warn_of
+from app.components.sqlite_copy import BESIDE
+from app.components.sqlite_files import SqliteFiles, warn_of
 from app.components.tar_reader import tar_reader
 from app.components.tar_tool import judge_stderr, pattern_of, probe, shown
 from app.components.tree_survey import longest, report_mounts, report_survey, report_too_long, survey

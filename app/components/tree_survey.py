@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from app.archives.streams import ByteStream
 from app.components.base import MAX_NAMED, Report
-from app.components.sqlite_files import BESIDE, NAMES, Candidates
+from app.components.sqlite_copy import BESIDE
+from app.components.sqlite_files import NAMES, Candidates
 from app.components.tar_tool import TarTool, excluded, shortened, shown
 from app.deployments.base import STAGING_PREFIX, Deployment, Outcome, User
 from app.deployments.mounts import mounts_in
