@@ -25,7 +25,14 @@ from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.site import DatabaseAccount, DomainPlace, Role, Site
 from app.deployments.standalone import StandaloneDeployment
-from app.errors import ComponentError, DestinationUnreachable, InvalidRequest, TargetMissing, WrongServer
+from app.errors import (
+    ComponentError,
+    DeploymentError,
+    DestinationUnreachable,
+    InvalidRequest,
+    TargetMissing,
+    WrongServer,
+)
 from app.security.keys import CredentialCipher
 from app.services.creations import new_database
 from app.settings import SitesSettings
@@ -58,7 +65,7 @@ def planned(domain: Domain, type: str) -> list[Planned]:
     if "files" in wanted and domain.document_root:
         found.append(("files", "files"))
     if "database" in wanted:
-        found += [(d.engine, d.name) for d in domain.databases if d.engine != "redis"]
+        found += [(d.engine, d.name) for d in domain.databases if not _is_cache(d)]
     if "mail" in wanted and domain.mail_path and domain.mailboxes:
         found.append(("mail", "mail"))
     return [Planned(number, *item) for number, item in enumerate(found, 1)]
@@ -136,6 +143,15 @@ class DomainSite:
     def facts(self) -> dict[str, str]:
         """Where, and why there: for the manifest."""
         return {"type": self._site.kind, "reason": self._site.reason}
+
+    async def caches(self, type: str) -> list[str]:
+        """What a backup of this type leaves out because it is a cache. Where it cannot be asked it is not told."""
+        if "database" not in _WANTED[type]:
+            return []
+        found = [f"{database.engine} {database.name}" for database in self._domain.databases if _is_cache(database)]
+        with suppress(DeploymentError):
+            found += await self._site.caches()
+        return found
 
     async def make_folders(self) -> None:
         """Where the domain's document root and mail folder are not there, make them, for its system user.
@@ -307,6 +323,10 @@ class DomainSite:
                 field="system_user",
             )
         return user
+
+
+def _is_cache(database: DomainDatabase) -> bool:
+    return database.engine == "redis"
 
 
 async def _known(resolve: Callable[[str], Awaitable[T]], names: list[str]) -> list[T]:

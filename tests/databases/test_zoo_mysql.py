@@ -168,7 +168,11 @@ def servers() -> Iterator[Servers]:
 @pytest.mark.parametrize(("case", "way", "name"), _matrix())
 async def test_what_was_backed_up_comes_back(servers: Servers, case: Case, way: str, name: str) -> None:
     """`admin`: with an administrator; `alone`: without; `other`: into a database of another name and account."""
-    zoo = await servers.zoo(case, way, name)
+    await comes_back(await servers.zoo(case, way, name), way)
+
+
+async def comes_back(zoo: Zoo, way: str) -> None:
+    """Raises NotWhole."""
     if zoo.refused is not None:
         raise NotWhole(f"the backup fails: {zoo.refused.code}: {zoo.refused.message}")
     database = "zoo_copy" if way == "other" else "zoo_live"
