@@ -18,8 +18,8 @@ from app.deployments.process import raise_unless
 from app.errors import CommandFailed, LiberuError, TargetMissing, ToolMissing
 
 #: How long somebody who writes is waited for.
-_BUSY_MS = 5000
-_ANSWER_SECONDS = 20
+_BUSY_MS = 15_000
+_ANSWER_SECONDS = 30
 _PROBE_SECONDS = 30
 #: Output comes in chunks of CHUNK bytes: what is to be seen now must fill one.
 _PADDING = CHUNK + 4096
