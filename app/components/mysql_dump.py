@@ -207,7 +207,7 @@ async def _keys_elsewhere(client: MysqlClient, report: Report) -> None:
         "k.TABLE_SCHEMA = DATABASE() AND k.REFERENCED_TABLE_SCHEMA <> DATABASE() AND NOT EXISTS (SELECT 1 FROM "
         "information_schema.SCHEMA_PRIVILEGES p WHERE p.TABLE_SCHEMA = k.REFERENCED_TABLE_SCHEMA "
         "AND PRIVILEGE_TYPE = 'REFERENCES' "
-        "AND GRANTEE = CONCAT('\\'', REPLACE(CURRENT_USER(), '@', '\\'@\\''), '\\''));"
+        "AND GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), ''''));"
     ):
         report.lack(
             "foreign_key_elsewhere",
