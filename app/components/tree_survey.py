@@ -25,8 +25,8 @@ _MOST_SPARSE = 1000
 _WORTH_KEEPING = 1 << 20
 _CHECK_SECONDS = 900
 
-#: Stands for a pattern that is made where it is used: with it a command would be too long for Kubernetes' API, where it
-#: is part of an address.
+#: Stands for a pattern that is made where it is used: a command is part of an address in Kubernetes' API, and with it
+#: would be too long.
 _TOO_LONG = "{too long}"
 #: $1: how many characters are too long; then the command.
 _FIND = r"""

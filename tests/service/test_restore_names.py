@@ -14,6 +14,8 @@ from demo.servers import MariadbServer, PostgresqlServer, mariadb_server, postgr
 from demo.service import Service
 from tests.service.conftest import everything, stored
 
+pytestmark = pytest.mark.timeout(240)
+
 OWNER = 7
 ROWS = {
     "mariadb": "INSERT INTO big SELECT REPEAT(MD5(seq), 1000) FROM seq_1_to_2000",
