@@ -1,4 +1,5 @@
-"""A MariaDB and a PostgreSQL database through the API, by turns with the databases' own programs in a pipe.
+"""A MariaDB and a PostgreSQL database through the API, by turns with the databases' own programs in a pipe; the
+service's memory at rest and at its peak.
 
 BENCH_MIB: how large each dump is, about (1024). BENCH_PAIRS: how often (3). The servers run as in the tests; both
 sides of a pair use the same one.
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pipeline import ours, peer
+from benchmarks.pipeline import memory, ours, peer
 from demo.servers import MariadbServer, mariadb_server, postgresql_server
 from demo.service import Service
 
@@ -136,6 +137,7 @@ def main() -> None:
 
 
 def measure(service: Service, folder: Path, name: str, subject: Subject) -> dict[str, Any]:
+    idle = memory(service.pid, "VmRSS")
     destination = {"name": "bench", "configuration": {"path": str(folder / "dest")}, "encrypt": True}
     where = service.call("POST", "/api/backup-destinations", 201, json=destination)
     body = {"domain_name": f"{name}.example.com", "databases": [subject.row]}
@@ -161,6 +163,7 @@ def measure(service: Service, folder: Path, name: str, subject: Subject) -> dict
     [size] = [part["plain_size"] for part in service.call("GET", f"/api/backups/{ended['backup_id']}")["components"]]
     return {
         "dump_mib": round(size / (1 << 20)),
+        "rss_mib": {"idle": round(idle, 1), "peak": round(memory(service.pid, "VmHWM"), 1)},
         **{
             what: {
                 "ours_s": round(statistics.median(mine for mine, _ in taken), 2),

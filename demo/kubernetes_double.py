@@ -11,6 +11,7 @@ import base64
 import json
 import random
 import shutil
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -23,6 +24,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from demo.ports import free_port
+from demo.storage_servers import make_certificate
 
 TOKEN = "kubernetes-canary-token"
 _FRAME = 32 << 10
@@ -70,7 +72,7 @@ class ClusterDouble:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="kubernetes double", daemon=True)
         self._started = threading.Event()
-        self._mounted: list[Path] = []
+        self._keeper: subprocess.Popen[bytes] | None = None
 
     def root(self, name: str) -> Path:
         """A folder for a container's root, with /proc and /dev once `mount` was called."""
@@ -81,22 +83,38 @@ class ClusterDouble:
     def mount(self, root: Path) -> None:
         for name in ("proc", "dev"):
             (root / name).mkdir(exist_ok=True)
-            subprocess.run(["mount", "--rbind", f"/{name}", str(root / name)], check=True)
-            subprocess.run(["mount", "--make-rslave", str(root / name)], check=True)
-            self._mounted.append(root / name)
+            subprocess.run([*self.entered(), "mount", "--rbind", f"/{name}", str(root / name)], check=True)
+
+    def entered(self) -> list[str]:
+        """What begins a command that sees the mounts: they are in a namespace that ends with this process, however it
+        ends. Whoever deletes our folder then deletes nothing through a mount of /dev."""
+        assert self._keeper is not None
+        return ["nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", "--"]
 
     def kubeconfig(self, port: int | None = None) -> Path:
         path = self.folder / f"kubeconfig-{port or self.port}"
         path.write_text(json.dumps({
             "apiVersion": "v1", "kind": "Config", "current-context": "double",
-            "clusters": [{"name": "double", "cluster": {"server": f"http://127.0.0.1:{port or self.port}"}}],
+            "clusters": [{"name": "double", "cluster": {
+                "server": f"https://127.0.0.1:{port or self.port}",
+                "certificate-authority-data": base64.b64encode((self.folder / "cert.pem").read_bytes()).decode(),
+            }}],
             "users": [{"name": "double", "user": {"token": TOKEN}}],
             "contexts": [{"name": "double", "context": {"cluster": "double", "user": "double"}}],
         }))  # fmt: skip
         path.chmod(0o600)
         return path
 
+    def trusted(self) -> ssl.SSLContext:
+        """For a client of ours."""
+        return ssl.create_default_context(cafile=str(self.folder / "cert.pem"))
+
     def start(self) -> None:
+        make_certificate(self.folder)
+        own = ["unshare", "--mount", "--propagation", "slave", "sh", "-c", "echo; read -r end"]
+        self._keeper = subprocess.Popen(own, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._keeper.stdout is not None
+        self._keeper.stdout.readline()
         self._thread.start()
         if not self._started.wait(20):
             raise AssertionError("the double does not start")
@@ -104,14 +122,16 @@ class ClusterDouble:
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(20)
-        for path in reversed(self._mounted):
-            subprocess.run(["umount", "-R", "-l", str(path)], check=False)
+        if self._keeper is not None:
+            self._keeper.communicate()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         runner = web.AppRunner(self._application(), handle_signals=False)
         self._loop.run_until_complete(runner.setup())
-        self._loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", self.port).start())
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(self.folder / "cert.pem", self.folder / "key.pem")
+        self._loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=tls).start())
         self._started.set()
         self._loop.run_forever()
         self._loop.run_until_complete(runner.cleanup())
@@ -202,14 +222,14 @@ class ClusterDouble:
         socket = web.WebSocketResponse(protocols=self.protocols, max_msg_size=_TOO_LARGE)
         await socket.prepare(request)
         chosen = next(name for name in self.protocols if name in offered)
-        await _Session(socket, root, request.query.getall("command"), v5=chosen == V5).run()
+        argv = [*self.entered(), "chroot", str(root), *request.query.getall("command")]
+        await _Session(socket, argv, v5=chosen == V5).run()
         return socket
 
 
 class _Session:
-    def __init__(self, socket: web.WebSocketResponse, root: Path, argv: list[str], *, v5: bool) -> None:
+    def __init__(self, socket: web.WebSocketResponse, argv: list[str], *, v5: bool) -> None:
         self._socket = socket
-        self._root = root
         self._argv = argv
         self._v5 = v5
         self._process: Any = None
@@ -219,7 +239,7 @@ class _Session:
     async def run(self) -> None:
         try:
             self._process = await asyncio.create_subprocess_exec(
-                "chroot", str(self._root), *self._argv, stdin=asyncio.subprocess.PIPE, limit=_FRAME,
+                *self._argv, stdin=asyncio.subprocess.PIPE, limit=_FRAME,
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
@@ -301,6 +321,4 @@ def cluster_double() -> Iterator[ClusterDouble]:
         yield cluster
     finally:
         cluster.stop()
-        if str(folder) in Path("/proc/self/mountinfo").read_text():  # never delete through a mount of /dev
-            raise AssertionError(f"something is still mounted below {folder}")
         shutil.rmtree(folder)

@@ -144,6 +144,8 @@ class _ExecChannel(Channel):
         self._v5 = websocket._response.headers.get("Sec-WebSocket-Protocol") == _V5  # aiohttp's own says None
         self._ahead = b""
         self._ended = False
+        self._protocol = websocket._conn.protocol
+        self._transport = self._protocol.transport
         connected = websocket.get_extra_info("socket")
         if connected is not None:
             with suppress(OSError):
@@ -194,6 +196,11 @@ class _ExecChannel(Channel):
         with suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with asyncio.timeout(5):
                 await self._websocket.close()
+        closed = self._protocol.closed
+        if closed is not None:  # over TLS it takes longer; aiohttp waits for it nowhere
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(closed), 2)
+            self._transport.abort()
 
 
 def _problem(status: bytes) -> bytes:

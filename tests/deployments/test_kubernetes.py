@@ -131,19 +131,22 @@ async def test_an_image_without_a_shell_is_told(cluster: ClusterDouble, reached:
 async def naive(cluster: ClusterDouble, argv: list[str], content: bytes) -> str | None:
     """Sends all of stdin, closes it, and believes the status: None when there was none."""
     query = [("command", word) for word in argv] + [("container", "web"), ("stdin", "true"), ("stdout", "true")]
-    url = f"ws://127.0.0.1:{cluster.port}/api/v1/namespaces/hosting/pods/gnu/exec"
+    url = f"wss://127.0.0.1:{cluster.port}/api/v1/namespaces/hosting/pods/gnu/exec"
     headers = {"authorization": f"Bearer {TOKEN}"}
-    async with (
-        aiohttp.ClientSession(headers=headers) as session,
-        session.ws_connect(url, params=query, protocols=[V5]) as socket,
-    ):
-        for start in range(0, len(content), 1 << 16):
-            await socket.send_bytes(b"\x00" + content[start : start + (1 << 16)])
-        await socket.send_bytes(b"\xff\x00")
-        async for message in socket:
-            if message.data[:1] == b"\x03":
-                return str(message.json()["status"] if message.type is aiohttp.WSMsgType.TEXT else message.data[1:])
-    return None
+    said = None
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.ws_connect(url, params=query, protocols=[V5], ssl=cluster.trusted()) as socket:
+            protocol = socket._conn.protocol
+            for start in range(0, len(content), 1 << 16):
+                await socket.send_bytes(b"\x00" + content[start : start + (1 << 16)])
+            await socket.send_bytes(b"\xff\x00")
+            async for message in socket:
+                if message.data[:1] == b"\x03":
+                    said = str(message.data[1:])
+                    break
+        if protocol.closed is not None:  # aiohttp does not wait for it
+            await protocol.closed
+    return said
 
 
 async def test_a_trap_that_cuts_input_and_reports_success(cluster: ClusterDouble, reached: Cluster) -> None:
