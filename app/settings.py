@@ -104,9 +104,11 @@ class SitesSettings(BaseModel):
 
 class DeploymentSettings(BaseModel):
     """`docker_url`: the engine whose containers sites run in, unix:///path or tcp://host:port. `kubeconfig`: of the
-    cluster whose pods sites run in; None: the one that this service runs in, if any."""
+    cluster whose pods sites run in; None: the one that this service runs in, if any. `rollout_seconds`: how long an
+    operation waits for a pod that is ready, while there are others."""
 
     kubeconfig: Path | None = None
+    rollout_seconds: float = Field(120, ge=0, le=3600)
     docker_url: str = Field("unix:///var/run/docker.sock", pattern=r"^(unix:///|tcp://)[^\s]+$")
 
 

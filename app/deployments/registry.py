@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.deployments.detector import DeploymentDetector
-from app.deployments.site import DomainPlace, OneDeployment, Pin, Site
+from app.deployments.site import DomainPlace, OneDeployment, Pin, Role, Site
 from app.deployments.standalone import StandaloneDeployment
 from app.errors import InvalidRequest
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 class DeploymentRegistry:
     """`docker_url`: the engine of sites that run in containers, `kubeconfig`: the cluster of those in pods, None for
-    the one that we run in; each is asked when it is needed."""
+    the one that we run in; each is asked when it is needed. `rollout_seconds`: how long a pod is waited for."""
 
-    def __init__(self, docker_url: str, kubeconfig: Path | None = None) -> None:
+    def __init__(self, docker_url: str, kubeconfig: Path | None = None, rollout_seconds: float = 0) -> None:
+        self._rollout_seconds = rollout_seconds
         self._docker_url = docker_url
         self._kubeconfig = kubeconfig
         self._engine: Engine | None = None
@@ -65,7 +66,9 @@ class DeploymentRegistry:
         if kind == "kubernetes":
             from app.deployments.kubernetes_site import KubernetesSite
 
-            return KubernetesSite(self._kubernetes(), place.domain_name, place.configuration)
+            paths: dict[Role, str | None] = {"files": place.document_root, "mail": place.mail_path}
+            setting = place.configuration
+            return KubernetesSite(self._kubernetes(), place.domain_name, setting, paths, self._rollout_seconds)
         raise InvalidRequest(f"Deployment type {kind!r} is not supported", field="deployment")
 
     async def close(self) -> None:

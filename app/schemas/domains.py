@@ -99,13 +99,18 @@ class SshDeployment(Model):
 
 _DNS = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 _SELECTOR = r"^[A-Za-z0-9_./-]+=[A-Za-z0-9_.-]*(,[A-Za-z0-9_./-]+=[A-Za-z0-9_.-]*)*$"
+_LABEL_VALUE = r"^[A-Za-z0-9_./-]+=[A-Za-z0-9_.-]*$"
 KubernetesName = Annotated[str, Field(pattern=_DNS, max_length=253)]
 Selector = Annotated[str, Field(pattern=_SELECTOR, max_length=1000)]
 
 
 class KubernetesDeployment(Model):
     """Pods by namespace and label selector; what is left out is where the panel puts a domain:
-    `hosting-<name with dashes>`, `app=<name>`, `app=<name>-db`, `app=dovecot`, the Secret `<name>-credentials`."""
+    `hosting-<name with dashes>`, `app=<name>`, `app=<name>-db`, `app=dovecot`, the Secret `<name>-credentials`.
+    `replicas`: `first`: of several pods that each have a volume of their own one is backed up and restored (the first
+    that is ready); without it a backup of one is partial, and a restore is refused (`replicas_differ`);
+    `database_replicas`: likewise of database pods that no label calls the primary. `database_primary`: the primary's
+    label, `key=value`, where it is no operator's that is known."""
 
     type: Literal["kubernetes"]
     namespace: KubernetesName | None = None
@@ -116,6 +121,10 @@ class KubernetesDeployment(Model):
     mail_selector: Selector | None = None
     mail_container: ContainerName | None = None
     credentials_secret: KubernetesName | None = None
+    replicas: Literal["first"] | None = None
+    database_replicas: Literal["first"] | None = None
+    mail_replicas: Literal["first"] | None = None
+    database_primary: Annotated[str, Field(pattern=_LABEL_VALUE, max_length=400)] | None = None
 
 
 DeploymentConfig = Annotated[
