@@ -152,8 +152,9 @@ def _mount(container: Any, path: str | None) -> Any:
 def volume_at(pod: Any, container: str | None, path: str) -> Volume:
     """What a path of a container lies on, or of any that mounts something there. `path` of the volume: where on it,
     below `subPath` of the mount."""
-    every = [item for item in pod.spec.containers if container in (None, item.name)]
-    mount = next((found for item in every if (found := _mount(item, path))), None)
+    every = [*pod.spec.containers, *(pod.spec.init_containers or [])]
+    mounts = [_mount(item, path) for item in every if container in (None, item.name)]
+    mount = next(filter(None, mounts), None)
     volume = next((item for item in pod.spec.volumes or [] if mount and item.name == mount.name), None)
     pod_itself = f"pod {pod.metadata.uid or pod.metadata.name}"
     if mount is None or volume is None:
@@ -161,8 +162,11 @@ def volume_at(pod: Any, container: str | None, path: str) -> Volume:
     below = PurePosixPath(path).relative_to(mount.mount_path)
     inside = str(PurePosixPath(mount.sub_path or mount.sub_path_expr or "", below))
     inside = "" if inside == "." else inside
-    source = {name: value for name, value in volume.to_dict().items() if value is not None and name != "name"}
-    kind, about = next(iter(source.items()), ("unknown", {}))
+    source: dict[str, Any] = {
+        name: value for name, value in volume.to_dict().items() if value is not None and name != "name"
+    }
+    kind = next(iter(source), "unknown")
+    about = source.get(kind, {})
     if kind == "persistent_volume_claim":
         kind, name, key = "claim", about["claim_name"], f"claim {about['claim_name']}"
     elif kind == "host_path":  # of each node another one
@@ -174,7 +178,8 @@ def volume_at(pod: Any, container: str | None, path: str) -> Volume:
         name, key = volume.name, json.dumps({kind: about}, sort_keys=True, default=str)
     if mount.sub_path_expr:  # as $(POD_NAME): what it becomes is not told
         key = f"{key} {pod_itself}"
-    return Volume(kind, name, inside, f"{key} {inside}".rstrip(), lasting=kind not in _OWN)
+    lasting = kind not in _OWN and not mount.sub_path_expr
+    return Volume(kind, name, inside, f"{key} {inside}".rstrip(), lasting)
 
 
 def primary(pod: Any, wanted: str | None) -> bool | None:

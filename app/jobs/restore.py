@@ -257,8 +257,8 @@ class RestoreJob(Job):
             known = used(copy, run.copies.problems_of(part.number))
             facts = facts_of(report)
             warnings = [*known.pop("warnings"), *made.pop("warnings", ()), *facts["warnings"], *_not_whole(part)]
-            told = {**known, **facts, **made, **_placed(run, part)}
-            return {**base, "status": "completed", **told, "warnings": warnings}
+            done = {**known, **facts, **made, **_placed(run, part)}
+            return {**base, "status": "completed", **done, "warnings": warnings}
 
         return await context.step(f"restore-{part.number}", work)
 

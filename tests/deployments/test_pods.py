@@ -140,7 +140,7 @@ async def test_a_restore_goes_on_where_it_began(double: ClusterDouble, cluster: 
 
 
 async def test_a_pod_that_is_being_deleted_is_left_alone(double: ClusterDouble, cluster: Cluster) -> None:
-    facts = {"volumes": claim("site"), "mounts": mounted()}
+    facts: dict[str, Any] = {"volumes": claim("site"), "mounts": mounted()}
     pod(double, "web-a", deleted=True, **facts)
     pod(double, "web-b", **facts)
     assert (await served(site(cluster)))[0] == "web-b"
@@ -161,10 +161,11 @@ async def wait_for(double: ClusterDouble, listed: int) -> None:
 
 
 async def test_a_rollout_is_waited_for(double: ClusterDouble, cluster: Cluster) -> None:
-    facts = {"volumes": claim("site"), "mounts": mounted()}
+    facts: dict[str, Any] = {"volumes": claim("site"), "mounts": mounted()}
     old = pod(double, "web-old", deleted=True, **facts)
     new = pod(double, "web-new", ready=False, phase="Pending", waiting="ContainerCreating", **facts)
-    asked, told = site(cluster, 60), []
+    asked = site(cluster, 60)
+    told: list[tuple[str, str | None]] = []
     asked.waits = lambda role, what: told.append((role, what))
     double.listed = 0
     waiting = asyncio.create_task(served(asked))
@@ -175,9 +176,11 @@ async def test_a_rollout_is_waited_for(double: ClusterDouble, cluster: Cluster) 
     await wait_for(double, 3)
     new.ready, new.waiting = True, None
     assert (await waiting)[0] == "web-new"
-    assert told[0][0] == "files"
-    assert "web-old is being deleted" in told[0][1]
-    assert "web-new is Pending (ContainerCreating)" in told[0][1]
+    role, what = told[0]
+    assert role == "files"
+    assert what is not None
+    assert "web-old is being deleted" in what
+    assert "web-new is Pending (ContainerCreating)" in what
     assert told[-1] == ("files", None)
 
 
@@ -199,7 +202,8 @@ async def test_a_rollout_that_does_not_end(double: ClusterDouble, cluster: Clust
 
 async def test_whoever_waits_can_be_cancelled(double: ClusterDouble, cluster: Cluster) -> None:
     pod(double, "web", deleted=True)
-    asked, told = site(cluster, 3600), []
+    asked = site(cluster, 3600)
+    told: list[str | None] = []
     asked.waits = lambda role, what: told.append(what)
     double.listed = 0
     waiting = asyncio.create_task(served(asked))
@@ -266,7 +270,7 @@ async def test_a_database_of_which_no_label_tells(double: ClusterDouble, cluster
 
 
 async def test_the_container_that_has_the_files(double: ClusterDouble, cluster: Cluster) -> None:
-    facts = {"volumes": claim("site")}
+    facts: dict[str, Any] = {"volumes": claim("site")}
     for names, mounts, expected in (
         (("app", "istio-proxy"), mounted("app"), "app"),
         (("proxy", "app", "exporter"), mounted("app"), "app"),

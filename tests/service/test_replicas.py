@@ -36,8 +36,9 @@ def cluster() -> Iterator[ClusterDouble]:
 @pytest.fixture
 def service(folder: Path, cluster: ClusterDouble) -> Iterator[Service]:
     made = Service(
-        folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="0", LIBERU_DEPLOYMENTS__KUBECONFIG=str(cluster.kubeconfig())
-    )
+        folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="0", LIBERU_DEPLOYMENTS__KUBECONFIG=str(cluster.kubeconfig()),
+        LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS="30",
+    )  # fmt: skip
     made.start()
     yield made
     made.stop()
@@ -81,6 +82,27 @@ def test_a_restore_does_not_change_one_of_two_and_call_it_done(cluster: ClusterD
     named = [(found["code"], found["subject"]) for found in part["warnings"]]
     assert ("replica_not_restored", "web-1 (claim site-web-1, html)") in named
     assert (html["web-0"] / "who").read_text() == "web-0"
+
+
+def test_a_restore_that_was_interrupted_goes_on_where_it_began(cluster: ClusterDouble, service: Service) -> None:
+    html = {name: cluster.folder / name / "site/html" for name in ("web-0", "web-1")}
+    service.call("POST", "/api/domains", 201, json={"domain_name": NAME})
+    backup = service.backup(domain(service, replicas="first"))
+    for root in html.values():
+        (root / "hacked.php").write_text("<?php")
+    started = service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True})
+    service.until(lambda: list(html["web-0"].glob(".liberu-restore-*")), lambda found: found, pause=0.002)
+    service.kill()
+    cluster.pods[0].ready, cluster.listed = False, 0  # now web-1 is the first that is ready
+    service.start()
+    service.until(lambda: cluster.listed, lambda listed: listed > 1)  # it was asked, and waits
+    cluster.pods[0].ready = True
+    ended = service.wait(started)
+    assert ended["status"] == "completed", ended
+    assert not (html["web-0"] / "hacked.php").exists()
+    assert (html["web-1"] / "hacked.php").exists()
+    assert (html["web-1"] / "who").read_text() == "web-1"
+    assert not list(html["web-1"].glob(".liberu-restore-*"))
 
 
 def test_an_operation_tells_that_it_waits_for_a_pod_and_can_be_cancelled(
