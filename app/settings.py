@@ -104,8 +104,9 @@ class SitesSettings(BaseModel):
 
 class DeploymentSettings(BaseModel):
     """`docker_url`: the engine whose containers sites run in, unix:///path or tcp://host:port. `kubeconfig`: of the
-    cluster whose pods sites run in; None: the one that this service runs in, if any. `rollout_seconds`: how long an
-    operation waits for a pod that is ready, while there are others."""
+    clusters whose pods sites run in, one file or several with `:` between them; a domain may name a context, else the
+    current one (of the last file) is meant. None: the cluster that this service runs in, if any. `rollout_seconds`:
+    how long an operation waits for a pod that is ready, while there are others."""
 
     kubeconfig: Path | None = None
     rollout_seconds: float = Field(120, ge=0, le=3600)

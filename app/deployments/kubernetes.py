@@ -66,10 +66,12 @@ def _explained(what: str, verb: str, status: int, reason: str) -> DeploymentErro
 
 
 class Cluster:
-    """Of a kubeconfig file, or the one that this service runs in."""
+    """Of a kubeconfig (one file, or several with `:` between them), or the one that this service runs in. `context`:
+    of the kubeconfig; None: its current one."""
 
-    def __init__(self, kubeconfig: Path | None) -> None:
+    def __init__(self, kubeconfig: Path | None, context: str | None = None) -> None:
         self._kubeconfig = kubeconfig
+        self._context = context
         self._lock = asyncio.Lock()
         self._client: client.ApiClient | None = None
         self._streams: WsApiClient | None = None
@@ -80,8 +82,10 @@ class Cluster:
                 found = client.Configuration()
                 if self._kubeconfig is not None:
                     await config.load_kube_config(
-                        str(self._kubeconfig), client_configuration=found, persist_config=False
+                        str(self._kubeconfig), self._context, client_configuration=found, persist_config=False
                     )
+                elif self._context is not None:
+                    raise config.ConfigException(f"there is no kubeconfig that could have a context {self._context}")
                 else:
                     config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
                 self._client, self._streams = client.ApiClient(found), WsApiClient(found)

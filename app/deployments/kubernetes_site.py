@@ -88,13 +88,24 @@ class KubernetesSite(Site):
         """Those that match, ready ones first. Raises TargetAmbiguous where nothing says that they are this domain's,
         DeploymentError."""
         selector = self._where[setting_of(role, "selector")]
-        namespace = self._where["namespace"]
+        namespace = self._namespace(role)
         with mapped(f"Listing pods of {namespace}", "list on pods"):
             core = await self._cluster.core()
             found = await core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=30)
-        if not self._configuration.get("namespace"):
+        if not self._is_own(role):
             await self._prove(namespace, found.items)
         return sorted(found.items, key=lambda pod: (ends(pod) or not ready(pod), pod.metadata.name))
+
+    def _namespace(self, role: Role) -> str:
+        return self._where[setting_of(role, "namespace")]
+
+    def _is_own(self, role: Role) -> bool:
+        """Whether the setting says that what matches is the domain's: by its namespace, or, in one that many domains'
+        databases are in, by a selector; two domains' names give one selector, too."""
+        said = self._configuration.get
+        if role == "database" and said("database_namespace") not in (None, self._where["namespace"]):
+            return bool(said("database_selector"))
+        return bool(said(setting_of(role, "namespace")) or said("namespace"))
 
     async def _prove(self, namespace: str, pods: list[Any]) -> None:
         """Several domains' names give one namespace (a-b.com and a.b.com): that pods in it are this one's is said by
@@ -122,7 +133,7 @@ class KubernetesSite(Site):
         async with self._opening[role]:
             if (role, volume) not in self._open:
                 choice = await self._choose(role, volume, self._rollout_seconds)
-                where = (self._where["namespace"], choice.name, choice.container)
+                where = (self._namespace(role), choice.name, choice.container)
                 deployment = KubernetesDeployment(self._cluster, *where)
                 await deployment.prepare()
                 self._open[role, volume] = choice, deployment
@@ -137,7 +148,7 @@ class KubernetesSite(Site):
 
     def _serving(self, role: Role, choice: _Choice) -> Serving:
         facts: dict[str, Any] = {
-            "namespace": self._where["namespace"], "pod": choice.name, "container": choice.container,
+            "namespace": self._namespace(role), "pod": choice.name, "container": choice.container,
             "node": choice.pod.spec.node_name,
         }  # fmt: skip
         volume = choice.volume
@@ -187,7 +198,7 @@ class KubernetesSite(Site):
 
     def _missing(self, role: Role, pods: list[Any], volume: str | None) -> str:
         selector = self._where[setting_of(role, "selector")]
-        where = f"namespace {self._where['namespace']}, selector {selector}"
+        where = f"namespace {self._namespace(role)}, selector {selector}"
         wanted = " primary" if role == "database" and any(usable(pod) for pod in pods) else ""
         mounting = "" if volume is None else f" that mounts {volume}, where a restore is to be settled,"
         return f"{self._domain} has no running{wanted} pod{mounting} for its {role} ({where}): {_states(pods)}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class DeploymentRegistry:
-    """`docker_url`: the engine of sites that run in containers, `kubeconfig`: the cluster of those in pods, None for
+    """`docker_url`: the engine of sites that run in containers, `kubeconfig`: the clusters of those in pods, None for
     the one that we run in; each is asked when it is needed. `rollout_seconds`: how long a pod is waited for."""
 
     def __init__(self, docker_url: str, kubeconfig: Path | None = None, rollout_seconds: float = 0) -> None:
@@ -24,15 +24,15 @@ class DeploymentRegistry:
         self._docker_url = docker_url
         self._kubeconfig = kubeconfig
         self._engine: Engine | None = None
-        self._cluster: Cluster | None = None
+        self._clusters: dict[str | None, Cluster] = {}
         self.detector = DeploymentDetector(self._docker, docker_url, self._kubernetes, kubeconfig)
 
-    def _kubernetes(self) -> Cluster:
+    def _kubernetes(self, context: str | None = None) -> Cluster:
         from app.deployments.kubernetes import Cluster
 
-        if self._cluster is None:
-            self._cluster = Cluster(self._kubeconfig)
-        return self._cluster
+        if context not in self._clusters:
+            self._clusters[context] = Cluster(self._kubeconfig, context)
+        return self._clusters[context]
 
     def _docker(self) -> Engine:
         from app.deployments.docker import Engine
@@ -68,11 +68,12 @@ class DeploymentRegistry:
 
             paths: dict[Role, str | None] = {"files": place.document_root, "mail": place.mail_path}
             setting = place.configuration
-            return KubernetesSite(self._kubernetes(), place.domain_name, setting, paths, self._rollout_seconds)
+            cluster = self._kubernetes(setting.get("context") or None)
+            return KubernetesSite(cluster, place.domain_name, setting, paths, self._rollout_seconds)
         raise InvalidRequest(f"Deployment type {kind!r} is not supported", field="deployment")
 
     async def close(self) -> None:
         if self._engine is not None:
             await self._engine.close()
-        if self._cluster is not None:
-            await self._cluster.close()
+        for cluster in self._clusters.values():
+            await cluster.close()

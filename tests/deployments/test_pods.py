@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from app.deployments.kubernetes import Cluster
 from app.deployments.kubernetes_site import KubernetesSite
-from app.deployments.site import Role
-from app.errors import ReplicasDiffer, TargetAmbiguous, TargetMissing
+from app.deployments.places import DatabaseSetting, Place, places
+from app.deployments.registry import DeploymentRegistry
+from app.deployments.site import ROLES, DomainPlace, Role
+from app.errors import DeploymentRefused, DeploymentUnreachable, ReplicasDiffer, TargetAmbiguous, TargetMissing
+from app.schemas.domains import KubernetesDeployment
 from demo.docker_engine import busybox_root
 from demo.kubernetes_double import ClusterDouble, Pod, cluster_double, selects
+from demo.ports import free_port
 
 SPACE = "shop"
 ROOT = "/var/www/html"
+DATABASE = DatabaseSetting("mariadb", "shop", None, None, None)
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +299,96 @@ async def test_the_container_that_has_the_files(double: ClusterDouble, cluster: 
     pod(double, "web-1", "app", "mesh", sidecars=("mesh",))
     assert (await served(site(cluster)))[1].facts["container"] == "app"
     assert (await served(site(cluster, container="mesh")))[1].facts["container"] == "mesh"
+
+
+async def test_databases_and_mail_may_be_in_other_namespaces(double: ClusterDouble, cluster: Cluster) -> None:
+    pod(double, "web-1")
+    elsewhere: dict[str, Any] = {
+        "database_namespace": "databases", "database_selector": "app in (db, pool),!batch", "mail_namespace": "mail",
+        "mail_selector": "app",
+    }  # fmt: skip
+    for number, space in enumerate(("databases", "mail")):
+        pod(double, f"other-{number}", app="db", labels={"batch": "yes"})
+        pod(double, f"found-{number}", app="db").namespace = space
+    found = site(cluster, **elsewhere)
+    assert [(await served(found, role))[1].facts["namespace"] for role in ROLES] == [SPACE, "databases", "mail"]
+    assert [(await served(found, role))[0] for role in ROLES] == ["web-1", "found-0", "found-1"]
+
+
+async def test_a_domain_wants_the_database_of_another_ones_name(double: ClusterDouble, cluster: Cluster) -> None:
+    """Of a-b.example and a.b.example, in one namespace for databases."""
+    setting = {"namespace": "site", "database_namespace": "databases"}
+    found = pod(double, "db-0", "mysql", app="a-b-example-db")
+    found.namespace = "databases"
+    for domain in ("a.b.example", "a-b.example"):
+        with pytest.raises(TargetAmbiguous, match="cannot be told"):
+            await KubernetesSite(cluster, domain, setting).at("database")
+    found.annotations["liberu.domain"] = "a-b.example"
+    await KubernetesSite(cluster, "a-b.example", setting).at("database")
+    with pytest.raises(TargetAmbiguous, match="cannot be told"):
+        await KubernetesSite(cluster, "a.b.example", setting).at("database")
+    await KubernetesSite(cluster, "a.b.example", {**setting, "database_selector": "app=a-b-example-db"}).at(
+        "database"
+    )
+
+
+async def test_a_domain_may_be_in_another_cluster(double: ClusterDouble, tmp_path: Path) -> None:
+    double.pods = []
+    pod(double, "web-1")
+    here, there = double.kubeconfig(free_port()), tmp_path / "there"
+    there.write_text(double.kubeconfig().read_text().replace('"double"', '"far"'))
+    setting = {"type": "kubernetes", "namespace": SPACE, "selector": "app=web"}
+    registry = DeploymentRegistry("unix:///nowhere", Path(f"{here}:{there}"))
+
+    async def at(context: str | None, registry: DeploymentRegistry = registry) -> str:
+        place = DomainPlace("shop.example.com", {**setting, "context": context}, ROOT)
+        opened = await registry.open(place, pin)
+        await opened.at("files")
+        serving = opened.serving("files")
+        assert serving is not None
+        return str(serving.facts["pod"])
+
+    assert await at("far") == "web-1"
+    with pytest.raises(DeploymentUnreachable):
+        await at("double")
+    with pytest.raises(DeploymentRefused, match="nowhere"):
+        await at("nowhere")
+    await registry.close()
+    with pytest.raises(DeploymentRefused, match="no kubeconfig"):
+        await at("far", DeploymentRegistry("unix:///nowhere"))
+
+
+async def pin(found: dict[str, Any]) -> None:
+    raise AssertionError(found)
+
+
+def test_clusters_are_places_apart() -> None:
+    def of(**setting: str) -> set[Place]:
+        return places("shop.example.com", {"type": "kubernetes", **setting}, "/site", "/mail", [DATABASE])
+
+    assert not of(context="far") & of(context="near")
+    assert of(context="far") == of(context="far", namespace="hosting-shop-example-com")
+    differ = of() ^ of(database_namespace="databases")
+    assert {place.field for place in differ} == {"databases"}
+
+
+@pytest.mark.parametrize(
+    ("selector", "valid"),
+    [
+        ("app=shop", True),
+        ("app=shop,tier!=batch", True),
+        ("app in (a, b),!batch,tier notin (x),example.com/part", True),
+        ("app == shop", True),
+        ("app in a", False),
+        ("app in (a", False),
+        ("app=a;b", False),
+        ("app=a,", False),
+        ("", False),
+    ],
+)
+def test_selectors_of_both_kinds_may_be_set(selector: str, valid: bool) -> None:
+    with nullcontext() if valid else pytest.raises(ValidationError):
+        KubernetesDeployment(type="kubernetes", selector=selector, database_selector=selector)
 
 
 @pytest.mark.parametrize(
