@@ -9,24 +9,42 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 ROOT = Path(__file__).parents[1]
 
 
+class Process(Protocol):
+    """As subprocess.Popen has it."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float) -> int: ...
+    def send_signal(self, number: signal.Signals) -> None: ...
+
+
+def launch(environment: Mapping[str, str], log: Path) -> Process:
+    with log.open("ab") as file:
+        argv = [sys.executable, "-m", "app.cli", "serve"]
+        return subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+
 class Service:
     """Start, kill and restart one service with one data folder."""
+
+    launch: Callable[[Mapping[str, str], Path], Process] = staticmethod(launch)
 
     def __init__(self, folder: Path, **env: str) -> None:
         self.folder = folder
         self.env = env
         self.token = ""
         self.output = ""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -40,10 +58,7 @@ class Service:
             "LIBERU_SITES__ROOTS": f'["{self.folder}"]',
             **self.env,
         }
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "serve"], cwd=ROOT, env=environment, stdout=file, stderr=file
-            )
+        self._process = self.launch(environment, log)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
