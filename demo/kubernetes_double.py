@@ -121,6 +121,7 @@ class ClusterDouble:
         self.pods: list[Pod] = []
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
         self.hosts: dict[str, list[str]] = {}  # namespace → what its Ingress serves
+        self.replicas: dict[tuple[str, str], int] = {}  # namespace and StatefulSet → how many pods it is to have
         self.listed = 0  # how often it was asked for pods
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="kubernetes double", daemon=True)
@@ -203,6 +204,8 @@ class ClusterDouble:
         application.router.add_delete(f"{base}/pods/{{name}}", self._delete)
         application.router.add_get(f"{base}/secrets/{{name}}", self._secret)
         application.router.add_get(f"{base}/pods/{{name}}/exec", self._exec)
+        sets = "/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"
+        application.router.add_get(sets, self._stateful_set)
         ingresses = "/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses"
         application.router.add_get(ingresses, self._ingresses)
         return application
@@ -256,6 +259,18 @@ class ClusterDouble:
             raise web.HTTPNotFound(text="{}")
         data = {name: base64.b64encode(value.encode()).decode() for name, value in self.secrets[key].items()}
         return web.json_response({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": key[1]}, "data": data})
+
+    async def _stateful_set(self, request: web.Request) -> web.Response:
+        self._allow(request, "get statefulsets")
+        name = request.match_info["name"]
+        replicas = self.replicas.get((request.match_info["namespace"], name))
+        if replicas is None:
+            raise web.HTTPNotFound(text="{}")
+        spec: dict[str, Any] = {
+            "replicas": replicas, "serviceName": name, "selector": {}, "template": {"spec": {"containers": []}},
+        }  # fmt: skip
+        kind = {"kind": "StatefulSet", "apiVersion": "apps/v1"}
+        return web.json_response({**kind, "metadata": {"name": name}, "spec": spec})
 
     async def _ingresses(self, request: web.Request) -> web.Response:
         self._allow(request, "list ingresses")

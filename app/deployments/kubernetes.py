@@ -102,6 +102,14 @@ class Cluster:
             found = await api.list_namespaced_ingress(namespace, _request_timeout=_TIMEOUT)
         return {rule.host for ingress in found.items for rule in ingress.spec.rules or [] if rule.host}
 
+    async def replicas(self, namespace: str, stateful_set: str) -> int:
+        """How many pods a StatefulSet is to have. Raises DeploymentError."""
+        await self._connect()
+        with mapped(f"Reading StatefulSet {namespace}/{stateful_set}", "get on statefulsets"):
+            api = client.AppsV1Api(self._client)
+            found = await api.read_namespaced_stateful_set(stateful_set, namespace, _request_timeout=_TIMEOUT)
+        return int(found.spec.replicas or 0)
+
     async def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str]) -> Any:
         """A WebSocket on which `argv` runs."""
         await self._connect()

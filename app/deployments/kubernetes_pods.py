@@ -116,6 +116,12 @@ def state(pod: Any) -> str:
     return f"{pod.metadata.name} is {told}" + (f" ({', '.join(reasons)})" if reasons else "")
 
 
+def stateful_set(pod: Any) -> str | None:
+    """The one that a pod belongs to: its pods have their own volumes and names, and come one after the other."""
+    owners = pod.metadata.owner_references or []
+    return next((str(owner.name) for owner in owners if owner.kind == "StatefulSet"), None)
+
+
 def container_of(pod: Any, wanted: str | None, known: Sequence[str], path: str | None) -> str:
     """The named one; else of those that mount what `path` lies on, or of all, one that is `known`, the only one, the
     one that kubectl takes, or the only one that is no mesh's. Raises TargetMissing, TargetAmbiguous."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -21,8 +21,10 @@ from app.deployments.kubernetes_pods import (
     ended,
     ends,
     primaries,
+    primary,
     ready,
     state,
+    stateful_set,
     usable,
     volume_at,
 )
@@ -44,12 +46,13 @@ _NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A pod and what is used of it; `others`: those that are not known to have the same."""
+    """A pod and what is used of it; `others`: those that are not known to have the same, or a sentence for those that
+    are not there."""
 
     pod: Any
     container: str
     volume: Volume | None
-    others: list[Served]
+    others: Sequence[Served | str]
 
     @property
     def name(self) -> str:
@@ -185,7 +188,9 @@ class KubernetesSite(Site):
                 last, fit = clock() >= end, [pod for pod in self._candidates(role, pods) if usable(pod)]
                 for some in [[pod for pod in fit if ready(pod)], fit if last else []]:
                     if some and (choice := self._pick(role, some, pods, volume)) is not None:
-                        return choice
+                        absent = await self._absent(role, choice, pods)
+                        if last or not absent:
+                            return replace(choice, others=[*choice.others, *absent])
                 if last or not (waited or any(not ended(pod) for pod in pods)):
                     raise TargetMissing(self._missing(role, pods, volume))
                 waited = True
@@ -195,6 +200,23 @@ class KubernetesSite(Site):
         finally:
             if waited:
                 self.waits(role, None)
+
+    async def _absent(self, role: Role, choice: _Choice, pods: list[Any]) -> list[str]:
+        """Of a StatefulSet whose pods each have a claim, or a database, of their own: that some are not there, where
+        we may ask how many there should be."""
+        owner, volume = stateful_set(choice.pod), choice.volume
+        if role == "database":
+            own = primary(choice.pod, self._configuration.get("database_primary")) is None
+        else:
+            own = volume is not None and volume.kind == "claim" and volume.name.endswith(f"-{choice.name}")
+        if owner is None or not own or self._one_is_enough(role):
+            return []
+        try:
+            wanted = await self._cluster.replicas(self._namespace(role), owner)
+        except (DeploymentRefused, TargetMissing):
+            return []
+        there = sum(1 for pod in pods if stateful_set(pod) == owner and not ended(pod))
+        return [f"{wanted - there} more of StatefulSet {owner}, not there now"] if there < wanted else []
 
     def _missing(self, role: Role, pods: list[Any], volume: str | None) -> str:
         selector = self._where[setting_of(role, "selector")]

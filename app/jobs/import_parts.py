@@ -167,7 +167,7 @@ async def _owner(site: DomainSite, item: ImportItem) -> User:
     """Whom the domain's files or mail belong to here; root where it has no place yet, as a restore changes it."""
     if item.kind in ("files", "mail"):
         with suppress(LiberuError):
-            component = await site.build(item.component, item.name)
+            component = await site.build(item.component, item.name, reads=True)
             if isinstance(component, FilesComponent | MailComponent):
                 return component.owner
     return User(0, 0)

@@ -146,6 +146,28 @@ async def test_a_restore_goes_on_where_it_began(double: ClusterDouble, cluster: 
         await site(cluster).at("files", volume=serving.volume)
 
 
+async def test_a_pod_that_is_not_there_counts_where_its_claim_is(double: ClusterDouble, cluster: Cluster) -> None:
+    """Of a StatefulSet of two the second is made only when the first is ready."""
+    owners = [{"kind": "StatefulSet", "name": "web", "apiVersion": "apps/v1", "uid": "1"}]
+    pod(double, "web-0", volumes=claim("site-web-0"), mounts=mounted(), owners=owners)
+    double.replicas = {(SPACE, "web"): 2}
+    with pytest.raises(ReplicasDiffer, match="1 more of StatefulSet web, not there now"):
+        await served(site(cluster))
+    waiting = asyncio.create_task(served(site(cluster, 60)))
+    double.listed = 0
+    await wait_for(double, 1)
+    pod(double, "web-1", volumes=claim("site-web-1"), mounts=mounted(), owners=owners, ready=False)
+    with pytest.raises(ReplicasDiffer, match="web-1 \\(claim site-web-1"):
+        await waiting
+    del double.pods[1]
+    assert (await served(site(cluster, replicas="first")))[0] == "web-0"
+    double.replicas = {(SPACE, "web"): 1}
+    assert (await served(site(cluster)))[1].others == ()
+    double.replicas, double.denied = {(SPACE, "web"): 2}, {"get statefulsets"}
+    assert (await served(site(cluster)))[1].others == (), "who may not ask does not know"
+    double.denied = set()
+
+
 async def test_a_pod_that_is_being_deleted_is_left_alone(double: ClusterDouble, cluster: Cluster) -> None:
     facts: dict[str, Any] = {"volumes": claim("site"), "mounts": mounted()}
     pod(double, "web-a", deleted=True, **facts)
