@@ -30,6 +30,13 @@ _VIEW = re.compile(
     rb"VIEW\b" + _SPACE + rb"(?:IF\s+(?:NOT\s+)?EXISTS\b" + _SPACE + rb")?(?:`(?:[^`]|``)*+`\.)?(`(?:[^`]|``)*+`)",
     _FLAGS,
 )
+_MADE_TABLE = re.compile(rb"CREATE (TABLE|SEQUENCE) (?:IF NOT EXISTS )?(`(?:[^`]|``)*+`)")
+_MADE_NAME = re.compile(
+    rb"(VIEW|TRIGGER|PROCEDURE|FUNCTION|PACKAGE|EVENT)\b" + _SPACE + rb"(BODY\b" + _SPACE + rb")?"
+    rb"(?:IF\s+NOT\s+EXISTS\b" + _SPACE + rb")?"
+    rb"(?:(?:`(?:[^`]|``)*+`|\"(?:[^\"]|\"\")*+\")\.)?(`(?:[^`]|``)*+`|\"(?:[^\"]|\"\")*+\"|[\w$]++(?=[^\w$]))",
+    _FLAGS,
+)  # fmt: skip
 #: One statement's rows are in or not either way; a sequence that is a column's default would have to be locked too.
 _LOCK = re.compile(rb"\A" + _SPACE + rb"(?:UN)?LOCK\s+TABLES?\b", _FLAGS)
 #: What all of a dump's literals are written for. Rows hold dates that are none, if they were allowed when they came.
@@ -88,6 +95,29 @@ def view_of(statement: bytes) -> bytes | None:
         return None
     named = _VIEW.match(statement, found.start(1))
     return named and named[1]
+
+
+def made_by(statement: bytes) -> tuple[str, str] | None:
+    """Kind and name of what a CREATE of a dump program's makes; None also where too little of it has come to tell. A
+    view's stand-in is none."""
+    if found := _MADE_TABLE.match(statement):
+        return "table", _text(found[2])
+    found = _OBJECT.match(statement)
+    named = found and _MADE_NAME.match(statement, found.start(1))
+    if found is None or named is None:
+        return None
+    kind = named[1].decode().upper()
+    if kind == "VIEW":
+        return ("view", _text(named[3])) if b"ALGORITHM" in statement[: named.start()].upper() else None
+    if kind in {"TRIGGER", "EVENT"}:
+        return kind.lower(), _text(named[3])
+    return f"{kind} BODY" if named[2] else kind, _text(named[3])
+
+
+def _text(name: bytes) -> str:
+    quote = name[:1]
+    plain = name[1:-1].replace(quote * 2, quote) if quote in (b"`", b'"') else name
+    return plain.decode("utf-8", "replace")
 
 
 def as_it_was(mode: bytes) -> bytes:

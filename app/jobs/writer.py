@@ -243,4 +243,5 @@ def _row(result: Result) -> BackupComponent:
         error_message=result.get("message"),
         warnings=result.get("warnings", []),
         incomplete=result.get("incomplete", []),
+        proved=result.get("facts", {}).get("proved"),
     )

@@ -15,6 +15,8 @@ from app.sizes import human_size
 BackupType = Literal["full", "files", "database", "email"]
 Status = Literal["pending", "running", "completed", "partial", "failed", "cancelled", "deleting"]
 LABELS = {"full": "Full Backup", "files": "Files Only", "database": "Database Only", "email": "Email Only"}
+#: Of a database's dump, once it is stored: load it into a scratch database, or only list what it holds.
+Proof = Literal["load", "list"]
 MAX_METADATA = 1 << 20
 MAX_DEPTH = 100  # readers of JSON give up at twice as many
 
@@ -75,6 +77,10 @@ def _duration(started: datetime | None, ended: datetime | None) -> float | None:
 
 
 class ComponentOut(Model):
+    """`proved`, of a database: `listed`: its dump holds all that the catalogue had; `loaded`: and what was stored of
+    it was loaded into a scratch database and counted. Null: neither, for the reason in `warnings` or
+    `incomplete`."""
+
     number: int
     kind: str
     name: str
@@ -85,6 +91,7 @@ class ComponentOut(Model):
     finished_at: datetime | None
     error_code: str | None
     error_message: str | None
+    proved: str | None
     warnings: list[Any]
     incomplete: list[Any]
 

@@ -61,6 +61,8 @@ class Backup(Base):
 
 
 class BackupComponent(Base):
+    """`proved`: of a database: `listed` (its dump holds what the catalogue has), `loaded` (and was loaded)."""
+
     __tablename__ = "backup_components"
     __table_args__ = (Index(None, "backup_id"), NEVER_REUSED)
 
@@ -76,6 +78,7 @@ class BackupComponent(Base):
     finished_at: Mapped[datetime | None]
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text)
+    proved: Mapped[str | None] = mapped_column(String(16))
     warnings: Mapped[list[Any]]
     incomplete: Mapped[list[Any]]
 
