@@ -160,7 +160,7 @@ class Prover:
         await self._removed(uid, part, component)
 
         async def record(entry: dict[str, Any]) -> None:
-            journal.update(entry)
+            journal.update({**entry, "tidy": True})  # whatever it says: all of it goes
             row = RestoreRemains(
                 operation_uid=uid, part=part, domain_id=run.domain.id, kind=item.kind, name=item.name,
                 journal=dict(journal), due_at=now() + bound,
