@@ -32,6 +32,7 @@ from app.jobs.backup import BackupJob
 from app.jobs.bulk_restore import BulkRestoreJob
 from app.jobs.cleanup import CleanupJob
 from app.jobs.courier import Courier
+from app.jobs.creating import Creating
 from app.jobs.engine import JobEngine
 from app.jobs.housekeeper import Housekeeper
 from app.jobs.imports import ImportJob
@@ -62,6 +63,7 @@ from app.services.events import EventService
 from app.services.imports import ImportService, ImportSources
 from app.services.marking import Marking
 from app.services.metrics import MetricsService
+from app.services.new_databases import NewDatabases
 from app.services.notices import Notices
 from app.services.notifications import NotificationService
 from app.services.operations import OperationService
@@ -186,8 +188,11 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
     room = Room(None if settings.replicated else settings.data, settings.jobs.data_reserve_bytes)
     engine = JobEngine(settings.engine_url, database, settings.jobs, room.waiting, replicated=settings.replicated)
-    restoring = Restoring(database, components, keys, destinations.opened, settings.restores)
-    restores = RestoreJob(database, components, destinations, keys, restoring)
+    operations = OperationService(engine)
+    new_databases = NewDatabases(operations, keys.cipher)
+    creating = Creating(database, new_databases)
+    restoring = Restoring(database, components, keys, destinations.opened, settings.restores, creating)
+    restores = RestoreJob(database, components, destinations, keys, restoring, creating)
     domains = DomainService(keys.cipher, settings.sites)
     sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
     leaves: dict[str, Job] = {
@@ -209,9 +214,8 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     audit = AuditService(keys.audit_key)
     messengers = MessengerRegistry(settings.notifications)
     runner = OperationRunner(database, leaves | parents, settings.jobs.max_attempts, notices, audit)
-    operations = OperationService(engine)
     quotas = QuotaService(settings.quotas)
-    backups = BackupService(domains, destinations, operations, quotas, keys.cipher, removal)
+    backups = BackupService(domains, destinations, operations, quotas, keys.cipher, removal, new_databases)
     overdue_after = timedelta(hours=settings.schedules.overdue_hours)
     schedules = ScheduleService(domains, destinations, backups, operations, notices, overdue_after)
     upkeep = UpkeepService(destinations, operations)
@@ -231,6 +235,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         events=EventService(database, settings.server),
         imports=ImportService(sources, destinations, operations, settings.imports),
         metrics=MetricsService(room),
+        new_databases=new_databases,
         notifications=NotificationService(messengers, keys.cipher, notices),
         operations=operations,
         quotas=quotas,

@@ -7,7 +7,7 @@ declare -A package_of=(
   [tar]=tar [zstd]=zstd [age]=age [setfacl]=acl [setfattr]=attr [lsattr]=e2fsprogs [setpriv]=util-linux
   [mariadb-dump]=mariadb-client [mariadbd]=mariadb-server
   [pg_dump]=postgresql-client [busybox]=busybox-static [sshd]=openssh-server [ssh-keygen]=openssh-client
-  [sudo]=sudo [gpg]=gpg [gpgconf]=gpgconf [gpg-agent]=gpg-agent [dockerd]=docker.io [ps]=procps [zip]=zip [xz]=xz-utils [bzip2]=bzip2
+  [sudo]=sudo [gpg]=gpg [gpgconf]=gpgconf [gpg-agent]=gpg-agent [dockerd]=docker.io [ps]=procps [zip]=zip [xz]=xz-utils [bzip2]=bzip2 [sqlite3]=sqlite3
   [radosgw]=radosgw [ceph-mon]=ceph-mon [ceph-osd]=ceph-osd [openssl]=openssl [proftpd]=proftpd-core
 )
 missing=()

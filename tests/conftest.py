@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
@@ -53,5 +56,39 @@ _LONG = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+#: Chosen by whoever begins a run, for all its workers; the same gives the same samples.
+_SEED = "LIBERU_TEST_SEED"
+#: `whole`: every case of every sweep.
+_SWEEPS = "LIBERU_TEST_SWEEPS"
+
+
+def pytest_configure() -> None:
+    os.environ.setdefault(_SEED, str(random.SystemRandom().randrange(1 << 32)))
+
+
+@pytest.hookimpl(trylast=True)  # after those that a marker leaves out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not any(name in item.nodeid for name in _LONG))
+    left_out = set() if os.environ.get(_SWEEPS) == "whole" else _left_out(items)
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
+
+
+def _left_out(items: list[pytest.Item]) -> set[pytest.Item]:
+    """What a run takes no sample of: see the marker `sweep`."""
+    sweeps: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sweep") is not None:
+            sweeps[item.nodeid.partition("[")[0]].append(item)
+    left_out: set[pytest.Item] = set()
+    for name, cases in sweeps.items():
+        marker = cases[0].get_closest_marker("sweep")
+        assert marker is not None
+        most = min(marker.args[0], len(cases))
+        left_out |= set(cases) - set(random.Random(f"{os.environ[_SEED]} {name}").sample(cases, most))
+    return left_out
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if os.environ.get(_SWEEPS) != "whole":
+        terminalreporter.write_line(f"samples of sweeps: {_SEED}={os.environ[_SEED]}; all of them: {_SWEEPS}=whole")

@@ -17,6 +17,7 @@ from app.services.downloads import DownloadService
 from app.services.events import EventService
 from app.services.imports import ImportService
 from app.services.metrics import MetricsService
+from app.services.new_databases import NewDatabases
 from app.services.notifications import NotificationService
 from app.services.operations import OperationService
 from app.services.quotas import QuotaService
@@ -44,6 +45,7 @@ class Container:
     events: EventService
     imports: ImportService
     metrics: MetricsService
+    new_databases: NewDatabases
     notifications: NotificationService
     operations: OperationService
     quotas: QuotaService

@@ -15,6 +15,10 @@ from app.errors import OperationCancelled, OwnershipLost
 MAX_NAMED = 200
 #: A fact of a part that another program dumped: see RestoreContext.foreign.
 FOREIGN = "foreign"
+#: A fact of a database: where in its server's log the dump is, as far as the account may ask. MySQL and MariaDB:
+#: `file`, `offset`, `gtid`; PostgreSQL: `lsn`. `exact`: it is the snapshot's own; else it was asked right before, and
+#: what follows it in the log may be in the dump already.
+POSITION = "position"
 
 
 @dataclass(slots=True)

@@ -9,17 +9,25 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from app.archives.streams import ByteStream, watched
-from app.components.base import Dump, Report
+from app.components.base import POSITION, Dump, Report
 from app.components.mysql_client import MysqlClient, identifier
 from app.components.mysql_contents import DumpContents, missing
+from app.components.mysql_position import DumpPosition
 from app.deployments.base import Outcome
 from app.errors import CommandFailed, ComponentError, DumpIncomplete
 
+#: A table with its database, as the server writes a view's definition.
+_READ = re.compile(r"\b(?:from|join)\s*\(*\s*`((?:[^`]|``)+)`\.`((?:[^`]|``)+)`", re.IGNORECASE)
 _TRANSACTIONAL = {"INNODB", "XTRADB", "ROCKSDB", "TOKUDB", ""}
 _HIDDEN = re.compile(r"insufficient privileges to SHOW CREATE (?:FUNCTION|PROCEDURE|PACKAGE|PACKAGE BODY) `")
-_VIEW_ERROR = re.compile(r"^ERROR (\d+) .*? at line (\d+): (.*)$", re.MULTILINE)
+#: Not the database, not the table, not all its columns.
+_MAY_NOT_READ = {"1044", "1142", "1143"}
+_ERROR = re.compile(r"^ERROR (\d+) .*? at line (\d+): (.*)$", re.MULTILINE)
 #: "View references invalid table(s)…", "The user specified as a definer … does not exist", no such column or table.
 _INVALID = {"1054", "1146", "1356", "1449"}
+
+#: Large statements load fastest; each with what is around it has to fit into a packet of the server it comes from.
+_STATEMENT, _SMALLEST, _AROUND = 8 << 20, 4 << 10, 4 << 10
 
 _INVENTORY = """
 SELECT 'server', VERSION(), @@max_allowed_packet UNION ALL
@@ -147,6 +155,7 @@ async def dump_database(
     if not narrowed:
         await _keys_required(client, report)
         await _keys_elsewhere(client, report)
+        await _views_elsewhere(client, report)
     tools = ("mariadb-dump", "mysqldump") if inventory.mariadb else ("mysqldump", "mariadb-dump")
     tool, mariadb = await client.tool(*tools)
     if mariadb and not inventory.mariadb:
@@ -155,6 +164,10 @@ async def dump_database(
             report.lack("dump_program", "MariaDB's program dumps its generated columns' values", table)
     argv = ["--single-transaction", "--routines", "--triggers", "--events", "--hex-blob"]
     argv += ["--default-character-set=utf8mb4", "--max-allowed-packet=1G", "--no-tablespaces", *narrowed]
+    position = DumpPosition(client)
+    if not narrowed:
+        argv += await position.begin(mariadb=mariadb and inventory.mariadb)
+    argv += [f"--net-buffer-length={max(_SMALLEST, min(_STATEMENT, inventory.packet - _AROUND))}"]
     argv += [] if mariadb else ["--set-gtid-purged=OFF"]
     argv += ["--loose-dump-history"] if inventory.versioned else []
     argv += ["--force"] if inventory.hidden else []
@@ -167,6 +180,7 @@ async def dump_database(
         passed = watched(client.dumped([tool, *argv, "--", name], outcome), watch.see)
         async with aclosing(passed) as output:
             async for chunk in output:
+                position.see(chunk)
                 yield chunk
         if outcome.status and not inventory.hidden:
             raise client.explained(outcome.stderr)
@@ -177,6 +191,8 @@ async def dump_database(
             await _too_long(client, report)
         if not narrowed:
             await _compared(client, inventory, contents, invalid, report)
+        if (found := await position.found()) is not None:
+            report.facts[POSITION] = found
 
     return Dump(stream(), report, watch.verify)
 
@@ -225,13 +241,32 @@ async def _keys_elsewhere(client: MysqlClient, report: Report) -> None:
         "k.TABLE_SCHEMA = DATABASE() AND k.REFERENCED_TABLE_SCHEMA <> DATABASE() AND NOT EXISTS (SELECT 1 FROM "
         "information_schema.SCHEMA_PRIVILEGES p WHERE p.TABLE_SCHEMA = k.REFERENCED_TABLE_SCHEMA "
         "AND PRIVILEGE_TYPE = 'REFERENCES' "
-        "AND GRANTEE = CONCAT('\\'', REPLACE(CURRENT_USER(), '@', '\\'@\\''), '\\''));"
+        "AND GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), ''''));"
     ):
         report.lack(
             "foreign_key_elsewhere",
             f"Has a foreign key into the database {other}, which the account of this one alone cannot create again",
             table,
         )
+
+
+async def _views_elsewhere(client: MysqlClient, report: Report) -> None:
+    """Views on tables of other databases that the account may not read: somebody with more rights made them."""
+    reads: dict[str, tuple[str, str]] = {}
+    for view, definition in await client.ask(
+        "SELECT TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = DATABASE();"
+    ):
+        for database, table in _READ.findall(definition):
+            if database != client.target.name:
+                reads.setdefault(f"SELECT 1 FROM `{database}`.`{table}` LIMIT 0;", (view, f"{database}.{table}"))
+    for number, statement, _ in await _errors(client, list(reads)):
+        if number in _MAY_NOT_READ:
+            view, table = reads[statement]
+            report.lack(
+                "view_elsewhere",
+                f"Reads {table}, which the account of this database may not: it alone cannot make the view again",
+                view,
+            )
 
 
 async def _too_long(client: MysqlClient, report: Report) -> None:
@@ -257,20 +292,26 @@ async def _too_long(client: MysqlClient, report: Report) -> None:
 
 async def _invalid_views(client: MysqlClient, views: Sequence[str], report: Report) -> list[str]:
     """Views whose tables are gone: the dump programs stop at one. Their definition goes into a warning."""
-    if not views:
-        return []
-    statements = [f"SHOW FIELDS FROM {identifier(view)};" for view in views]
-    result = await client.execute("\n".join(statements), force=True)
-    lines = accumulate((statement.count("\n") + 1 for statement in statements), initial=1)  # a name may have some
-    at = dict(zip(lines, views, strict=False))
+    asked = {f"SHOW FIELDS FROM {identifier(view)};": view for view in views}
     invalid = []
-    for number, line, message in _VIEW_ERROR.findall(result.stderr):
-        view = at.get(int(line))
-        if number not in _INVALID or view is None:
+    for number, statement, message in await _errors(client, list(asked)):
+        if number not in _INVALID:
             continue
+        view = asked[statement]
         invalid.append(view)
         rows = await client.execute(f"SHOW CREATE VIEW {identifier(view)};")
         definition = rows.stdout.decode("utf-8", "replace").split("\t")
         kept = definition[1] if len(definition) > 1 else "its definition could not be read"
         report.warn("view_invalid", f"{message}; not dumped, its definition: {kept}", view)
     return invalid
+
+
+async def _errors(client: MysqlClient, statements: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(number, statement, message) of each that fails, all in one session."""
+    if not statements:
+        return []
+    result = await client.execute("\n".join(statements), force=True)
+    lines = accumulate((statement.count("\n") + 1 for statement in statements), initial=1)  # a name may have some
+    at = dict(zip(lines, statements, strict=False))
+    found = _ERROR.findall(result.stderr)
+    return [(number, at[int(line)], message) for number, line, message in found if int(line) in at]

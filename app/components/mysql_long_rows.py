@@ -1,7 +1,8 @@
 """INSERTs that are larger than what a server takes at once, as many smaller statements.
 
-A dump writes a BLOB as hexadecimal, which doubles it, and a row is one statement: what a server holds may not fit
-into one packet of it. Its long values are put together in variables of the session first, piece by piece:
+Statements of many rows, as large as the server took that they come from, are cut between two rows. A dump writes a
+BLOB as hexadecimal, which doubles it: a single row may not fit into one packet either. Its long values are put
+together in variables of the session first, piece by piece:
 
     SET @liberu_1 = 0x00ff…; SET @liberu_1 = CONCAT(@liberu_1, 0x5c0a…); INSERT INTO `t` VALUES (1,@liberu_1);
 """
@@ -13,8 +14,21 @@ from collections.abc import Iterator
 
 from app.errors import LoadFailed
 
+#: A shorter value stays where it is.
+_SHORT = 4 << 10
+_SHORT_TEXT = rb"'(?:[^'\\]|\\.|''){0,%d}+'(?=[^'])|\"(?:[^\"\\]|\\.|\"\"){0,%d}+\"(?=[^\"])" % (_SHORT, _SHORT)
 #: What of a statement is no long value, up to where one may begin.
-_PLAIN = re.compile(rb"(?:[^'\"`0]++|`[^`]*+`|(?<![\w$])0(?!x)|(?<=[\w$])0)++")
+_PLAIN = re.compile(
+    rb"(?:[^'\"`0]++|`[^`]*+`|(?<=[\w$])0|(?<![\w$])0(?:(?!x)|x[0-9A-Fa-f]{0,%d}+(?=[^0-9A-Fa-f]))|%b)++"
+    % (_SHORT, _SHORT_TEXT),
+    re.DOTALL,
+)
+#: Up to a statement's first row; and the next parenthesis, in none of its names and short texts.
+_HEAD = re.compile(
+    rb"\s*+\w+\s+(?:IGNORE\s+)?INTO\s+(?:`[^`]*+`|[\w$])++\s*+(?:\((?:[^()'\"`]++|`[^`]*+`)*+\)\s*+)?VALUES?\s*+",
+    re.IGNORECASE,
+)
+_NEXT = re.compile(rb"(?:[^()'\"`]++|`[^`]*+`|%b)*+([()])" % _SHORT_TEXT, re.DOTALL)
 _HEX = re.compile(rb"[0-9A-Fa-f]*+")
 _TEXT = {
     b"'": re.compile(rb"(?:[^'\\]++|\\.|'')*+", re.DOTALL),
@@ -23,8 +37,6 @@ _TEXT = {
 _TABLE = re.compile(rb"\w+\s+(?:IGNORE\s+)?INTO\s+(`[^`\n]{1,64}`)", re.IGNORECASE)
 #: Before a text, its character set.
 _INTRODUCER = re.compile(rb"_[a-z0-9]+\s*\Z", re.IGNORECASE)
-#: A shorter value stays where it is.
-_SHORT = 4 << 10
 _AT_ONCE = 1 << 20
 #: Of a packet, beside the statement.
 _AROUND = 4 << 10
@@ -91,91 +103,148 @@ class LongRows:
 
     def __init__(self, packet: int) -> None:
         self._packet = packet
+        self._limit = packet - _AROUND
         self._piece = min(_AT_ONCE, packet // 4)
         self._buffer = b""
+        self._at = 0
         self._statement = bytearray()
+        self._head: bytes | None = None  # of every statement that it is cut into; empty: it cannot be
+        self._depth = 0  # of parentheses
+        self._closed = 0  # where in the statement the last row ended
+        self._row: tuple[int, int, int] | None = None  # the last cut that may be: from, to, variables before it
+        self._was_cut = False
         self._quote = b""  # the open value's: ' or " or 0 for hexadecimal
         self._made = 0  # bytes of the open value that are in its variable
         self._introducer = b""
         self._variables = 0
+        self._forgotten = 0  # of the variables
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        self._buffer += data
+        seen = max(0, self._at - 1)  # one byte is looked back at
+        self._buffer = self._buffer[seen:] + data
+        self._at -= seen
         yield from self._work(final=False)
 
     def finish(self) -> Iterator[bytes]:
         yield from self._work(final=True)
+        if self._was_cut and bytes(self._statement[self._closed :]).strip() not in (b"", b";"):
+            raise LoadFailed(
+                f"A statement of the dump is larger than the {self._packet} bytes that the server takes "
+                "(max_allowed_packet), and what it does with its rows depends on all of them"
+            )
         yield bytes(self._statement) + b"\n"
-        for number in range(1, self._variables + 1):
+        yield from self._forget(self._variables)
+
+    def _forget(self, variables: int) -> Iterator[bytes]:
+        """Their statement is over."""
+        for number in range(self._forgotten + 1, variables + 1):
             yield b"SET @liberu_%d = NULL;\n" % number
+        self._forgotten = variables
 
     def _work(self, *, final: bool) -> Iterator[bytes]:
-        while self._buffer:
-            before = len(self._buffer)
+        while self._at < len(self._buffer):
+            before = self._at, self._quote
             if self._quote:
                 yield from self._value(final=final)
             else:
-                self._between(final=final)
-            if len(self._buffer) == before:
+                yield from self._between(final=final)
+            if before == (self._at, self._quote):
                 return
 
-    def _between(self, *, final: bool) -> None:
-        found = _PLAIN.match(self._buffer)
-        end = found.end() if found else 0
+    def _between(self, *, final: bool) -> Iterator[bytes]:
+        found = _PLAIN.match(self._buffer, self._at)
+        end = found.end() if found else self._at
         start = self._buffer[end : end + 2]
-        if len(start) < 2 and not final:  # nothing can be told of the last bytes yet
-            end = min(end, max(0, len(self._buffer) - 2))
-            start = b""
+        skipped = 0
+        if not start and not final and self._buffer.endswith(b"0"):  # an x may follow
+            end = max(self._at, end - 1)
+        elif len(start) == 1 and not final:
+            pass
         elif start == b"0x":
-            self._quote, end = b"0", end + 2
+            self._quote, skipped = b"0", 2
         elif start[:1] in _TEXT:
-            self._quote, end = start[:1], end + 1
-        elif start[:1] == b"`" and not final:
-            start = b""
-        elif start:
+            self._quote, skipped = start[:1], 1
+        elif start and (start[:1] != b"`" or final):
             raise LoadFailed(f"A row of the dump that is larger than {self._packet} bytes is not understood")
-        taken = self._buffer[:end]
-        self._buffer = self._buffer[end:]
-        if self._quote:
-            taken = taken[: -2 if self._quote == b"0" else -1]
-        self._statement += taken
+        scanned = len(self._statement)
+        self._statement += self._buffer[self._at : end]
+        self._at = end + skipped
+        yield from self._cut_rows(scanned)
         if len(self._statement) > self._packet:
             raise LoadFailed(
                 f"A statement of the dump is larger than the {self._packet} bytes that the server takes "
                 "(max_allowed_packet), without its long values"
             )
 
+    def _cut_rows(self, start: int) -> Iterator[bytes]:
+        """Statements of whole rows, as large as may be. `start`: from where on the statement was not looked at."""
+        text = self._statement
+        if self._head is None:
+            found = _HEAD.match(text)
+            self._head, start = (found[0], found.end()) if found else (b"", 0)
+        if not self._head:
+            return
+        begun, before = 0, b""
+        while found := _NEXT.match(text, start):
+            at, start = found.start(1), found.end()
+            if found[1] == b")":
+                self._depth -= 1
+                self._closed = at + 1 if self._depth == 0 else self._closed
+                continue
+            self._depth += 1
+            if self._depth > 1 or not self._closed or text[self._closed : at].strip() != b",":
+                continue
+            if self._row is not None and len(before) + self._closed - begun > self._limit:
+                yield before + bytes(text[begun : self._row[0]]) + b";\n"
+                yield from self._forget(self._row[2])
+                begun, before = self._row[1], self._head
+            self._row = (self._closed, at, self._variables)
+        if self._row is not None and len(before) + len(text) - begun > self._limit:
+            yield before + bytes(text[begun : self._row[0]]) + b";\n"
+            yield from self._forget(self._row[2])
+            begun, before = self._row[1], self._head
+        if not begun:
+            return
+        shift = len(before) - begun
+        self._statement = bytearray(before + text[begun:])
+        self._was_cut = True
+        self._closed = max(0, self._closed + shift) if self._closed > begun else 0
+        if self._row is not None:
+            kept, to, variables = self._row
+            self._row = None if to <= begun else (kept + shift, to + shift, variables)
+
     def _value(self, *, final: bool) -> Iterator[bytes]:
         hexadecimal = self._quote == b"0"
-        found = (_HEX if hexadecimal else _TEXT[self._quote]).match(self._buffer)
+        found = (_HEX if hexadecimal else _TEXT[self._quote]).match(self._buffer, self._at)
         assert found is not None
-        size = found.end()
+        size = found.end() - self._at
         #: A closing quote is told from a doubled one by what follows it.
-        ended = final or size + (0 if hexadecimal else 1) < len(self._buffer)
+        ended = final or found.end() + (0 if hexadecimal else 1) < len(self._buffer)
         apart = self._made or size > _SHORT
         while size >= self._piece or (ended and apart and size):
             end = self._cut(min(size, self._piece))
-            yield self._assigned(self._buffer[:end])
-            self._buffer = self._buffer[end:]
-            size -= end
+            yield self._assigned(self._buffer[self._at : end])
+            size -= end - self._at
+            self._at = end
         if not ended:
             return
         closing = b"" if hexadecimal else self._quote
         if self._made:
             self._statement += b"@liberu_%d" % self._variables
         else:
-            self._statement += (b"0x" if hexadecimal else closing) + self._buffer[:size] + closing
-        self._buffer = self._buffer[size + len(closing) :]
+            value = self._buffer[self._at : self._at + size]
+            self._statement += (b"0x" if hexadecimal else closing) + value + closing
+        self._at += size + len(closing)
         self._quote, self._made = b"", 0
 
-    def _cut(self, end: int) -> int:
-        """Not within a byte, a character, an escaped one or a doubled quote."""
+    def _cut(self, size: int) -> int:
+        """Where: not within a byte, a character, an escaped one or a doubled quote."""
         if self._quote == b"0":
-            return end if end == 1 else end & ~1
-        found = _TEXT[self._quote].match(self._buffer, 0, end)
+            return self._at + (size if size == 1 else size & ~1)
+        found = _TEXT[self._quote].match(self._buffer, self._at, self._at + size)
         assert found is not None
         end = found.end()
-        while end > 1 and self._buffer[end : end + 1] and self._buffer[end] & 0xC0 == 0x80:
+        while end > self._at + 1 and self._buffer[end : end + 1] and self._buffer[end] & 0xC0 == 0x80:
             end -= 1
         return end
 

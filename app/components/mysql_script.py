@@ -18,7 +18,9 @@ from app.components.mysql_statements import (
     as_it_was,
     comes_from,
     kind_of,
+    label_of,
     named_database,
+    names_database,
     used_database,
     with_known_collations,
     without_database,
@@ -64,7 +66,8 @@ class MysqlScript:
 
     `database`: the one that it is loaded into. `foreign`: it was made by another program, and need not end with
     mysqldump's end marker (`unmarked` tells that it did not). `mariadb`: the server is one, and gets collations that
-    it knows in place of MySQL 8's. `left_out`: statements that mean nothing here. Raises LoadFailed.
+    it knows in place of MySQL 8's. `left_out`: statements that mean nothing here. `elsewhere`: what names the
+    database by the name that it was dumped under, which is not the one here. Raises LoadFailed.
     """
 
     def __init__(self, database: str = "", *, foreign: bool = False) -> None:
@@ -72,6 +75,7 @@ class MysqlScript:
         self._inserts = Inserts()
         self.unmarked = False
         self.left_out: list[str] = []
+        self.elsewhere: list[str] = []
         self._foreign = foreign
         self._target = database.encode()
         self._own: set[bytes] = set()
@@ -282,6 +286,7 @@ class MysqlScript:
         body = body[: body.rstrip().rfind(b"\n") + 1]
         delimiter = first.split()[1]
         parts = [part for part in body.split(delimiter) if not _is_database(part)]
+        parts = [part for part in parts if self._fits(part)]
         kinds = {kind_of(part) for part in parts}
         content = delimiter.join(without_definer(part) for part in parts)
         text = self._known(b"%b\n%bDELIMITER ;\n" % (first, content))
@@ -297,9 +302,11 @@ class MysqlScript:
         kind = kind_of(statement)
         if kind == "object":
             text = without_database(without_definer(statement), self._names)
+            self._fits(text)
             self._keep(self._objects, self._known(text) + b"\n")
         elif kind == "event":
-            self._keep(self._events, self._known(without_definer(statement)) + b"\n")
+            if self._fits(text := without_definer(statement)):
+                self._keep(self._events, self._known(text) + b"\n")
         elif kind == "database":
             self._of_database(statement)
         elif kind == "binlog":
@@ -313,6 +320,16 @@ class MysqlScript:
             self._keep(self._events, statement + b"\n")
             if kind != "setting":
                 yield statement
+
+    def _fits(self, statement: bytes) -> bool:
+        """Loaded under another name, what names the former one acts there, not here: it is told. An event would do so
+        by itself: it is left out."""
+        kind, others = kind_of(statement), self._own - {self._target}
+        if kind not in ("object", "event") or not others or not names_database(statement, others):
+            return True
+        if (label := label_of(statement)) not in self.elsewhere and len(self.elsewhere) <= MAX_NAMED:
+            self.elsewhere.append(label)
+        return kind != "event"
 
     def _of_database(self, statement: bytes) -> None:
         """One that makes and enters the database that the dump is of means the one it is loaded into. Raises

@@ -13,6 +13,8 @@ _FLAGS = re.IGNORECASE | re.DOTALL
 #: Between words: white space, comments, and the borders of comments that are executed (/*!50003 … */).
 _SPACE = rb"(?:\s++|--[^\n]*+\n|\#[^\n]*+\n|/\*M?!\d{0,6}+|/\*(?!!|M!)(?:[^*]++|\*(?!/))*+\*/|\*/)*+"
 _PART = rb"(?:`(?:[^`]|``)*+`|'(?:[^'\\]|\\.|'')*+'|\"(?:[^\"\\]|\\.|\"\")*+\"|[\w$.%\-]++)"
+#: A word only when its end has come.
+_IDENTIFIER = rb"`(?:[^`]|``)*+`|\"(?:[^\"]|\"\")*+\"|[\w$]++(?=[^\w$])"
 _ACCOUNT = _PART + rb"(?:" + _SPACE + rb"@" + _SPACE + _PART + rb"|\s*\(\s*\))?"
 _BEFORE_DEFINER = (
     rb"CREATE\b" + _SPACE + rb"(?:OR\s+REPLACE\b" + _SPACE + rb")?(?:ALGORITHM\s*=\s*\w+" + _SPACE + rb")?"
@@ -30,13 +32,14 @@ _VIEW = re.compile(
     rb"VIEW\b" + _SPACE + rb"(?:IF\s+(?:NOT\s+)?EXISTS\b" + _SPACE + rb")?(?:`(?:[^`]|``)*+`\.)?(`(?:[^`]|``)*+`)",
     _FLAGS,
 )
-_MADE_TABLE = re.compile(rb"CREATE (TABLE|SEQUENCE) (?:IF NOT EXISTS )?(`(?:[^`]|``)*+`)")
-_MADE_NAME = re.compile(
+_NAMED = re.compile(
     rb"(VIEW|TRIGGER|PROCEDURE|FUNCTION|PACKAGE|EVENT)\b" + _SPACE + rb"(BODY\b" + _SPACE + rb")?"
-    rb"(?:IF\s+NOT\s+EXISTS\b" + _SPACE + rb")?"
-    rb"(?:(?:`(?:[^`]|``)*+`|\"(?:[^\"]|\"\")*+\")\.)?(`(?:[^`]|``)*+`|\"(?:[^\"]|\"\")*+\"|[\w$]++(?=[^\w$]))",
+    rb"(?:IF\s+(?:NOT\s+)?EXISTS\b" + _SPACE + rb")?(?:(?:" + _IDENTIFIER + rb")\.)?(" + _IDENTIFIER + rb")",
     _FLAGS,
-)  # fmt: skip
+)
+#: What is no name: texts, and comments that are not executed.
+_TEXTS = rb"'(?:[^'\\]|\\.|'')*+'|--[ \t][^\n]*+|\#[^\n]*+|/\*(?!!|M!)(?:[^*]++|\*(?!/))*+\*/"
+_MADE_TABLE = re.compile(rb"CREATE (TABLE|SEQUENCE) (?:IF NOT EXISTS )?(`(?:[^`]|``)*+`)")
 #: One statement's rows are in or not either way; a sequence that is a column's default would have to be locked too.
 _LOCK = re.compile(rb"\A" + _SPACE + rb"(?:UN)?LOCK\s+TABLES?\b", _FLAGS)
 #: What all of a dump's literals are written for. Rows hold dates that are none, if they were allowed when they came.
@@ -102,22 +105,45 @@ def made_by(statement: bytes) -> tuple[str, str] | None:
     view's stand-in is none."""
     if found := _MADE_TABLE.match(statement):
         return "table", _text(found[2])
-    found = _OBJECT.match(statement)
-    named = found and _MADE_NAME.match(statement, found.start(1))
-    if found is None or named is None:
+    if (named := _named(statement)) is None:
         return None
-    kind = named[1].decode().upper()
-    if kind == "VIEW":
-        return ("view", _text(named[3])) if b"ALGORITHM" in statement[: named.start()].upper() else None
-    if kind in {"TRIGGER", "EVENT"}:
-        return kind.lower(), _text(named[3])
-    return f"{kind} BODY" if named[2] else kind, _text(named[3])
+    kind, name = _kind(named), _text(named[3])
+    if kind == "VIEW" and b"ALGORITHM" not in statement[: named.start()].upper():
+        return None
+    return kind.lower() if kind in {"VIEW", "TRIGGER", "EVENT"} else kind, name
+
+
+def label_of(statement: bytes) -> str:
+    """What it makes, for people."""
+    if (named := _named(statement)) is None:
+        return statement[:40].decode("utf-8", "replace").strip()
+    return f"{_kind(named)} {_text(named[3])}"
+
+
+def _named(statement: bytes) -> re.Match[bytes] | None:
+    """Kind, BODY and name of an object that it makes or drops."""
+    found = _OBJECT.match(statement)
+    return found and _NAMED.match(statement, found.start(1))
+
+
+def _kind(named: re.Match[bytes]) -> str:
+    return named[1].decode().upper() + (" BODY" if named[2] else "")
 
 
 def _text(name: bytes) -> str:
-    quote = name[:1]
-    plain = name[1:-1].replace(quote * 2, quote) if quote in (b"`", b'"') else name
-    return plain.decode("utf-8", "replace")
+    return _bare(name).decode("utf-8", "replace")
+
+
+def names_database(statement: bytes, names: Collection[bytes]) -> bool:
+    """Whether it names something in one of these databases, as `shop`.`orders` or shop.orders."""
+    if not any(name in statement for name in names):
+        return False
+    forms = [rb"`%b`|\"%b\"" % (re.escape(name.replace(b"`", b"``")), re.escape(name)) for name in names]
+    forms += [rb"(?<![\w$@.`\"])%b" % re.escape(name) for name in names if re.fullmatch(rb"[\w$]+", name)]
+    form = re.compile(
+        _TEXTS + rb"|(?<![.`\"])((?:" + b"|".join(forms) + rb")\s*\.\s*[`\"\w])|\"[^\"]*\"|`[^`]*`", _FLAGS
+    )
+    return any(found[1] for found in form.finditer(statement))
 
 
 def as_it_was(mode: bytes) -> bytes:
@@ -151,7 +177,8 @@ def named_database(statement: bytes) -> tuple[bytes, bytes]:
 
 
 def _bare(name: bytes) -> bytes:
-    return name[1:-1].replace(b"``", b"`") if name[:1] == b"`" else name
+    quote = name[:1]
+    return name[1:-1].replace(quote * 2, quote) if quote in (b"`", b'"') else name
 
 
 def comes_from(comments: bytes) -> set[bytes]:

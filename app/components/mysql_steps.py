@@ -55,6 +55,13 @@ def told_of(script: MysqlScript, report: Report) -> None:
     """What of a dump was not as a dump of ours is."""
     if script.unmarked:
         report.warn("no_end_marker", "The dump has no end marker; that it is whole is known from its archive alone")
+    for label in script.elsewhere:
+        if label.startswith("EVENT "):
+            told = "It names the database that was backed up, and would change that one by itself: left out"
+            report.warn("event_left_out", told, label)
+        else:
+            told = "It names the database that was backed up, and reads or changes that one, if its account may"
+            report.warn("names_other_database", told, label)
     for statement in script.left_out:
         report.warn("left_out", "Was not run: it is about the server's log, and changes no data", statement)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
 
 from app.archives.streams import ByteStream
-from app.components.base import Report
+from app.components.base import POSITION, Report
 from app.components.postgresql_archive import DumpWatch
 from app.components.postgresql_catalogue import CatalogueEntry, compare_listing
 from app.components.postgresql_listing import Listing
@@ -66,6 +66,8 @@ class ListedDump:
         except (LiberuError, ValueError) as error:
             self._unlisted(error)
             return False
+        if self._snapshot.lsn:  # what the log has from there on may be in the dump already
+            self._report.facts[POSITION] = {"lsn": self._snapshot.lsn, "exact": False}
         return True
 
     async def _compare(self) -> None:

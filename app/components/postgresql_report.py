@@ -13,6 +13,7 @@ from app.errors import DatabaseAccessDenied
 def gaps(found: dict[str, Any], report: Report, account: str) -> tuple[list[str], set[tuple[str, str]]]:
     """From what UNREADABLE tells: pg_dump's options for what it would fail at as a whole, named in the report; the
     relations that are left out. Raises DatabaseAccessDenied for too many."""
+    report.facts |= {"encoding": found["encoding"], **found["locale"]}
     options = ["--encoding=SQL_ASCII"] if found["encoding"] == "SQL_ASCII" else []
     unreadable, hidden = found["unreadable"], found["hidden"]
     if len(unreadable) > MAX_NAMED:

@@ -17,27 +17,35 @@ _OPEN_SECONDS = 60
 MOST_LISTED = 128 << 20
 _COUNTED = re.compile(rb"^(\d+)\t(\d+)$", re.MULTILINE)
 
-#: Nobody answers this session's input before the dump has ended: what it was given is told by its name.
+#: Nobody answers this session's input before the dump has ended: what it was given is told by its name, which holds
+#: 63 bytes. Not everywhere may it ask where the write-ahead log is (on a standby: what of it was replayed).
 _HOLD = """SET search_path = '';
 SET idle_in_transaction_session_timeout = 0;
 SET statement_timeout = 0;
+\\set ON_ERROR_STOP off
+\\set liberu_lsn ''
+SELECT coalesce((CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text, '')
+  AS lsn \\gset liberu_
+\\set ON_ERROR_STOP on
 BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
-SELECT set_config('application_name', concat('liberu {tag} ', pg_export_snapshot()), false) AS name \\gset liberu_
+SELECT set_config('application_name', concat('liberu {tag} ', pg_export_snapshot(), ' ', :'liberu_lsn'), false)
+  AS name \\gset liberu_
 """
 _ASK = (
     """SET search_path = '';
 DO $liberu$ BEGIN
   FOR i IN 1..600 LOOP
     PERFORM pg_stat_clear_snapshot();
-    EXIT WHEN EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'liberu {tag} %');
+    EXIT WHEN EXISTS (SELECT FROM pg_stat_activity
+      WHERE application_name LIKE 'liberu {tag} %' AND usename = session_user);
     PERFORM pg_sleep(0.05);
   END LOOP;
 END $liberu$;
-SELECT split_part(application_name, ' ', 3) AS snapshot FROM pg_stat_activity
-  WHERE application_name LIKE 'liberu {tag} %' \\gset liberu_
+SELECT split_part(application_name, ' ', 3) AS snapshot, split_part(application_name, ' ', 4) AS lsn
+  FROM pg_stat_activity WHERE application_name LIKE 'liberu {tag} %' AND usename = session_user \\gset liberu_
 BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 SET TRANSACTION SNAPSHOT :'liberu_snapshot';
-\\echo :liberu_snapshot
+\\echo :liberu_snapshot :liberu_lsn
 """
     + CATALOGUE
     + "COMMIT;\n"
@@ -55,7 +63,8 @@ WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_sche
 class Snapshot:
     """`psql`: what psql prints of a script, as the account that dumps. `counting`: count the rows too.
 
-    `id`: for pg_dump's --snapshot; `objects`: what was there."""
+    `id`: for pg_dump's --snapshot; `objects`: what was there; `lsn`: where the log was right before, empty where that
+    cannot be told."""
 
     def __init__(self, psql: Callable[[ByteStream], ByteStream], *, counting: bool) -> None:
         self._psql = psql
@@ -64,6 +73,7 @@ class Snapshot:
         self._dumped = asyncio.Event()
         self._session: asyncio.Task[bytes] | None = None
         self.id = ""
+        self.lsn = ""
         self.objects: list[CatalogueEntry] = []
 
     async def open(self) -> None:
@@ -78,7 +88,8 @@ class Snapshot:
                     self._session.result()
                 raise ComponentError("the server opened no snapshot in time")
             found, _, listed = asking.result().partition(b"\n")
-            self.id, self.objects = found.decode(), await asyncio.to_thread(entries, listed)
+            self.id, _, self.lsn = found.decode().strip().partition(" ")
+            self.objects = await asyncio.to_thread(entries, listed)
         except BaseException:
             await stopped(asking)
             await self.close()

@@ -130,6 +130,8 @@ WITH ours AS (
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
       WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
 SELECT json_build_object('encoding', current_setting('server_encoding'),
+  'locale', (SELECT json_build_object('collate', b.datcollate, 'ctype', b.datctype) FROM pg_catalog.pg_database b
+    WHERE b.datname = current_database()),
   'unreadable', (SELECT coalesce(json_agg(json_build_array(o.nspname, o.relname)), '[]') FROM ours o
     WHERE NOT has_schema_privilege(o.place, 'USAGE') OR NOT CASE o.relkind WHEN 'S'
       THEN has_sequence_privilege(o.oid, 'SELECT') ELSE has_table_privilege(o.oid, 'SELECT') END),

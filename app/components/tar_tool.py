@@ -40,6 +40,15 @@ class TarTool:
             "--", ".",
         ]  # fmt: skip
 
+    def create_named(self, names: Sequence[str], folder: str) -> list[str]:
+        """argv of GNU tar that writes files of the current folder to stdout, as members of `folder`, relative."""
+        place = re.sub(r"[\\&,]", r"\\\g<0>", "./" if folder == "." else f"./{folder}/")
+        return [
+            "tar", "--create", "--file=-", "--format=posix",
+            "--pax-option=delete=atime,delete=ctime", "--numeric-owner", "--no-recursion", "--xattrs", "--acls",
+            rf"--transform=flags=r;s,^\./,{place},", "--", *(f"./{name}" for name in names),
+        ]  # fmt: skip
+
     def extract(self) -> list[str]:
         """argv that extracts stdin into the current folder, never as another user than the one it runs as."""
         if not self.gnu:

@@ -8,6 +8,8 @@ from contextlib import aclosing
 from app.archives.streams import ByteStream, from_bytes
 from app.archives.tar import TarScanner
 from app.components.base import Dump, Report
+from app.components.sqlite_copy import BESIDE
+from app.components.sqlite_files import SqliteFiles, warn_of
 from app.components.tar_reader import tar_reader
 from app.components.tar_tool import judge_stderr, pattern_of, probe, shown
 from app.components.tree_survey import longest, report_mounts, report_survey, report_too_long, survey
@@ -15,6 +17,7 @@ from app.deployments.base import Deployment, Outcome, User
 from app.errors import CommandFailed, DumpIncomplete
 
 _END = bytes(1024)
+_MOST_BESIDE = 20
 
 
 class EndMarker:
@@ -61,6 +64,8 @@ async def dump_tree(
     and all that is neither a folder nor a file are left out, where the tools there can; a restore of mail leaves them
     out in any case.
 
+    SQLite databases in use come first, each as it was at one time (`sqlite_files`).
+
     Of the report's facts a restore needs: `exclusions`, the patterns as they were used, and how many entries they
     have `left_out`; `mounts`, file systems that were mounted below and are in the stream; `not_whole`, files whose
     content is not all theirs. Names as `tar_tool.shown` writes them. Raises TargetMissing; the stream raises
@@ -77,16 +82,29 @@ async def dump_tree(
     reader = reader or await tar_reader(deployment, tool, owner, report)
     found = await survey(deployment, tool, folder, reader, exclusions, only_files=only_files)
     report_survey(found, report, folder)
-    left_out = b"".join(pattern_of(path) + b"\n" for path in (*found.too_long, *found.no_files))
+    # Never root: what a tenant has made is opened by SQLite.
+    tenant = owner if deployment.privileged and owner.uid != 0 else None
+    sqlite = SqliteFiles(deployment, folder, tenant, report)
+    if not tool.gnu and not only_files:
+        await sqlite.name_those_in_use()
     outcome, marker = Outcome(), EndMarker(named=not tool.gnu)
-    output = deployment.stream(
-        tool.create(exclusions, sparse=found.sparse, xattrs=found.xattrs, listed=bool(left_out)),
-        input=from_bytes(left_out) if left_out else None,
-        cwd=folder,
-        user=reader,
-        accept=(0, 1, 2),
-        outcome=outcome,
-    )
+
+    async def output() -> ByteStream:
+        async with aclosing(sqlite.members(tool, found.databases)) as members:
+            async for chunk in members:
+                yield chunk
+        left_out = b"".join(pattern_of(path) + b"\n" for path in (*found.too_long, *found.no_files, *sqlite.left_out))
+        tree = deployment.stream(
+            tool.create(exclusions, sparse=found.sparse, xattrs=found.xattrs, listed=bool(left_out)),
+            input=from_bytes(left_out) if left_out else None,
+            cwd=folder,
+            user=reader,
+            accept=(0, 1, 2),
+            outcome=outcome,
+        )
+        async with aclosing(tree) as stream:
+            async for chunk in stream:
+                yield chunk
 
     def verify() -> None:
         understood = judge_stderr(outcome.stderr, report)
@@ -95,7 +113,7 @@ async def dump_tree(
         if outcome.status == 2 and not (understood and report.incomplete):
             raise CommandFailed("tar", 2, outcome.stderr[-2000:])
 
-    return Dump(marker.watch(output), report, verify)
+    return Dump(marker.watch(output()), report, verify)
 
 
 _LEFTOVERS = 'for found in ./.liberu-restore-*; do [ ! -d "$found" ] || echo "${found#./}"; done'
@@ -110,15 +128,26 @@ async def _report_leftovers(deployment: Deployment, folder: str, report: Report)
 
 async def _from_archive(deployment: Deployment, folder: str, report: Report) -> Dump:
     """Through the engine, which knows no exclusions and names nothing that it cannot read."""
-    assert deployment.archive is not None
-    report_mounts(await deployment.archive.mounts(folder), report)
+    archive = deployment.archive
+    assert archive is not None
+    report_mounts(await archive.mounts(folder), report)
     most = longest(folder)
+    beside: list[bytes] = []
 
     def kept(path: bytes, device: bool) -> bool:
+        if path.endswith(BESIDE) and len(beside) < _MOST_BESIDE:
+            beside.append(path)
         if device:
             report.warn("device_left_out", "a device, which a site cannot have", shown(path))
         elif len(path) > most:
             report_too_long(path, report, folder)
         return not device and len(path) <= most
 
-    return Dump(deployment.archive.read(folder, kept), report)
+    async def output() -> ByteStream:
+        async with aclosing(archive.read(folder, kept)) as stream:
+            async for chunk in stream:
+                yield chunk
+        for path in sorted({path.rpartition(b"-")[0] for path in beside}):
+            warn_of(path, "there is no tar where the site runs; one that is stopped is not in use", report)
+
+    return Dump(output(), report)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from app.archives.streams import ByteStream
 from app.components.base import MAX_NAMED, Report
+from app.components.sqlite_copy import BESIDE
+from app.components.sqlite_files import NAMES, Candidates
 from app.components.tar_tool import TarTool, excluded, shortened, shown
 from app.deployments.base import STAGING_PREFIX, Deployment, Outcome, User
 from app.deployments.mounts import mounts_in
@@ -22,6 +24,23 @@ _NAMED = 20
 _MOST_SPARSE = 1000
 _WORTH_KEEPING = 1 << 20
 _CHECK_SECONDS = 900
+
+#: Stands for a pattern that is made where it is used: a command is part of an address in Kubernetes' API, and with it
+#: would be too long.
+_TOO_LONG = "{too long}"
+#: $1: how many characters are too long; then the command.
+_FIND = r"""
+long=? count=$1
+shift
+while [ ${#long} -lt "$count" ]; do long=$long$long; done
+while [ ${#long} -gt "$count" ]; do long=${long%?}; done
+for word do
+  shift
+  [ "$word" != "{too long}" ] || word="$long*"
+  set -- "$@" "$word"
+done
+exec "$@"
+"""
 
 #: stdin: blocks, a space and a path, each with a zero byte. Prints "no" when --sparse must not be used: GNU tar 1.34
 #: stores a file that is said to take no blocks as zeros without a look (sparse.c, sparse_scan_file_wholesparse), and
@@ -48,7 +67,7 @@ class Survey:
     system has any. `too_long`: paths below `./` that no restore could make. `left_out`: entries that exclusions leave
     out, folders as one; None: nobody counted. `no_files`: links and others that are no folders either, where these
     were asked for, the first 10,000. `mounts`: file systems that are mounted below and read, relative paths; None:
-    nobody knows."""
+    nobody knows. `databases`: what may be SQLite's. `caches`: files that Redis or Valkey saves to, the first 20."""
 
     sparse: bool = False
     holes: int = 0
@@ -57,6 +76,8 @@ class Survey:
     left_out: int | None = None
     no_files: list[bytes] = field(default_factory=list)
     mounts: list[str] | None = None
+    databases: Candidates = field(default_factory=Candidates)
+    caches: list[bytes] = field(default_factory=list)
 
 
 def longest(folder: str) -> int:
@@ -101,8 +122,8 @@ class _Walk:
         self._reader = reader
         self._start = ["find", ".", "-path", f"./{STAGING_PREFIX}*", "-prune", "-o"]
         self._start += ["(", *_any(patterns), ")", "-prune", "-printf", r"x\0", "-o"]
-        too_long = "?" * (longest(folder) + 3) + "*"  # with its "./"
-        self._start += ["-path", too_long, "-prune", "-printf", r"l%p\0", "-o"]
+        self._too_long = longest(folder) + 3  # with its "./"
+        self._start += ["-path", _TOO_LONG, "-prune", "-printf", r"l%p\0", "-o"]
         self._sparse = 0
 
     async def first(self, found: Survey, *, only_files: bool = False) -> bool:
@@ -111,7 +132,7 @@ class _Walk:
         points = {pattern: point for pattern, point in points.items() if _plain_text(point)}
         mounted = ["(", "(", *_any(list(points)), ")", "-printf", r"m%p\0", "-o", "-true", ")"] if points else []
         outcome, left_out, entered = Outcome(), 0, set[str]()
-        others = ["!", "-type", "d", "!", "-type", "f", "-printf", r"n%p\0", "-o"] if only_files else []
+        others = ["!", "-type", "d", "!", "-type", "f", "-printf", r"n%p\0", "-o"] if only_files else _DATABASES
         argv = [*self._start, *others, *mounted, "-type", "f", "-size", "+511c", "-printf", r"%b %s\0"]
         async with aclosing(self._records(argv, outcome)) as records:
             async for record in records:
@@ -127,6 +148,11 @@ class _Walk:
                 elif record.startswith(b"n"):
                     if len(found.no_files) < _MOST_TOO_LONG:
                         found.no_files.append(record[1:])
+                elif record.startswith(b"d"):
+                    found.databases.add(record[1:])
+                elif record.startswith(b"r"):
+                    if len(found.caches) < _NAMED:
+                        found.caches.append(record[1:])
                 elif record.startswith(b"m"):
                     entered.add(record[3:].decode("utf-8", "surrogateescape"))
                 elif hole := _hole(record):
@@ -163,6 +189,7 @@ class _Walk:
         return result.status == 0 and not result.stdout
 
     async def _records(self, argv: Sequence[str], outcome: Outcome) -> AsyncGenerator[bytes, None]:
+        argv = ["sh", "-c", _FIND, "sh", str(self._too_long), *argv]
         stream: ByteStream = self._deployment.stream(
             argv, cwd=self._folder, user=self._reader, env={"LC_ALL": "C"}, accept=range(256), outcome=outcome
         )
@@ -180,11 +207,21 @@ def _hole(record: bytes) -> int:
     return max(0, int(size) - int(blocks) * 512)
 
 
-def _any(patterns: Sequence[str]) -> list[str]:
+def _any(patterns: Sequence[str], test: str = "-path") -> list[str]:
     words: list[str] = []
     for pattern in patterns:
-        words += ["-o", "-path", pattern] if words else ["-path", pattern]
+        words += ["-o", test, pattern] if words else [test, pattern]
     return words
+
+
+_SQLITE = _any([*NAMES, *(f"*{end.decode()}" for end in BESIDE)], "-iname")
+#: What Redis and Valkey save to, by the names that they give themselves.
+_CACHES = _any(["*.rdb", "appendonly*.aof"], "-name")
+_DATABASES = [
+    "(", "-type", "f",
+    "(", "(", *_SQLITE, ")", "-printf", r"d%p\0", "-o", "(", *_CACHES, ")", "-printf", r"r%p\0", ")",
+    "-o", "-true", ")",
+]  # fmt: skip
 
 
 def _glob(path: str) -> str:
@@ -204,6 +241,13 @@ def report_survey(found: Survey, report: Report, folder: str) -> None:
         report.facts["holes"] = "stored as zeros"
     report_mounts(found.mounts, report)
     report_no_mail([path.removeprefix(b"./") for path in found.no_files], report)
+    for path in found.caches:
+        report.warn(
+            "cache_not_backed_up",
+            "Redis or Valkey seems to save to it: it is in the backup like any file, as it was last saved. What only "
+            "its memory holds is a cache: not backed up",
+            shortened(path.removeprefix(b"./")),
+        )
     for path in found.too_long:
         report_too_long(path.removeprefix(b"./"), report, folder)
 

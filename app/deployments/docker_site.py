@@ -8,7 +8,7 @@ from typing import Any
 from app.deployments.base import Deployment
 from app.deployments.docker import DockerDeployment, Engine, environment, mapped
 from app.deployments.docker_archive import ContainerArchive, ContainerFiles
-from app.deployments.site import DatabaseAccount, Role, Site, setting_of
+from app.deployments.site import CACHES, DatabaseAccount, Role, Site, setting_of
 from app.errors import TargetAmbiguous, TargetMissing, ToolMissing
 
 _PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
@@ -69,6 +69,19 @@ def matching(found: list[Container], domain: str, configuration: dict[str, Any],
     return []
 
 
+def caches(found: list[Container], domain: str, configuration: dict[str, Any]) -> list[Container]:
+    """The domain's containers of Redis or Valkey: by our label, by compose project, by the panel's names."""
+    project = configuration.get("project")
+    names = {f"{domain}_{cache}" for cache in CACHES}
+    return [
+        item
+        for item in found
+        if item.name in names
+        or (item.labels.get(_DOMAIN) == domain and item.labels.get(_ROLE) in CACHES)
+        or (project and item.labels.get(_PROJECT) == project and item.labels.get(_SERVICE) in CACHES)
+    ]
+
+
 class DockerSite(Site):
     kind = "docker"
     contained = True
@@ -122,6 +135,10 @@ class DockerSite(Site):
         with mapped(f"Inspecting container {container.name}"):
             found = await self._engine.client.containers.get(container.id)
         return account_in(environment(found._container), engine)
+
+    async def caches(self) -> list[str]:
+        found = caches(await containers(self._engine), self._domain, self._configuration)
+        return sorted(f"container {item.name}" for item in found)
 
     async def used(self, role: Role) -> Any:
         container = await self._container(role)

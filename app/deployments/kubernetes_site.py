@@ -9,7 +9,7 @@ from app.deployments.base import Deployment
 from app.deployments.docker_site import account_in
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
 from app.deployments.places import kubernetes_defaults
-from app.deployments.site import DatabaseAccount, Role, Site, setting_of
+from app.deployments.site import CACHES, DatabaseAccount, Role, Site, setting_of
 from app.errors import DeploymentRefused, TargetAmbiguous, TargetMissing
 
 _DOMAIN = "liberu.domain"
@@ -113,6 +113,22 @@ class KubernetesSite(Site):
                 if (pod.metadata.name, found.name) == (name, container):
                     return {item.name: item.value for item in found.env or [] if item.value is not None}
         return {}
+
+    async def caches(self) -> list[str]:
+        """Those that say they are the domain's; all of a namespace that is its own."""
+        namespace = self._where["namespace"]
+        own = "namespace" not in self._configuration
+        with mapped(f"Listing pods of {namespace}", "list on pods"):
+            core = await self._cluster.core()
+            found = await core.list_namespaced_pod(namespace, _request_timeout=30)
+        if own:
+            await self._prove(namespace, found.items)
+        return sorted(
+            f"pod {pod.metadata.name}"
+            for pod in found.items
+            if (own or _domain(pod) == self._domain)
+            and any(container.name in CACHES for container in pod.spec.containers)
+        )
 
     async def used(self, role: Role) -> Any:
         pod, container = await self._chosen(role)

@@ -14,6 +14,8 @@ from app.errors import DeploymentError
 Pin = Callable[[dict[str, Any]], Awaitable[None]]
 Role = Literal["files", "database", "mail"]
 ROLES: tuple[Role, ...] = ("files", "database", "mail")
+#: What containers and services of a cache are called.
+CACHES = ("redis", "valkey")
 
 
 def setting_of(role: Role, name: str) -> str:
@@ -56,6 +58,11 @@ class Site(ABC):
     async def database_account(self, engine: str) -> DatabaseAccount:
         """For a database whose setting names no account."""
         return DatabaseAccount()
+
+    async def caches(self) -> list[str]:
+        """Where Redis or Valkey runs for the domain, for people, as far as the place itself tells. Raises
+        DeploymentError."""
+        return []
 
     @abstractmethod
     async def used(self, role: Role) -> Any:

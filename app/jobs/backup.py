@@ -91,6 +91,7 @@ class BackupJob(Job):
                 group.create_task(self._component(run, item, context, limit, opened, asked)) for item in run.items
             ]
         results = [task.result() for task in tasks]
+        _name_caches(plan.get("caches", []), results)
         good = [result for result in results if result["status"] == "completed"]
         if not good:
             await run.store.abandon(run.folder)
@@ -223,7 +224,16 @@ class BackupJob(Job):
 
 
 async def _plan(run: BackupRun) -> Result:
-    return {"items": [asdict(item) for item in run.items]}
+    return {"items": [asdict(item) for item in run.items], "caches": await run.site.caches(run.backup.type)}
+
+
+def _name_caches(caches: list[str], results: list[Result]) -> None:
+    """What is left out on purpose is said with the first part that there is."""
+    good = [result for result in results if result["status"] == "completed"]
+    for part in good[:1]:
+        part["warnings"] += [
+            {"code": "cache_not_backed_up", "message": "a cache: not backed up", "subject": name} for name in caches
+        ]
 
 
 def set_status(backup_id: int | None, status: str, message: str | None) -> Apply:

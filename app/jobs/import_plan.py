@@ -8,8 +8,7 @@ from typing import Any
 
 from app.db.models import Domain
 from app.external.inventory import ForeignDatabase, ForeignDomain, ForeignMailbox, Inventory, Problem
-
-_ENGINES = {"mysql": ("mysql", "mariadb"), "postgresql": ("postgresql",)}
+from app.services.database_targets import FAMILIES
 
 
 @dataclass(slots=True)
@@ -145,7 +144,7 @@ def _database(database: ForeignDatabase, target: str, domain: Domain | None, req
         item.problem = database.problem or _missing(target)
         return item
     for known in domain.databases:
-        if known.name == name and known.engine in _ENGINES[database.engine]:
+        if known.name == name and known.engine in FAMILIES[database.engine]:
             item.component = known.engine
             return item
     if request["as_backup"]:

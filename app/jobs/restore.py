@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,26 +12,31 @@ from app.archives.copies import Copy, CopySource
 from app.archives.manifest import ComponentDetails, Details
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream
-from app.components.base import FOREIGN, Component, Report, RestoreContext
+from app.components.base import FOREIGN, Component, Report, RestoreContext, still_ours
 from app.db.models import Backup, BackupCopy, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import ConsentRequired, LiberuError, NoSpace, NotFound
+from app.errors import ConsentRequired, LiberuError, NoSpace, NotFound, OwnershipLost
 from app.jobs.context import JobContext, Result
 from app.jobs.copies import marked, used
+from app.jobs.creating import KEY as CREATED
+from app.jobs.creating import Creating
 from app.jobs.outcome import Outcome
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
 from app.jobs.safety import BackupSource
 from app.security.keys import KeyRing
-from app.services.components import ComponentFactory, DomainSite, facts_of
+from app.services.components import ComponentFactory, DomainSite, Planned, facts_of
+from app.services.database_targets import DatabaseTarget, database_targets
 from app.services.destinations import DestinationService
 
 Place = tuple[Destination, BackupCopy]
 #: Of an archive that may hold nothing but folders: a bulk restore looks into those before it starts.
 _SMALL = 64 << 10
+#: The mode of a part whose database is not there yet.
+_CREATE = "create"
 
 
 @dataclass(slots=True)
@@ -46,6 +51,12 @@ class _Run:
     destination: Destination
     store: BackupStore
     present: BackupStore
+    targets: dict[int, DatabaseTarget] = field(default_factory=dict)
+
+    def target(self, part: ComponentDetails) -> tuple[str, str]:
+        """What of the domain a part of the backup is restored into: kind and name."""
+        found = self.targets.get(part.number)
+        return (part.kind, part.name) if found is None else (found.engine, found.name)
 
 
 class RestoreJob(Job):
@@ -56,7 +67,9 @@ class RestoreJob(Job):
         destinations: DestinationService,
         keys: KeyRing,
         restoring: Restoring,
+        creating: Creating,
     ) -> None:
+        self._creating = creating
         self._database = database
         self._components = components
         self._destinations = destinations
@@ -111,13 +124,18 @@ class RestoreJob(Job):
 
     async def _run(self, run: _Run, details: Details, operation: Operation, context: JobContext) -> Outcome:
         wanted = [c for c in details.components if c.number in operation.request["components"]]
+        request = operation.request
+        parts = [Planned(part.number, part.kind, part.name) for part in wanted]
+        names = request.get("databases") or {}  # an operation of an earlier version does not tell
+        run.targets = database_targets(run.domain, parts, names, create=request.get("create", False))
         for part in wanted:
             context.track(part.number, part.name, "pending")
         prepared = await self._preflight(run, wanted, operation, context)
         if operation.request["dry_run"]:
             checks = operation.request.get("checks_only", False)
             for part, told in zip(wanted, prepared, strict=True):
-                if checks and not (part.kind == "files" and part.plain_size <= _SMALL):
+                small = part.kind == "files" and part.plain_size <= _SMALL
+                if told.get("mode") == _CREATE or (checks and not small):
                     continue
                 told["facts"] = await self._rehearsed(run, part, operation, context)
                 if checks and (needs := told["facts"].get("needs")):
@@ -156,13 +174,26 @@ class RestoreJob(Job):
         """Every target ready, before the first is touched. Raises what is wrong."""
         prepared = []
         for part in wanted:
-            told = {"number": part.number, "kind": part.kind, "name": part.name}
-            if part.number not in run.done:
+            told = _named(run, part)
+            if part.number not in run.done and (made := await self._made(run, part, operation)) is not None:
+                told |= {"mode": _CREATE, "creates": made}
+            elif part.number not in run.done:
                 component = await self._component(run, part)
                 restoring = self._context(run, operation, part, context)
                 told["mode"] = await self._fit(component, run, restoring, part, trial=operation.request["dry_run"])
             prepared.append(told)
         return prepared
+
+    async def _made(self, run: _Run, part: ComponentDetails, operation: Operation) -> Result | None:
+        """What has to be made, or was by an earlier attempt, before there is a database to restore into. Raises what
+        speaks against it."""
+        target = run.targets.get(part.number)
+        if target is None or not operation.request.get("create", False):
+            return None
+        if noted := operation.journal.get(str(part.number), {}).get(CREATED):
+            return {"database": noted["database"], "account": noted["account"]}
+        missing = await self._creating.missing(run.site, target)
+        return {"database": True, "account": missing.account} if missing.database else None
 
     async def _fit(
         self, component: Component, run: _Run, restoring: RestoreContext, part: ComponentDetails, *, trial: bool
@@ -191,7 +222,7 @@ class RestoreJob(Job):
         return report.facts
 
     async def _component(self, run: _Run, part: ComponentDetails) -> Component:
-        return await run.site.build(part.kind, part.name)
+        return await run.site.build(*run.target(part))
 
     async def _step(self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext) -> Result:
         async def restore(plain: ByteStream) -> Report:
@@ -205,19 +236,42 @@ class RestoreJob(Job):
 
         async def work() -> Result:
             context.track(part.number, part.name, "running")
-            base: Result = {"number": part.number, "kind": part.kind, "name": part.name}
+            base, restoring = _named(run, part), self._context(run, operation, part, context)
             try:
+                made = await self._make(run, part, operation, restoring)
                 report, copy = await run.copies.component(part, restore, untouched)
             except LiberuError as error:
                 context.track(part.number, part.name, "failed")
-                return {**base, "status": "failed", "code": error.code, "message": error.message}
+                told = await self._unmade(run, error, restoring)
+                return {**base, "status": "failed", "code": error.code, "message": told}
             context.track(part.number, part.name, "completed")
+            await self._creating.keep(restoring.journal, restoring.record)
             known = used(copy, run.copies.problems_of(part.number))
             facts = facts_of(report)
-            warnings = [*known.pop("warnings"), *facts["warnings"], *_not_whole(part)]
-            return {**base, "status": "completed", **known, **facts, "warnings": warnings}
+            warnings = [*known.pop("warnings"), *made.pop("warnings", ()), *facts["warnings"], *_not_whole(part)]
+            return {**base, "status": "completed", **known, **facts, **made, "warnings": warnings}
 
         return await context.step(f"restore-{part.number}", work)
+
+    async def _make(
+        self, run: _Run, part: ComponentDetails, operation: Operation, restoring: RestoreContext
+    ) -> Result:
+        """The database to restore into, where it is to be made and is not there; what to add to the part's result."""
+        target = run.targets.get(part.number)
+        if target is None or not operation.request.get("create", False):
+            return {}
+        report = Report()
+        made = await self._creating.make(
+            run.domain, run.site, target, part.facts, operation.uid, restoring.journal, restoring.record, report
+        )
+        return {} if made is None else {"created": made, "warnings": facts_of(report)["warnings"]}
+
+    async def _unmade(self, run: _Run, error: LiberuError, restoring: RestoreContext) -> str:
+        """What was made goes again, as far as it is ours to say and nothing in it is unsettled."""
+        if isinstance(error, OwnershipLost) or restoring.journal.get("unsettled") or not await still_ours(restoring):
+            return error.message
+        told = await self._creating.undo(run.domain.id, run.site, restoring.journal, restoring.record)
+        return "; ".join(filter(None, (error.message, told)))
 
     def _context(
         self, run: _Run, operation: Operation, part: ComponentDetails, context: JobContext
@@ -228,8 +282,8 @@ class RestoreJob(Job):
             site=run.site,
             destination=run.destination,
             store=run.present,
-            kind=part.kind,
-            name=part.name,
+            kind=run.target(part)[0],
+            name=run.target(part)[1],
         )
         excluded = part.facts.get("exclusions")
         return self._restoring.context(
@@ -243,6 +297,12 @@ class RestoreJob(Job):
             foreign=bool(part.facts.get(FOREIGN)),
             facts=part.facts,
         )
+
+
+def _named(run: _Run, part: ComponentDetails) -> Result:
+    """A part in results; `database`: where it went."""
+    named: Result = {"number": part.number, "kind": part.kind, "name": part.name}
+    return named | ({"database": run.target(part)[1]} if part.number in run.targets else {})
 
 
 def _not_whole(part: ComponentDetails) -> list[Result]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,8 +18,10 @@ from app.db.repositories.domains import DomainRepository
 from app.db.repositories.operations import OperationRepository
 from app.db.repositories.remains import RemainsRepository
 from app.db.session import Database
-from app.errors import LiberuError, NotFound
+from app.errors import ComponentError, LiberuError, NotFound
 from app.jobs.context import JobContext, Result
+from app.jobs.creating import KEY as CREATED
+from app.jobs.creating import Creating, left
 from app.jobs.outcome import Apply, Outcome
 from app.jobs.safety import BackupSource, OpenStore, SafetyBackup, safety_ended
 from app.jobs.writer import BackupWriter
@@ -42,7 +45,9 @@ class Restoring:
         keys: KeyRing,
         opened: OpenStore,
         settings: RestoreSettings,
+        creating: Creating,
     ) -> None:
+        self._creating = creating
         self._database = database
         self._components = components
         self._keys = keys
@@ -153,9 +158,12 @@ class Restoring:
             journal.update(entry)
             await saved(journal)
 
+        if left(journal) and site.database(journal["kind"], journal["name"]) is None:
+            told = None if resumes else await self._unmade(domain, site, journal, record)
+            return Settled(detail=told)  # nothing can have been restored into it
         source = BackupSource("a restore", domain, site, journal["kind"], journal["name"])
         component = await site.rebuilt(journal["kind"], journal["name"], journal)
-        return await component.settle(
+        settled = await component.settle(
             RestoreContext(
                 operation=name,
                 clear_existing=False,
@@ -169,6 +177,17 @@ class Restoring:
                 keep_free=self._settings.keep_free_bytes,
             )
         )
+        if settled.state == "done":
+            await self._creating.keep(journal, record)
+        elif not resumes and (told := await self._unmade(domain, site, journal, record)):
+            return replace(settled, detail="; ".join(filter(None, (settled.detail, told))))
+        return settled
+
+    async def _unmade(
+        self, domain: Domain, site: DomainSite, journal: Journal, record: Callable[[Journal], Awaitable[None]]
+    ) -> str | None:
+        """A database that was made for a restore that is given up goes again, once nothing in it is unsettled."""
+        return None if journal.get("unsettled") else await self._creating.undo(domain.id, site, journal, record)
 
     @asynccontextmanager
     async def _site(self, domain_id: int) -> AsyncGenerator[tuple[Domain, DomainSite], None]:
@@ -209,7 +228,7 @@ class Restoring:
                 due_at=_due(journal),
             )
             for number, journal in operation.journal.items()
-            if journal.get("unsettled") or journal.get("tidy")
+            if journal.get("unsettled") or journal.get("tidy") or left(journal)
         ]
 
         safety = safety_ended(operation.journal)
@@ -278,6 +297,10 @@ class Restoring:
             row.unsettled = bool(journal.get("unsettled"))
             await self._save(row)
 
+        async def record(entry: Journal) -> None:
+            journal.update(entry)
+            await saved(journal)
+
         try:
             if row.unsettled and context is not None:
                 name = f"{row.operation_uid}-{row.part}"
@@ -290,6 +313,10 @@ class Restoring:
             if journal.get("tidy"):
                 component = await site.rebuilt(row.kind, row.name, journal)
                 await component.tidy(journal)
+            if left(journal):
+                detail = await self._unmade(domain, site, journal, record)
+                if left(journal):
+                    return await self._postpone(row, ComponentError(detail or f"{row.name} is not settled yet"))
         except LiberuError as error:
             return await self._postpone(row, error)
         async with self._database.transaction() as session:
@@ -319,8 +346,8 @@ async def _no_step(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
 
 
 def _begun(journal: Mapping[str, Any]) -> bool:
-    """Whether anything was journalled beside what it is of."""
-    return bool(journal.keys() - {"kind", "name", "domain_id"})
+    """Whether anything was journalled beside what it is of, and that it was made and stays."""
+    return bool(journal.keys() - {"kind", "name", "domain_id", CREATED}) or left(journal)
 
 
 def _due(journal: Mapping[str, Any]) -> datetime:

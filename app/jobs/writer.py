@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.archives.layout import BackupFolder
 from app.archives.manifest import ComponentDetails, Details, Manifest, ManifestComponent, StoredObject, Warning_
 from app.archives.mirror import MirroredStore
-from app.components.base import Dump
+from app.components.base import POSITION, Dump
 from app.db.base import now
 from app.db.models import Backup, BackupComponent, BackupCopy, Domain
 from app.db.repositories.backups import BackupRepository
@@ -244,4 +244,5 @@ def _row(result: Result) -> BackupComponent:
         warnings=result.get("warnings", []),
         incomplete=result.get("incomplete", []),
         proved=result.get("facts", {}).get("proved"),
+        position=result.get("facts", {}).get(POSITION),
     )

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, computed_field, field_validator
 
 from app.idn import to_unicode
 from app.schemas.common import Id, Input, Model
+from app.schemas.domains import PlainName
 from app.sizes import human_size
 
 BackupType = Literal["full", "files", "database", "email"]
 Status = Literal["pending", "running", "completed", "partial", "failed", "cancelled", "deleting"]
 LABELS = {"full": "Full Backup", "files": "Files Only", "database": "Database Only", "email": "Email Only"}
-#: Of a database's dump, once it is stored: load it into a scratch database, or only list what it holds.
-Proof = Literal["load", "list"]
 MAX_METADATA = 1 << 20
 MAX_DEPTH = 100  # readers of JSON give up at twice as many
 
@@ -79,7 +78,9 @@ def _duration(started: datetime | None, ended: datetime | None) -> float | None:
 class ComponentOut(Model):
     """`proved`, of a database: `listed`: its dump holds all that the catalogue had; `loaded`: and what was stored of
     it was loaded into a scratch database and counted. Null: neither, for the reason in `warnings` or
-    `incomplete`."""
+    `incomplete`. `position`: of a database, where in its server's log the dump is: `file`, `offset` and `gtid` of
+    MySQL and MariaDB, `lsn` of PostgreSQL. Unless it is `exact`, it is from right before the snapshot, and what
+    follows it in the log may be in the dump already. Null where the account may not ask, or nothing is logged."""
 
     number: int
     kind: str
@@ -94,6 +95,7 @@ class ComponentOut(Model):
     proved: str | None
     warnings: list[Any]
     incomplete: list[Any]
+    position: dict[str, Any] | None
 
     @computed_field
     def duration_seconds(self) -> float | None:
@@ -166,6 +168,9 @@ class Stats(Model):
         return human_size(self.total_size_bytes) if self.total_size_bytes else "Unknown"
 
 
+DatabaseNames = dict[Annotated[str, Field(min_length=1, max_length=255)], PlainName]
+
+
 class RestoreIn(Input):
     """`clear_existing`: what only the live site has goes (it is kept beside the site for a day); false: it stays.
     What the backup left out on purpose stays in any case. `components`: numbers of the backup's components;
@@ -174,7 +179,10 @@ class RestoreIn(Input):
     removed at its end. `destination_id`: which copy to use; null = the first that can be read.
     `allow_without_safety_copy`: replace a MySQL database in place (no admin account configured) even when what is
     live cannot be copied first. `allow_empty`: with `clear_existing`, a backup without a single file may replace a
-    site that has some."""
+    site that has some. `databases`: name in the backup → the domain's database that it is loaded into; those that are
+    not named go to the one of their own name. `create`: where that is not there, it is made with an account of its
+    own, by the admin account of a database of the domain on the same kind of server; it is the domain's from then on
+    (operators only). Its password is told once: POST /api/operations/{id}/accounts."""
 
     clear_existing: bool = False
     components: list[Id] | None = Field(None, min_length=1)
@@ -185,12 +193,15 @@ class RestoreIn(Input):
     allow_empty: bool = False
     dry_run: bool = False
     identity: str | None = Field(None, max_length=200, repr=False)
+    databases: DatabaseNames = Field({}, max_length=500)
+    create: bool = False
 
 
 class BulkRestoreIn(Input):
     """Each backup into its own domain: domains in parallel, the backups of one domain in the order given. All are
     checked before the first is started. `continue_on_error` false: nothing more is started once one has failed.
-    `dry_run`: only the checks. The rest as for a restore."""
+    `dry_run`: only the checks. `databases`: of every backup that has one of that name. The rest as for a restore;
+    accounts that are made are told by the operations of the single restores."""
 
     backup_ids: list[Id] = Field(min_length=1, max_length=1000)
     continue_on_error: bool = True
@@ -200,3 +211,5 @@ class BulkRestoreIn(Input):
     allow_empty: bool = False
     dry_run: bool = False
     identity: str | None = Field(None, max_length=200, repr=False)
+    databases: DatabaseNames = Field({}, max_length=500)
+    create: bool = False

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Discriminator, Field, Tag, field_validator
 
-from app.schemas.backups import Proof
-from app.schemas.common import Id, Input, Model
+from app.schemas.common import Id, Input, Model, Proof
 from app.storage.config import FtpConfiguration, LocalConfiguration, S3Configuration, SftpConfiguration
 
 

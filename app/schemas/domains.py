@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, SecretStr, field_validator, model_validator
 
 from app.idn import address_to_ascii, to_ascii
-from app.schemas.backups import Proof
-from app.schemas.common import Id, Input, Model
+from app.schemas.common import Id, Input, Model, Proof
 from app.settings import SERVER_NAME
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"

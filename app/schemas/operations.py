@@ -46,6 +46,22 @@ class Ticket(Model):
     expires_at: datetime
 
 
+class AccountOut(Model):
+    """Of a database that a restore has made. `password` is told once and never again."""
+
+    engine: str
+    database: str
+    host: str | None
+    port: int | None
+    socket: str | None
+    username: str
+    password: str
+
+
+class Accounts(Model):
+    accounts: list[AccountOut]
+
+
 class TokenIn(Input):
     name: str = Field(min_length=1, max_length=255)
     abilities: list[Ability] = Field(min_length=1)

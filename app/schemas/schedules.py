@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.schemas.backups import BackupType, CopyIn, Proof
-from app.schemas.common import Id, Input, Model
+from app.schemas.backups import BackupType, CopyIn
+from app.schemas.common import Id, Input, Model, Proof
 from app.schemas.destinations import Retention
 
 

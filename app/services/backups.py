@@ -14,9 +14,11 @@ from app.schemas.backups import LABELS, BackupIn, BackupUpdate, RestoreIn
 from app.security.encryption import parse_identity
 from app.security.keys import CredentialCipher
 from app.security.tokens import Principal
-from app.services.components import planned
+from app.services.components import Planned, planned
+from app.services.database_targets import database_targets
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
+from app.services.new_databases import NewDatabases
 from app.services.operations import Idempotency, OperationService
 from app.services.quotas import QuotaService
 from app.services.removal import Removal
@@ -42,7 +44,9 @@ class BackupService:
         quotas: QuotaService,
         cipher: CredentialCipher,
         removal: Removal,
+        new_databases: NewDatabases,
     ) -> None:
+        self._new_databases = new_databases
         self._removal = removal
         self._quotas = quotas
         self._domains = domains
@@ -151,6 +155,7 @@ class BackupService:
         if not wanted <= good:
             missing = ", ".join(str(number) for number in sorted(wanted - good))
             raise InvalidRequest(f"Backup {backup.id} has no good component {missing}", field="components")
+        await self._check_databases(unit, principal, backup, domain, wanted, body)
         request = body.model_dump(exclude={"identity"}) | {"components": sorted(wanted)}
         if body.identity is not None:
             request["identity"] = self.sealed_identity(body.identity)
@@ -167,6 +172,20 @@ class BackupService:
             request=request,
             bytes_total=sum(c.plain_size or 0 for c in backup.components if c.number in wanted) or None,
         )
+
+    async def _check_databases(
+        self, unit: Unit, principal: Principal, backup: Backup, domain: Domain, wanted: set[int], body: RestoreIn
+    ) -> None:
+        """What the job would refuse later, as far as the names are known: not those of a backup that a scan found.
+        Raises InvalidRequest, Forbidden, DomainOverlap."""
+        if body.create:
+            principal.require_operator("create")
+        parts = [part for part in backup.components if part.number in wanted]
+        if any(part.plain_size is None for part in parts):
+            return
+        named = [Planned(part.number, part.kind, part.name) for part in parts]
+        for target in database_targets(domain, named, body.databases, create=body.create).values():
+            await self._new_databases.check(unit, principal, domain, target)
 
     def sealed_identity(self, identity: str) -> str | None:
         """For an operation's request. Raises KeyMaterialInvalid."""

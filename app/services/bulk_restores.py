@@ -12,6 +12,7 @@ from app.errors import InvalidRequest, LiberuError
 from app.schemas.backups import BulkRestoreIn, RestoreIn
 from app.security.tokens import Principal
 from app.services.backups import BackupService
+from app.services.database_targets import FAMILIES
 from app.services.operations import Idempotency, OperationService
 from app.services.unit import Unit
 
@@ -29,11 +30,15 @@ class BulkRestoreService:
         """Check every backup, then start. Raises InvalidRequest, which names each that cannot be restored."""
         principal.require("backups:restore")
         found = await self._all(unit, principal, body.backup_ids)
-        options = body.model_dump(exclude={"backup_ids", "continue_on_error", "identity"})
+        options = body.model_dump(exclude={"backup_ids", "continue_on_error", "identity", "databases"})
+        names = {backup.id: _of(backup, body.databases) for backup in found}
+        if unknown := body.databases.keys() - {name for known in names.values() for name in known}:
+            raise InvalidRequest(f"None of the backups has a database {min(unknown)}", field="databases")
         problems, plans = [], []
         for backup in found:
             try:
-                plans.append(await self._backups.plan(unit, principal, backup, RestoreIn(**options)))
+                wanted = RestoreIn(**options, databases=names[backup.id])
+                plans.append(await self._backups.plan(unit, principal, backup, wanted))
             except LiberuError as error:
                 problems.append(error.message)
         if problems:
@@ -77,6 +82,14 @@ class BulkRestoreService:
 def _refusal(problems: list[str]) -> InvalidRequest:
     more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
     return InvalidRequest("; ".join(problems[:_NAMED]) + more, field="backup_ids")
+
+
+def _of(backup: Backup, databases: dict[str, str]) -> dict[str, str]:
+    """Those that it has; of one that a scan found, whose names are not known, all."""
+    if any(part.plain_size is None for part in backup.components):
+        return databases
+    known = {part.name for part in backup.components if part.kind in FAMILIES}
+    return {source: target for source, target in databases.items() if source in known}
 
 
 def _planned(plan: Operation, backup: Backup) -> dict[str, Any]:

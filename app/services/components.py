@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from app.addresses import AddressGuard
 from app.components.base import Component, Report
+from app.components.creation import NewDatabase
 from app.components.extraction import FilesTarget
 from app.components.files import FilesComponent
 from app.components.mail import MailComponent, MailTarget
@@ -24,8 +25,16 @@ from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.site import DatabaseAccount, DomainPlace, Role, Site
 from app.deployments.standalone import StandaloneDeployment
-from app.errors import ComponentError, DestinationUnreachable, InvalidRequest, TargetMissing, WrongServer
+from app.errors import (
+    ComponentError,
+    DeploymentError,
+    DestinationUnreachable,
+    InvalidRequest,
+    TargetMissing,
+    WrongServer,
+)
 from app.security.keys import CredentialCipher
+from app.services.creations import new_database
 from app.settings import SitesSettings
 
 T = TypeVar("T")
@@ -56,7 +65,7 @@ def planned(domain: Domain, type: str) -> list[Planned]:
     if "files" in wanted and domain.document_root:
         found.append(("files", "files"))
     if "database" in wanted:
-        found += [(d.engine, d.name) for d in domain.databases if d.engine != "redis"]
+        found += [(d.engine, d.name) for d in domain.databases if not _is_cache(d)]
     if "mail" in wanted and domain.mail_path and domain.mailboxes:
         found.append(("mail", "mail"))
     return [Planned(number, *item) for number, item in enumerate(found, 1)]
@@ -135,6 +144,15 @@ class DomainSite:
         """Where, and why there: for the manifest."""
         return {"type": self._site.kind, "reason": self._site.reason}
 
+    async def caches(self, type: str) -> list[str]:
+        """What a backup of this type leaves out because it is a cache. Where it cannot be asked it is not told."""
+        if "database" not in _WANTED[type]:
+            return []
+        found = [f"{database.engine} {database.name}" for database in self._domain.databases if _is_cache(database)]
+        with suppress(DeploymentError):
+            found += await self._site.caches()
+        return found
+
     async def make_folders(self) -> None:
         """Where the domain's document root and mail folder are not there, make them, for its system user.
 
@@ -170,6 +188,28 @@ class DomainSite:
             return await self._mysql(domain, kind, name)
         raise ComponentError(f"{kind} {name}: backing up {kind} is not supported")
 
+    async def creation(self, engine: str, name: str, like: DomainDatabase | None) -> NewDatabase:
+        """What makes a database that the setting has, or that is to get the server of `like`. Raises as `build`."""
+        setting = self._required(engine, name) if like is None else like
+        deployment, _, account = await self._reached(setting)
+        if account.admin_username is None and setting.host is None:
+            inside = await self._site.database_account(engine)
+            account = replace(account, admin_username=inside.admin_username, admin_password=inside.admin_password)
+        return new_database(deployment, self._domain, engine, name, setting, account, self._cipher)
+
+    def database(self, engine: str, name: str) -> DomainDatabase | None:
+        """As the domain's setting has it."""
+        return next((one for one in self._domain.databases if (one.engine, one.name) == (engine, name)), None)
+
+    def _required(self, engine: str, name: str) -> DomainDatabase:
+        if (found := self.database(engine, name)) is not None:
+            return found
+        raise InvalidRequest(f"{self._domain.domain_name} has no {engine} database {name}; add it to restore into it")
+
+    def renew(self, domain: Domain) -> None:
+        """Its setting has changed since its place was opened; where that is has not."""
+        self._domain = domain
+
     async def rebuilt(self, kind: str, name: str, journal: Mapping[str, Any]) -> Component:
         """To settle or tidy what a restore has begun: at the place that it journalled, whatever a link leads to and
         whoever owns it by now. Raises as `build`."""
@@ -182,8 +222,13 @@ class DomainSite:
         return await self.build(kind, name)
 
     async def _database(self, engine: str, name: str) -> tuple[Deployment, DomainDatabase, DatabaseAccount]:
+        deployment, database, account = await self._reached(self._required(engine, name))
+        if account.username is None:
+            raise InvalidRequest(f"The {engine} database {name} has no username", field="databases")
+        return deployment, database, account
+
+    async def _reached(self, database: DomainDatabase) -> tuple[Deployment, DomainDatabase, DatabaseAccount]:
         """A database with a host is reached from here when its site runs in containers."""
-        database = _database(self._domain, engine, name)
         if database.host is not None and self._site.contained:
             deployment: Deployment = StandaloneDeployment()
         else:
@@ -197,11 +242,9 @@ class DomainSite:
                 database.username, known.get("password"), database.admin_username, known.get("admin_password")
             )
         elif database.host is None:
-            account = await self._site.database_account(engine)
+            account = await self._site.database_account(database.engine)
         else:
             account = DatabaseAccount()
-        if account.username is None:
-            raise InvalidRequest(f"The {engine} database {name} has no username", field="databases")
         return deployment, database, account
 
     async def _files(self, deployment: Deployment, domain: Domain) -> FilesComponent:
@@ -283,11 +326,8 @@ class DomainSite:
         return user
 
 
-def _database(domain: Domain, engine: str, name: str) -> DomainDatabase:
-    for database in domain.databases:
-        if (database.engine, database.name) == (engine, name):
-            return database
-    raise InvalidRequest(f"{domain.domain_name} has no {engine} database {name}; add it to restore into it")
+def _is_cache(database: DomainDatabase) -> bool:
+    return database.engine == "redis"
 
 
 async def _known(resolve: Callable[[str], Awaitable[T]], names: list[str]) -> list[T]:

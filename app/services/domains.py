@@ -190,6 +190,7 @@ class DomainService:
             database.username, database.admin_username = item.username, item.admin_username
             secrets = self._cipher.open(database.credentials)
             _put(secrets, "password", item.password)
+            database.made_by = database.made_by if item.password is None else None  # whoever set it knows it
             _put(secrets, "admin_password", item.admin_password)
             database.credentials = self._cipher.seal(secrets)
             kept.append(database)

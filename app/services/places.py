@@ -53,6 +53,20 @@ class PlaceService:
                 raise _refusal(principal, body.domain_name, fields[found.wanted], found)
         return wanted
 
+    async def claim_database(
+        self, unit: Unit, principal: Principal, domain: Domain, database: DatabaseSetting
+    ) -> None:
+        """That one more database of `domain` takes no other domain's place; `occupy` in the same transaction. Raises
+        DomainOverlap, for `principal` to read."""
+        repository = PlaceRepository(unit.session)
+        await repository.lock()
+        await self._fill(repository)
+        found = places(domain.domain_name, domain.deployment, None, None, [database])
+        wanted = {_occupied(place): place for place in found if place.field == "databases"}
+        overlap = None if domain.shared else await repository.overlap(domain.id, wanted)
+        if overlap is not None:
+            raise _refusal(principal, domain.domain_name, wanted[overlap.wanted], overlap)
+
     @staticmethod
     async def occupy(unit: Unit, domain: Domain, found: set[Place]) -> None:
         """`domain` has an id."""

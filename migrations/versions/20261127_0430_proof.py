@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "d5b81f0c9e37"
-down_revision = "c70d2e51f8a4"
+down_revision = "e3b80c4f17d9"
 branch_labels = None
 depends_on = None
 

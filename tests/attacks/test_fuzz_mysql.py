@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
+import pytest
+
 from app.archives.streams import from_bytes
 from app.errors import LiberuError
 from demo.servers import MariadbServer
@@ -30,7 +32,7 @@ from tests.components.test_mysql_script import PHPMYADMIN
 
 __all__ = ["MariadbServer", "other", "server", "victim"]
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "10"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 GLUE = (
     b"\n", b"\r\n", b"\r", b" ", b";", b";\n", b"'", b'"', b"`", b"\\", b"\\'", b"/*", b"*/", b"/*!", b"/*!50000 ",
@@ -84,6 +86,7 @@ def seeds() -> Iterator[int]:
         number += 1
 
 
+@pytest.mark.timeout(SECONDS + 120)
 async def test_hostile_scripts_do_nothing(victim: Victim, other: str) -> None:
     """Most go to the client as they are; some through a whole restore, which takes longer."""
     for seed in seeds():

@@ -71,3 +71,61 @@ def test_a_value_that_the_server_would_make_null_of_is_refused() -> None:
     dump = b"INSERT INTO `t` VALUES (1,0x%b);\n-- Dump completed\n" % (b"00" * (PACKET + 1))
     with pytest.raises(LoadFailed, match=r"larger than the 100000 bytes that the server takes .* in `t`"):
         _passed(dump, random.Random(1))
+
+
+_ROW = re.compile(rb"\((?:[^()'\"]|'(?:[^'\\]|\\.|'')*'|\"[^\"]*\")*\)")
+_STATEMENT = re.compile(rb"INSERT INTO `t` (?:\(`a`, `b\(`\) )?VALUES\s*((?:%b,?\s*)+);\n" % _ROW.pattern, re.DOTALL)
+
+
+def _short_row(chance: random.Random) -> bytes:
+    texts = [
+        b"'),(1,'",
+        b"'it''s (\\\\'",
+        b"'\\'),('",
+        b"0x00FF",
+        b"10",
+        b"0",
+        b"-1.5e10",
+        b"NULL",
+        b"_binary 'a(;'",
+        b'"("',
+    ]
+    return b"(%b)" % b",".join(chance.choice([*texts, b"'%b'" % (b"x" * 3_000)]) for _ in range(chance.randint(1, 6)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_statement_of_many_rows_is_cut_between_two(seed: int) -> None:
+    """As large as the server took that it comes from, into one that takes less."""
+    chance = random.Random(seed)
+    rows = [_short_row(chance) for _ in range(4_000)]
+    head = chance.choice(
+        [b"INSERT INTO `t` VALUES ", b"INSERT INTO `t` VALUES\n", b"INSERT INTO `t` (`a`, `b(`) VALUES "]
+    )
+    between = b",\n" if head.endswith(b"\n") else b","
+    passed = _passed(head + between.join(rows) + b";\n-- Dump completed\n", chance)
+    statements = list(_STATEMENT.finditer(passed))
+    assert b"".join(found[0] for found in statements) == passed[: passed.rindex(b"-- Dump")].rstrip() + b"\n"
+    assert [row for found in statements for row in _ROW.findall(found[1])] == rows
+    assert max(len(found[0]) for found in statements) < PACKET
+    assert min(len(found[0]) for found in statements[:-1]) > PACKET * 0.7
+
+
+def test_long_values_in_one_of_many_rows() -> None:
+    """The variables of rows that are in are given back."""
+    rows = [b"(%d,'short (')" % number for number in range(9_000)]
+    rows[3_000:3_000] = [b"(1,0x%b)" % (b"5C" * 60_000)] * 2
+    passed = _passed(b"INSERT INTO `t` VALUES " + b",".join(rows) + b";\n-- Dump completed\n", random.Random(1))
+    assert b"SET @liberu_1 = NULL;" in passed[: passed.index(b"(8000,")]
+    left = _SET.sub(b"", passed)
+    assert max(len(found[0]) for found in _STATEMENT.finditer(left)) < PACKET
+    arrived = [row for found in _STATEMENT.finditer(left) for row in _ROW.findall(found[1])]
+    assert [re.sub(rb"@liberu_\d", b"0x" + b"5C" * 60_000, row) for row in arrived] == rows
+
+
+def test_a_statement_that_means_all_its_rows_is_not_cut_unseen() -> None:
+    rows = b",".join([b"(1,'a')"] * 30_000)
+    with pytest.raises(LoadFailed, match="depends on all of them"):
+        _passed(
+            b"INSERT INTO `t` VALUES " + rows + b" ON DUPLICATE KEY UPDATE a = 1;\n-- Dump completed\n",
+            random.Random(1),
+        )

@@ -92,6 +92,7 @@ ROUTES = {
     "GET /api/operations/{operation_id}": item(READ),
     "POST /api/operations/{operation_id}/cancel": item(CREATE, 409),
     "POST /api/operations/{operation_id}/ticket": item(READ, 201),
+    "POST /api/operations/{operation_id}/accounts": operators(RESTORE, 404),
     "GET /api/operations/{operation_id}/events": item(READ),
     "POST /api/backup-schedules": item(SCHEDULES, 201, body="schedule"),
     "GET /api/backup-schedules": listing(),

@@ -24,7 +24,7 @@ from app.api.dependencies import (
 from app.api.routers.resources import paged
 from app.schemas.backups import BackupIn, BackupOut, BackupType, BackupUpdate, BulkRestoreIn, RestoreIn, Stats, Status
 from app.schemas.common import Id, PageOf, Text
-from app.schemas.operations import OperationOut, Ticket
+from app.schemas.operations import Accounts, OperationOut, Ticket
 from app.services.events import Subscription
 
 router = APIRouter(prefix="/api")
@@ -147,6 +147,12 @@ async def create_ticket(operation_id: Id, unit: Transaction, caller: Reader, ser
     """A one-time ticket for a browser's EventSource, which sends no header."""
     ticket, expires_at = await services.operations.ticket(unit, caller, operation_id)
     return Ticket(ticket=ticket, expires_at=expires_at)
+
+
+@router.post("/operations/{operation_id}/accounts", tags=["operations"])
+async def tell_accounts(operation_id: Id, unit: Transaction, caller: Caller, services: Services) -> Accounts:
+    """Accounts of the databases that a restore has made, with their passwords: told once, to an operator."""
+    return Accounts(accounts=await services.new_databases.accounts(unit, caller, operation_id))
 
 
 async def allowed(

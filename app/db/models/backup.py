@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db.base import NEVER_REUSED, Base, new_uid, now
@@ -61,7 +61,8 @@ class Backup(Base):
 
 
 class BackupComponent(Base):
-    """`proved`: of a database: `listed` (its dump holds what the catalogue has), `loaded` (and was loaded)."""
+    """Of a database: `proved`: `listed` (its dump holds what the catalogue has), `loaded` (and was loaded).
+    `position`: where in its server's log the dump is; see app.components.base.POSITION."""
 
     __tablename__ = "backup_components"
     __table_args__ = (Index(None, "backup_id"), NEVER_REUSED)
@@ -81,6 +82,7 @@ class BackupComponent(Base):
     proved: Mapped[str | None] = mapped_column(String(16))
     warnings: Mapped[list[Any]]
     incomplete: Mapped[list[Any]]
+    position: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class BackupCopy(Base):

@@ -56,7 +56,8 @@ class Domain(Base):
 
 
 class DomainDatabase(Base):
-    """`credentials`: passwords, encrypted under the master key."""
+    """`credentials`: passwords, encrypted under the master key. `made_by`: the operation (its uid) that has made it,
+    and whose password nobody has been told yet."""
 
     __tablename__ = "domain_databases"
     __table_args__ = (Index(None, "domain_id"), NEVER_REUSED)
@@ -71,6 +72,7 @@ class DomainDatabase(Base):
     username: Mapped[str | None] = mapped_column(String(255))
     admin_username: Mapped[str | None] = mapped_column(String(255))
     credentials: Mapped[str | None] = mapped_column(Text)
+    made_by: Mapped[str | None] = mapped_column(String(36))
 
 
 class DomainMailbox(Base):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import unicodedata
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.orm import selectinload
 
-from app.db.models import Domain, Operation
+from app.db.models import Domain, DomainDatabase, Operation
 from app.db.repositories.base import Page, PageRequest, Repository
 from app.db.repositories.operations import ACTIVE
 
@@ -41,6 +41,16 @@ class DomainRepository(Repository):
             query = query.where(or_(found, Domain.domain_name_unicode.contains(shown, autoescape=True)))
         columns = {"domain_name": Domain.domain_name, "id": Domain.id, "created_at": Domain.created_at}
         return await self._page(query, request, columns)
+
+    async def made_by(self, operation_uid: str) -> list[DomainDatabase]:
+        """Databases that an operation has made and whose passwords nobody has been told; from now on they are."""
+        query = (
+            update(DomainDatabase)
+            .where(DomainDatabase.made_by == operation_uid)
+            .values(made_by=None)
+            .returning(DomainDatabase)
+        )
+        return list((await self._session.scalars(query)).all())
 
     async def has_active_operation(self, domain_uid: str) -> bool:
         return await self._any(Operation.domain_uid == domain_uid, Operation.status.in_(ACTIVE))

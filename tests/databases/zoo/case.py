@@ -64,8 +64,8 @@ def version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
 
 
-def cases(engine: str) -> list[Case]:
-    return [_read(path) for path in sorted((FOLDER / engine).glob("*.sql"))]
+def cases(engine: str, folder: Path = FOLDER) -> list[Case]:
+    return [_read(path) for path in sorted((folder / engine).glob("*.sql"))]
 
 
 def _read(path: Path) -> Case:
