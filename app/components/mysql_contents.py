@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 
 from app.components.mysql_statements import made_by
 
@@ -116,12 +115,3 @@ class RowCounter:
         outside = parts[self._inside :: 2]
         self.rows[self._table] += sum(part.count(b"(") for part in outside)
         self._inside ^= not len(parts) & 1
-
-
-def missing(
-    before: Iterable[tuple[str, str]], after: Iterable[tuple[str, str]], made: set[tuple[str, str]]
-) -> list[tuple[str, str]]:
-    """What was in the database before and after the dump, and is not in it. Between the two others may have made and
-    removed things: a dump program shows nobody its snapshot."""
-    there = set(after)
-    return [one for one in before if one in there and one not in made]

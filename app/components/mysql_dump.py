@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -11,10 +12,12 @@ from itertools import accumulate
 from app.archives.streams import ByteStream, watched
 from app.components.base import POSITION, Dump, Report
 from app.components.mysql_client import MysqlClient, identifier
-from app.components.mysql_contents import DumpContents, missing
+from app.components.mysql_contents import DumpContents
 from app.components.mysql_position import DumpPosition
 from app.deployments.base import Outcome
-from app.errors import CommandFailed, ComponentError, DumpIncomplete
+from app.errors import CommandFailed, ComponentError, DeploymentError, DumpIncomplete
+
+log = logging.getLogger(__name__)
 
 #: A table with its database, as the server writes a view's definition.
 _READ = re.compile(r"\b(?:from|join)\s*\(*\s*`((?:[^`]|``)+)`\.`((?:[^`]|``)+)`", re.IGNORECASE)
@@ -201,17 +204,19 @@ async def _compared(
     client: MysqlClient, before: Inventory, contents: DumpContents, invalid: Sequence[str], report: Report
 ) -> None:
     """Name what the database has, and the dump does not make."""
-    named = {("view", view) for view in invalid}
-    try:
-        after = (await take_inventory(client)).named()
-    except ComponentError as error:
-        report.warn("not_listed", f"Whether the dump holds all objects could not be looked at: {error.message}")
-        return
+    made = contents.made | {("view", view) for view in invalid}  # which were named
     lacking = [
         (kind, name)
-        for kind, name in missing(before.named(), after, contents.made)
-        if (kind, name) not in named and f"{kind} {name}" not in before.hidden
+        for kind, name in before.named()
+        if (kind, name) not in made and f"{kind} {name}" not in before.hidden
     ]
+    if lacking:  # others may have removed it before the dump's snapshot, which the program shows nobody
+        try:
+            after = set((await take_inventory(client)).named())
+        except (ComponentError, DeploymentError) as error:
+            log.warning("What %s lacks could not be looked at again: %s", client.target.name, error)
+        else:
+            lacking = [one for one in lacking if one in after]
     for kind, name in lacking:
         report.lack("not_in_dump", f"The {kind.lower()} is in the database, and the dump does not make it", name)
     if not lacking:

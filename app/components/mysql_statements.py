@@ -115,7 +115,7 @@ def made_by(statement: bytes) -> tuple[str, str] | None:
 
 def label_of(statement: bytes) -> str:
     """What it makes, for people."""
-    if (named := _named(statement)) is None:
+    if (named := _named(statement + b" ")) is None:  # it may end with its name
         return statement[:40].decode("utf-8", "replace").strip()
     return f"{_kind(named)} {_text(named[3])}"
 

@@ -86,7 +86,8 @@ class Prover:
     ) -> Report:
         await self._affordable(proof, stored["plain_size"])
         place = hashlib.sha256(server_of(run.domain, item.kind, item.name).encode()).hexdigest()
-        async with self._turn(place, item, context), self._scratch(run, item, component, context) as restore_context:
+        scratch = self._scratch(run, item, component, stored, context)
+        async with self._turn(place, item, context), scratch as restore_context:
             async with asyncio.timeout(self._settings.seconds):
                 source = self._read_back(run, stored)
                 return await proof.load(source, restore_context, stored["plain_size"])
@@ -150,7 +151,7 @@ class Prover:
 
     @asynccontextmanager
     async def _scratch(
-        self, run: BackupRun, item: Planned, component: Component, context: JobContext
+        self, run: BackupRun, item: Planned, component: Component, stored: Result, context: JobContext
     ) -> AsyncGenerator[RestoreContext, None]:
         """What is made on the server is recorded first and removed at the end; after a crash by this operation's next
         attempt, or when it is due (see Tidier)."""
@@ -177,6 +178,7 @@ class Prover:
                 journal=journal,
                 record=record,
                 safety=_NoCopy(),
+                facts=stored["facts"],
             )
         finally:
             await asyncio.shield(self._removed(uid, part, component))

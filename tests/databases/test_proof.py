@@ -320,6 +320,16 @@ async def test_what_a_dump_lacks_is_named(folder: Path, place: Place) -> None:
     assert "proved" not in dump.report.facts
 
 
+async def test_what_others_remove_meanwhile_is_not_lacking(folder: Path, mariadb: Place) -> None:
+    """After the catalogue was read, and before the dump's snapshot."""
+    fill(mariadb)
+    mariadb.owner("CREATE TABLE a_cache (id int PRIMARY KEY)")
+    dump = await mariadb.component().dump()
+    mariadb.owner("DROP TABLE a_cache")
+    assert b"a_cache" not in await collect(dump)
+    assert (codes(dump.report), dump.report.facts["proved"]) == ([], "listed")
+
+
 async def test_without_an_administrator_what_a_dump_holds_is_listed(place: Place) -> None:
     fill(place)
     dump = await place.component(admin=False).dump_to_prove()
@@ -362,6 +372,19 @@ def test_the_installation_bounds_proofs(
     assert (backup["status"], part(backup)["proved"]) == ("completed", "listed")
     warnings = named(part(backup), "warnings")
     assert warnings == {} if said is None else said in warnings["proof_not_done"]
+
+
+def test_a_server_that_would_refuse_the_owners_triggers_is_not_the_dumps_fault(service: Service) -> None:
+    with mariadb_server(None, ["--log-bin=binlog", "--server-id=7"]) as server:
+        place = Mariadb(server)
+        place.begin()
+        server.run("CREATE TABLE t (id int PRIMARY KEY)", "shop")
+        server.run("CREATE DEFINER=shop@'127.0.0.1' TRIGGER tr BEFORE INSERT ON t FOR EACH ROW SET @a = 1", "shop")
+        backup = service.backup(place.domain(service), "database")
+        assert (backup["status"], part(backup)["proved"]) == ("completed", "listed")
+        assert "log_bin_trust_function_creators" in named(part(backup), "warnings")["proof_not_done"]
+        assert part(backup)["position"]["exact"]
+        assert not place.left()
 
 
 def test_a_schedule_comes_before_the_domain_and_that_before_the_destination(
