@@ -158,7 +158,8 @@ async def dump_database(
     if not narrowed:
         await _keys_required(client, report)
         await _keys_elsewhere(client, report)
-        await _views_elsewhere(client, report)
+        if inventory.views:
+            await _views_elsewhere(client, report)
     tools = ("mariadb-dump", "mysqldump") if inventory.mariadb else ("mysqldump", "mariadb-dump")
     tool, mariadb = await client.tool(*tools)
     if mariadb and not inventory.mariadb:

@@ -15,6 +15,7 @@ from typing import Any
 from app.components.base import Report
 from app.components.creation import Missing, NewDatabase
 from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
+from app.components.postgresql_sql import identifier, literal
 from app.deployments.base import Deployment
 from app.errors import ComponentError, DatabaseNotFound, LoadFailed
 
@@ -34,7 +35,7 @@ class NewPostgresql(NewDatabase):
         ]
 
     async def missing(self) -> Missing:
-        name, role = _text(self._target.name), _text(self._target.username)
+        name, role = literal(self._target.name), literal(self._target.username)
         answer = await self._ask(
             f"SELECT json_build_array(NOT EXISTS (SELECT FROM pg_database WHERE datname = {name}), "
             f"NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {role}));"
@@ -43,9 +44,9 @@ class NewPostgresql(NewDatabase):
 
     async def make(self, facts: Mapping[str, Any], report: Report) -> None:
         """The database is owned by the role, and only that may connect to it."""
-        missing, name, role = await self.missing(), _name(self._target.name), _name(self._target.username)
+        missing, name, role = await self.missing(), identifier(self._target.name), identifier(self._target.username)
         if missing.account:
-            kept = _text(scram(self._target.password or ""))
+            kept = literal(scram(self._target.password or ""))
             await self._ask(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {kept};")
         if missing.database:
             await self._make_database(facts, report)
@@ -54,12 +55,13 @@ class NewPostgresql(NewDatabase):
         await self._as_owner(f"REVOKE CONNECT, TEMPORARY ON DATABASE {name} FROM PUBLIC")
 
     async def _make_database(self, facts: Mapping[str, Any], report: Report) -> None:
-        make = f"CREATE DATABASE {_name(self._target.name)} OWNER {_name(self._target.username)} TEMPLATE template0"
+        name, role = identifier(self._target.name), identifier(self._target.username)
+        make = f"CREATE DATABASE {name} OWNER {role} TEMPLATE template0"
         characters = [str(facts.get(key, "")) for key in ("encoding", "collate", "ctype")]
         if not all(_LOCALE.fullmatch(one) for one in characters):
             await self._as_owner(make)
             return
-        encoding, collate, ctype = map(_text, characters)
+        encoding, collate, ctype = map(literal, characters)
         try:
             await self._as_owner(f"{make} ENCODING {encoding} LC_COLLATE {collate} LC_CTYPE {ctype}")
         except ComponentError as error:
@@ -70,14 +72,14 @@ class NewPostgresql(NewDatabase):
 
     async def _as_owner(self, sql: str) -> None:
         """Whoever is no superuser must be a member of the role whose database it is."""
-        role, me = _name(self._target.username), "CURRENT_USER"
+        role, me = identifier(self._target.username), "CURRENT_USER"
         if await self._ask("SELECT rolsuper FROM pg_roles WHERE rolname = current_user;") == "t":
             await self._ask(f"{sql};")
             return
         await self._ask(f"GRANT {role} TO {me};\n{sql};\nREVOKE {role} FROM {me};")
 
     async def remove(self, made: Missing, *, surely_ours: bool) -> None:
-        now, name = await self.missing(), _name(self._target.name)
+        now, name = await self.missing(), identifier(self._target.name)
         if made.database and not now.database:
             if not surely_ours and not await self._is_owned():
                 raise LoadFailed(
@@ -86,12 +88,12 @@ class NewPostgresql(NewDatabase):
             version = int(await self._ask("SELECT current_setting('server_version_num');"))
             await self._as_owner(f"DROP DATABASE IF EXISTS {name}{' WITH (FORCE)' if version >= 130000 else ''}")
         if made.account and not now.account:
-            await self._ask(f"DROP ROLE IF EXISTS {_name(self._target.username)};")
+            await self._ask(f"DROP ROLE IF EXISTS {identifier(self._target.username)};")
 
     async def _is_owned(self) -> bool:
         found = await self._ask(
             "SELECT count(*) FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba "
-            f"WHERE d.datname = {_text(self._target.name)} AND r.rolname = {_text(self._target.username)};"
+            f"WHERE d.datname = {literal(self._target.name)} AND r.rolname = {literal(self._target.username)};"
         )
         return found == "1"
 
@@ -123,11 +125,3 @@ def scram(password: str) -> str:
     stored = hashlib.sha256(keyed(b"Client Key")).digest()
     salt_, stored_, server_ = (base64.b64encode(one).decode() for one in (salt, stored, keyed(b"Server Key")))
     return f"SCRAM-SHA-256${_ROUNDS}:{salt_}${stored_}:{server_}"
-
-
-def _name(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.components.base import MAX_NAMED, Report
+from app.components.postgresql_sql import identifier
 from app.components.psql_entries import DUPLICATES, RIGHTS, left_of
 from app.components.psql_script import PsqlScript
 from app.errors import DatabaseAccessDenied
@@ -21,8 +22,7 @@ def gaps(found: dict[str, Any], report: Report, account: str) -> tuple[list[str]
             f"{account} may not read {len(unreadable)} of the tables; configure the account that owns them"
         )
     for schema, name in unreadable:
-        quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
-        options.append(f"--exclude-table={quoted}")
+        options.append(f"--exclude-table={identifier(schema)}.{identifier(name)}")
         shown = _shown(f"{schema}.{name}")
         report.lack("table_not_readable", f"{shown}: {account} may not read it; left out", shown)
     if hidden:

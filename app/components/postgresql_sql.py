@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+
+def identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Where standard_conforming_strings is on."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 _LOCK_SECONDS = 300
 _LOCK = f"pg_catalog.pg_advisory_xact_lock({int.from_bytes(b'liberu')})"
 

@@ -28,15 +28,15 @@ _CHECK_SECONDS = 900
 #: Stands for a pattern that is made where it is used: a command is part of an address in Kubernetes' API, and with it
 #: would be too long.
 _TOO_LONG = "{too long}"
-#: $1: how many characters are too long; then the command.
+#: $1: how many characters are too long, $2: what stands for them; then the command.
 _FIND = r"""
-long=? count=$1
-shift
+long=? count=$1 stand_in=$2
+shift 2
 while [ ${#long} -lt "$count" ]; do long=$long$long; done
 while [ ${#long} -gt "$count" ]; do long=${long%?}; done
 for word do
   shift
-  [ "$word" != "{too long}" ] || word="$long*"
+  [ "$word" != "$stand_in" ] || word="$long*"
   set -- "$@" "$word"
 done
 exec "$@"
@@ -189,7 +189,7 @@ class _Walk:
         return result.status == 0 and not result.stdout
 
     async def _records(self, argv: Sequence[str], outcome: Outcome) -> AsyncGenerator[bytes, None]:
-        argv = ["sh", "-c", _FIND, "sh", str(self._too_long), *argv]
+        argv = ["sh", "-c", _FIND, "sh", str(self._too_long), _TOO_LONG, *argv]
         stream: ByteStream = self._deployment.stream(
             argv, cwd=self._folder, user=self._reader, env={"LC_ALL": "C"}, accept=range(256), outcome=outcome
         )

@@ -58,25 +58,27 @@ class LinkedTree:
         for tree, folders in self._times:
             marked = await self._script(scripts.ACLS, tree, names=folders)
             letter = b"a" if marked.stdout else b"t"
-            await self._script(
-                scripts.LINK, self._path, tree, "", names=[letter + folder for folder in folders[::-1]]
-            )
+            times = [letter + folder for folder in reversed(folders)]
+            await self._script(scripts.LINK, self._path, tree, "", names=times)
         await self._script(scripts.GIVE, self._path, names=self._given[::-1])
 
     async def _make(self, tree: str, facts: dict[bytes, bytes]) -> None:
         """The folders that are not there, where nothing else stands at their place or above it."""
-        wanted = [folder for folder in facts if folder not in self._made]
-        found = await self._script(scripts.MISSING, self._path, names=wanted, most=_MOST)
-        if len(found.stdout) >= _MOST:
-            raise SwapImpossible(f"{tree} has more folders than a restore can merge; set clear_existing")
-        missing, made = set(found.stdout.split(b"\0")), list[bytes]()
-        for folder in wanted:
-            if folder in missing and folder.rpartition(b"/")[0] in self._made:
-                self._made.add(folder)
-                made.append(folder)
-        await self._script(scripts.MAKE, self._path, names=made)
+        made: list[bytes] = []
+        if wanted := [folder for folder in facts if folder not in self._made]:
+            found = await self._script(scripts.MISSING, self._path, names=wanted, most=_MOST)
+            if len(found.stdout) >= _MOST:
+                raise SwapImpossible(f"{tree} has more folders than a restore can merge; set clear_existing")
+            missing = set(found.stdout.split(b"\0"))
+            for folder in wanted:
+                if folder in missing and folder.rpartition(b"/")[0] in self._made:
+                    self._made.add(folder)
+                    made.append(folder)
+        if made:
+            await self._script(scripts.MAKE, self._path, names=made)
         self._given += [facts[folder] + b" " + folder for folder in made]
-        self._times.append((tree, made if self._times else [_ROOT, *made]))
+        if dated := made if self._times else [_ROOT, *made]:
+            self._times.append((tree, dated))
 
     async def _folders(self, tree: str, tops: Sequence[bytes], hidden: str, *, deep: bool) -> dict[bytes, bytes]:
         """Owner and permissions of folders, those above first. What vanishes meanwhile is normal."""
@@ -85,14 +87,13 @@ class LinkedTree:
         outcome = Outcome()
         argv = ["sh", "-c", scripts.FOLDERS, "sh", hidden, "1" if deep else ""]
         names = b"".join(top + b"\0" for top in tops)
-        listed = self._deployment.stream(
-            argv, input=from_bytes(names), cwd=tree, accept=range(126), outcome=outcome
-        )  # fmt: skip
+        listed = self._deployment.stream(argv, input=from_bytes(names), cwd=tree, accept=range(126), outcome=outcome)
         folders: dict[bytes, bytes] = {}
         async with aclosing(split(listed, b"\0")) as found:
             async for record in found:
-                if (parts := _FOLDER.fullmatch(record)) is not None:
-                    folders.setdefault(parts[2], parts[1])
+                if (parts := _FOLDER.fullmatch(record)) is None:
+                    raise SwapImpossible(f"{tree} cannot be listed: {record[:200]!r} is not understood")
+                folders.setdefault(parts[2], parts[1])
         unread = [line for line in outcome.stderr.splitlines() if "No such file" not in line and "xargs" not in line]
         if outcome.status != 0 and unread:
             raise SwapImpossible(f"{tree} cannot be read as a whole: {unread[0]}")

@@ -86,10 +86,8 @@ class Creating:
             return None
         kind, name = journal["kind"], journal["name"]
         surely = noted["state"] == "made" or noted.get("surely", False)
-        own, told = (
-            site.database(kind, name),
-            f"the database {name} and the account that it had made were removed again",
-        )
+        own = site.database(kind, name)
+        told = f"the database {name} and the account that it had made were removed again"
         try:
             if "username" not in noted:
                 told = f"no database {name} had been made yet"

@@ -175,14 +175,19 @@ class RestoreJob(Job):
         prepared = []
         for part in wanted:
             told = _named(run, part)
-            if part.number not in run.done and (made := await self._made(run, part, operation)) is not None:
-                told |= {"mode": _CREATE, "creates": made}
-            elif part.number not in run.done:
-                component = await self._component(run, part)
-                restoring = self._context(run, operation, part, context)
-                told["mode"] = await self._fit(component, run, restoring, part, trial=operation.request["dry_run"])
+            if part.number not in run.done:
+                told |= await self._ready(run, part, operation, context)
             prepared.append(told)
         return prepared
+
+    async def _ready(self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext) -> Result:
+        """How one part will be restored. Raises what is wrong."""
+        made = await self._made(run, part, operation)
+        if made is not None:
+            return {"mode": _CREATE, "creates": made}
+        component = await self._component(run, part)
+        restoring = self._context(run, operation, part, context)
+        return {"mode": await self._fit(component, run, restoring, part, trial=operation.request["dry_run"])}
 
     async def _made(self, run: _Run, part: ComponentDetails, operation: Operation) -> Result | None:
         """What has to be made, or was by an earlier attempt, before there is a database to restore into. Raises what
@@ -276,14 +281,15 @@ class RestoreJob(Job):
     def _context(
         self, run: _Run, operation: Operation, part: ComponentDetails, context: JobContext
     ) -> RestoreContext:
+        kind, name = run.target(part)
         source = BackupSource(
             before=f"the restore of backup {run.backup.id}",
             domain=run.domain,
             site=run.site,
             destination=run.destination,
             store=run.present,
-            kind=run.target(part)[0],
-            name=run.target(part)[1],
+            kind=kind,
+            name=name,
         )
         excluded = part.facts.get("exclusions")
         return self._restoring.context(

@@ -199,7 +199,7 @@ class DomainSite:
 
     def database(self, engine: str, name: str) -> DomainDatabase | None:
         """As the domain's setting has it."""
-        return next((one for one in self._domain.databases if (one.engine, one.name) == (engine, name)), None)
+        return self._domain.database(engine, name)
 
     def _required(self, engine: str, name: str) -> DomainDatabase:
         if (found := self.database(engine, name)) is not None:

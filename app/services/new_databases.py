@@ -38,7 +38,7 @@ class NewDatabases:
         repository = DomainRepository(unit.session)
         await self._places.lock(unit)
         domain = await repository.get(domain_id)
-        known = None if domain is None else _of(domain, target.engine, target.name)
+        known = None if domain is None else domain.database(target.engine, target.name)
         if domain is not None and known is not None and known.made_by == operation_uid:
             return domain
         if domain is None or target.like is None:
@@ -73,7 +73,7 @@ class NewDatabases:
     async def with_password(self, unit: Unit, domain_id: int, target: DatabaseTarget, operation_uid: str) -> Domain:
         """The domain, whose database has a password now, if it had none. Raises NotFound."""
         domain = await DomainRepository(unit.session).get(domain_id)
-        database = None if domain is None else _of(domain, target.engine, target.name)
+        database = None if domain is None else domain.database(target.engine, target.name)
         if domain is None or database is None:
             raise NotFound(f"The database {target.name} was taken out of its domain's setting")
         known = self._cipher.open(database.credentials)
@@ -89,7 +89,7 @@ class NewDatabases:
         domain = await DomainRepository(unit.session).get(domain_id)
         if domain is None:
             return
-        added = _of(domain, engine, name)
+        added = domain.database(engine, name)
         if added is None or added.made_by != operation_uid:
             return
         domain.databases = [one for one in domain.databases if one is not added]
@@ -119,10 +119,6 @@ class NewDatabases:
             )
             for one in found
         ]
-
-
-def _of(domain: Domain, engine: str, name: str) -> DomainDatabase | None:
-    return next((one for one in domain.databases if (one.engine, one.name) == (engine, name)), None)
 
 
 def _setting(target: DatabaseTarget, like: DomainDatabase) -> DatabaseSetting:

@@ -17,8 +17,11 @@ from app.components.postgresql import PostgresqlTarget
 from app.components.postgresql_creation import NewPostgresql
 from app.deployments.standalone import StandaloneDeployment
 from app.errors import ComponentError, LoadFailed
-from demo.servers import MariadbServer, PostgresqlServer, mariadb_server, postgresql_server
+from demo.servers import MariadbServer, PostgresqlServer
 from tests.components.helpers import Context, MemorySafety, collect
+from tests.database_servers import mariadb, postgresql
+
+__all__ = ["mariadb", "postgresql"]
 
 PASSWORD = "owner-pw"
 SAMPLE = """
@@ -31,18 +34,6 @@ CREATE PROCEDURE tidy() DELETE FROM `shop` . `log`;
 CREATE EVENT emptied ON SCHEDULE EVERY 1 SECOND DO DELETE FROM shop.orders;
 CREATE EVENT here ON SCHEDULE EVERY 1 DAY DO DELETE FROM log WHERE what = 'shop.log';
 """
-
-
-@pytest.fixture(scope="module")
-def mariadb() -> Iterator[MariadbServer]:
-    with mariadb_server() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[PostgresqlServer]:
-    with postgresql_server() as started:
-        yield started
 
 
 @pytest.fixture

@@ -47,6 +47,10 @@ class Domain(Base):
         found: str | None = self.deployment.get("server")
         return found
 
+    def database(self, engine: str, name: str) -> DomainDatabase | None:
+        """As the setting has it."""
+        return next((one for one in self.databases if (one.engine, one.name) == (engine, name)), None)
+
     databases: Mapped[list[DomainDatabase]] = relationship(
         lazy="raise", cascade="all, delete-orphan", order_by="DomainDatabase.id"
     )

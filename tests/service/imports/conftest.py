@@ -12,24 +12,15 @@ from typing import Any
 import pytest
 
 from demo.sample_databases import PASSWORD
-from demo.servers import MariadbServer, PostgresqlServer, mariadb_server, postgresql_server
+from demo.servers import MariadbServer
 from demo.service import Service
+from tests.database_servers import mariadb, postgresql
 from tests.external.cpanel_account import MAIN, USER, make_account
 from tests.service.conftest import SITE_UID
 
+__all__ = ["mariadb", "postgresql"]
+
 BLOG = f"blog.{MAIN}"
-
-
-@pytest.fixture(scope="module")
-def mariadb() -> Iterator[MariadbServer]:
-    with mariadb_server() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[PostgresqlServer]:
-    with postgresql_server() as started:
-        yield started
 
 
 @pytest.fixture
