@@ -67,6 +67,9 @@ class Proof(ABC):
         can be said of the dump, and what `source` raises.
         """
 
+    async def close(self) -> None:  # noqa: B027  most hold nothing
+        """Let go of what is held at the server since the dump, whether it was loaded or not. Idempotent."""
+
 
 @dataclass(slots=True)
 class Dump:

@@ -12,7 +12,8 @@ from collections import Counter
 
 from app.components.mysql_statements import made_by
 
-_MAKES = re.compile(rb"\n(?:CREATE |/\*!\d{5,6} CREATE|/\*M!\d{5,6} CREATE)")
+#: A block begins or ends, or something is made.
+_MARKS = re.compile(rb"\n(?:(DELIMITER ;;)|(DELIMITER ;(?=\n))|CREATE |/\*M?!\d{5,6} CREATE)")
 #: A statement's beginning up to its name is no longer; so much is looked at again with what comes next.
 _BEGINNING = 8 << 10
 _INSERT = re.compile(rb"\nINSERT (?:IGNORE )?INTO (`(?:[^`]|``)*+`)(?: \((?:`(?:[^`]|``)*+`|[^`\n)])*+\))? VALUES\b")
@@ -28,6 +29,7 @@ class DumpContents:
     def __init__(self, *, counting: bool = False) -> None:
         self.made: set[tuple[str, str]] = set()
         self._tail = b"\n"
+        self._block = False  # where the tail begins
         self._counter = RowCounter() if counting else None
 
     @property
@@ -37,9 +39,17 @@ class DumpContents:
     def feed(self, chunk: bytes) -> None:
         """Not on the event loop."""
         text = self._tail + chunk
-        for found in _MAKES.finditer(text):
-            if made := made_by(text[found.start() + 1 : found.start() + _BEGINNING]):
+        block = self._block
+        for found in _MARKS.finditer(text):
+            start = found.start()
+            if found[1] or found[2]:
+                block = bool(found[1])
+            elif block and not text.endswith(b";;", 0, start):
+                continue  # a line of a routine's
+            elif made := made_by(text[start + 1 : start + _BEGINNING]):
                 self.made.add(made)
+            if start < len(text) - _BEGINNING:
+                self._block = block
         self._tail = text[-_BEGINNING:]
         if self._counter is not None:
             self._counter.feed(chunk)

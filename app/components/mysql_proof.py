@@ -15,9 +15,11 @@ from app.components.mysql_scratch import ScratchRestore
 from app.components.server_disk import free_bytes
 from app.errors import ArchiveError, ComponentError, LoadFailed, ProofImpossible
 
-#: No room, too many connections or changes, stopped, shut down, gone: nothing that the dump could help.
+#: No room, too many connections or changes, stopped, shut down, gone; a binary log for which it trusts nobody's
+#: functions and triggers: nothing that the dump could help.
 _SERVERS = re.compile(
-    r"ERROR (?:1021|1040|1041|1053|1114|1129|1135|1203|1205|1213|1226|1317|1927|1969|2002|2003|2006|2013|3024)\b"
+    r"ERROR (?:1021|1040|1041|1053|1114|1129|1135|1203|1205|1213|1226|1317|1418|1419"
+    r"|1927|1969|2002|2003|2006|2013|3024)\b"
 )
 #: They keep no rows of their own, or none that a dump has.
 _ELSEWHERE = ("MRG_", "FEDERATED", "BLACKHOLE", "CONNECT", "SPIDER", "OQGRAPH")

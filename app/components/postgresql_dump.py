@@ -51,6 +51,7 @@ class ListedDump:
             async with aclosing(self._watch.watch(self._dump(options))) as chunks:
                 async for chunk in chunks:
                     if listed:
+                        self._snapshot.begin()
                         await self._listing.feed(chunk)
                     yield chunk
             if listed:
@@ -58,7 +59,7 @@ class ListedDump:
             self._snapshot.release()
             whole = True
         finally:
-            await asyncio.shield(self._close(whole=whole))
+            await asyncio.shield(self._ended(whole=whole))
 
     async def _opened(self) -> bool:
         try:
@@ -86,10 +87,14 @@ class ListedDump:
         told = error.message if isinstance(error, LiberuError) else "an answer was not understood"
         self._report.warn("not_listed", f"Whether the dump holds all objects could not be looked at: {told[:300]}")
 
-    async def _close(self, *, whole: bool) -> None:
+    async def _ended(self, *, whole: bool) -> None:
         await self._listing.close()
         if not (whole and self._counting):
             await self._snapshot.close()
+
+    async def close(self) -> None:
+        """Nobody asks for `rows` any more. Idempotent."""
+        await self._snapshot.close()
 
     @property
     def objects(self) -> Sequence[CatalogueEntry]:

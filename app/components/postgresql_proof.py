@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol, Self
 
@@ -14,6 +14,7 @@ from app.components.base import Proof, Report, RestoreContext
 from app.components.postgresql_catalogue import CATALOGUE, CatalogueEntry, compare_loaded, entries
 from app.components.postgresql_dump import ListedDump
 from app.components.postgresql_snapshot import COUNT, counted, gathered
+from app.components.postgresql_sql import identifier, literal
 from app.components.server_disk import free_bytes
 from app.deployments.base import Deployment
 from app.errors import ComponentError, DeploymentError, LoadFailed, ProofImpossible
@@ -25,9 +26,9 @@ _SLOW_SECONDS = 600
 #: appendix A; and what a lost connection looks like.
 _SERVERS = re.compile(r"\((?:53|57|58|08)[0-9A-Z]{3}\)|\(55P03\)|connection to server|the connection was lost")
 
-#: First of every script of an administrator's: the database's own setting is its owner's to choose, and with it which
-#: functions a name means.
-_TRUSTED = "SET search_path = '';\n"
+#: First of every script of an administrator's: the database's own settings are its owner's to choose, and with them
+#: which functions a name means, and where a literal ends.
+_TRUSTED = "SET search_path = '';\nSET standard_conforming_strings = on;\n"
 #: What a database beside the live one must have of it.
 _LIKE = """SELECT json_build_object('encoding', pg_encoding_to_char(d.encoding), 'database', to_jsonb(d),
   'super', (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user),
@@ -100,15 +101,18 @@ class PostgresqlProof(Proof):
             raise ProofImpossible(error.message) from error
         return report
 
+    async def close(self) -> None:
+        await self._dump.close()
+
     async def _make(self, scratch: str) -> None:
         """Nobody but the administrator can enter it before its extensions are made: their scripts run as that one."""
         like: dict[str, Any] = json.loads(
             (await self._admin.answer(_TRUSTED + _LIKE)).decode("utf-8", "surrogateescape")
         )
         shut = " CONNECTION LIMIT 0" if like["super"] else ""
-        name = _quoted(scratch)
+        name = identifier(scratch)
         await self._admin.answer(
-            f"{_TRUSTED}CREATE DATABASE {name} TEMPLATE template0 ENCODING {_text(like['encoding'])} "
+            f"{_TRUSTED}CREATE DATABASE {name} TEMPLATE template0 ENCODING {literal(like['encoding'])} "
             f"{_locale(like['database'])}{shut};\n"
             f"REVOKE ALL ON DATABASE {name} FROM PUBLIC;\n",
             _SLOW_SECONDS,
@@ -116,17 +120,18 @@ class PostgresqlProof(Proof):
         script = ""
         for extension, schema, owner in like["extensions"]:
             if schema not in ("public", "pg_catalog"):
-                script += f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)} AUTHORIZATION {_quoted(owner)};\n"
-            script += f"CREATE EXTENSION IF NOT EXISTS {_quoted(extension)} SCHEMA {_quoted(schema)} CASCADE;\n"
+                script += f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)} AUTHORIZATION {identifier(owner)};\n"
+            script += f"CREATE EXTENSION IF NOT EXISTS {identifier(extension)} SCHEMA {identifier(schema)} CASCADE;\n"
         if script:
             await self._admin.on(scratch).answer(_TRUSTED + script, _SLOW_SECONDS)
         await self._admin.answer(
-            f"{_TRUSTED}ALTER DATABASE {name} OWNER TO {_quoted(self._user)};\n"
+            f"{_TRUSTED}ALTER DATABASE {name} OWNER TO {identifier(self._user)};\n"
             f"ALTER DATABASE {name} CONNECTION LIMIT -1;\n"
         )
         if like["path"] is not None:
             await self._owner.on(scratch).answer(
-                f"SELECT pg_catalog.set_config('search_path', {_text(like['path'])}, false) AS path \\gset\n"
+                "SET standard_conforming_strings = on;\n"
+                f"SELECT pg_catalog.set_config('search_path', {literal(like['path'])}, false) AS path \\gset\n"
                 f"ALTER DATABASE {name} SET search_path FROM CURRENT;\n"
             )
 
@@ -156,30 +161,29 @@ class PostgresqlProof(Proof):
                 "not_loadable", "It was in the database, and is not there once the dump is loaded", gone.label
             )
         counts = counted(await gathered(inside.printed_of(from_bytes(script + COUNT.encode()))))
-        found = {entry.relation: counts.get(entry.number) for entry in loaded if entry.rows}
-        for table in self._dump.objects:
-            self._compare_rows(table, rows, found, report)
+        found = _by_table(loaded, counts)
+        for relation, (table, wanted) in _by_table(self._dump.objects, rows).items():
+            there = found.get(relation, (table, wanted))[1]
+            if relation not in self._dump.excluded and wanted != there:
+                report.lack(
+                    "rows_differ", f"The database had {wanted} rows of it, and {there} were loaded", table.label
+                )
 
-    def _compare_rows(
-        self,
-        table: CatalogueEntry,
-        rows: Mapping[int, int],
-        found: Mapping[tuple[str, str] | None, int | None],
-        report: Report,
-    ) -> None:
-        wanted, there = rows.get(table.number), found.get(table.relation)
-        if (
-            table.rows
-            and table.relation not in self._dump.excluded
-            and None not in (wanted, there)
-            and wanted != there
-        ):
-            report.lack("rows_differ", f"The database had {wanted} rows of it, and {there} were loaded", table.label)
+
+def _by_table(
+    objects: Iterable[CatalogueEntry], counts: Mapping[int, int]
+) -> dict[tuple[str, str] | None, tuple[CatalogueEntry, int]]:
+    """Those that were counted."""
+    return {
+        entry.relation: (entry, counts[entry.number])
+        for entry in objects
+        if entry.type == "table" and entry.number in counts
+    }
 
 
 async def drop_scratch(admin: Account, scratch: str) -> None:
     """Idempotent."""
-    name, text = _quoted(scratch), _text(scratch)
+    name, text = identifier(scratch), literal(scratch)
     await admin.answer(
         f"{_TRUSTED}SELECT current_setting('server_version_num')::int >= 130000 AS forced \\gset\n"
         f"SELECT count(pg_terminate_backend(pid)) AS ended FROM pg_stat_activity WHERE datname = {text} \\gset\n"
@@ -191,18 +195,9 @@ async def drop_scratch(admin: Account, scratch: str) -> None:
 
 def _locale(database: Mapping[str, Any]) -> str:
     """As to_jsonb shows a row of pg_database: the columns differ from version to version."""
-    parts = [f"LC_COLLATE {_text(database['datcollate'])} LC_CTYPE {_text(database['datctype'])}"]
+    parts = [f"LC_COLLATE {literal(database['datcollate'])} LC_CTYPE {literal(database['datctype'])}"]
     locale = database.get("datlocale") or database.get("daticulocale")
     provider = {"i": "icu", "b": "builtin"}.get(database.get("datlocprovider", ""))
     if provider and locale:
-        parts.append(f"LOCALE_PROVIDER {provider} {provider.upper()}_LOCALE {_text(locale)}")
+        parts.append(f"LOCALE_PROVIDER {provider} {provider.upper()}_LOCALE {literal(locale)}")
     return " ".join(parts)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    """A literal that means the same whatever the settings are."""
-    return "E'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -50,8 +51,10 @@ SET TRANSACTION SNAPSHOT :'liberu_snapshot';
     + CATALOGUE
     + "COMMIT;\n"
 )
-#: Of each table that a dump has rows of; a row of it: number and count.
-COUNT = """SELECT format('SELECT %s, count(*) FROM ONLY %s', c.oid, c.oid::regclass)
+#: Of each table that a dump has rows of; a row of it: number and count. A partition's number is that of the whole
+#: table: loaded through that one, rows may come into other partitions (where a hash is of an enum).
+COUNT = """SELECT format('SELECT %s, count(*) FROM ONLY %s', coalesce(pg_partition_root(c.oid)::oid, c.oid),
+  c.oid::regclass)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
@@ -70,7 +73,7 @@ class Snapshot:
         self._psql = psql
         self._counting = counting
         self._tag = secrets.token_hex(8)
-        self._dumped = asyncio.Event()
+        self._begun, self._dumped = asyncio.Event(), asyncio.Event()
         self._session: asyncio.Task[bytes] | None = None
         self.id = ""
         self.lsn = ""
@@ -98,12 +101,19 @@ class Snapshot:
     async def _held(self) -> ByteStream:
         yield _HOLD.replace("{tag}", self._tag).encode()
         if self._counting:
+            await self._begun.wait()
             yield COUNT.encode()
         await self._dumped.wait()
         yield b"COMMIT;\n"
 
+    def begin(self) -> None:
+        """The dump reads the snapshot, which a session that fails takes away from nobody any more: rows may be counted.
+        Idempotent."""
+        self._begun.set()
+
     def release(self) -> None:
         """The dump has ended: the session may, when it has counted."""
+        self._begun.set()
         self._dumped.set()
 
     async def rows(self) -> dict[int, int]:
@@ -132,7 +142,11 @@ async def gathered(printed: ByteStream) -> bytes:
 
 
 def counted(printed: bytes) -> dict[int, int]:
-    return {int(number): int(count) for number, count in _COUNTED.findall(printed)}
+    """By the number of a table, of all its partitions."""
+    rows: Counter[int] = Counter()
+    for number, count in _COUNTED.findall(printed):
+        rows[int(number)] += int(count)
+    return rows
 
 
 async def stopped(task: asyncio.Task[bytes]) -> None:

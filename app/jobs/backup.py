@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -194,19 +195,22 @@ class BackupJob(Job):
         asked: str | None,
     ) -> Result:
         """One component, stored, and then proved where that is wanted; while it is, others are dumped."""
-        async with limit:
-            context.track(item.number, item.name, "running")
-            component = await run.site.build(item.kind, item.name)
-            wanted = self._prover.wanted(asked)
-            dump = await (component.dump_to_prove() if wanted else component.dump())
-            result = await self._writer.store(run, item, dump, context, opened)
-        if result["incomplete"] or not wanted:
-            return result
-        if dump.proof is None:
-            known = asked is None or item.kind in ("files", "mail")
-            return result if known else unproved(result, item, "no admin account is configured for it")
-        context.track(item.number, item.name, "proving")
-        return await self._prover.prove(run, item, component, dump.proof, result, context)
+        async with AsyncExitStack() as held:
+            async with limit:
+                context.track(item.number, item.name, "running")
+                component = await run.site.build(item.kind, item.name)
+                wanted = self._prover.wanted(asked)
+                dump = await (component.dump_to_prove() if wanted else component.dump())
+                if dump.proof is not None:
+                    held.push_async_callback(dump.proof.close)
+                result = await self._writer.store(run, item, dump, context, opened)
+            if result["incomplete"] or not wanted:
+                return result
+            if dump.proof is None:
+                known = asked is None or item.kind in ("files", "mail")
+                return result if known else unproved(result, item, "no admin account is configured for it")
+            context.track(item.number, item.name, "proving")
+            return await self._prover.prove(run, item, component, dump.proof, result, context)
 
     def _outcome(self, run: BackupRun, results: list[Result], committed: Result | None) -> Outcome:
         status, missing = ended(run, results, committed)

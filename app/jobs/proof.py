@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from app.db.repositories.remains import RemainsRepository
 from app.db.session import Database
 from app.errors import ArchiveError, JobError, LiberuError, ObjectNotFound, ProofImpossible
 from app.jobs.context import JobContext, Result
+from app.jobs.restoring import recorder
 from app.jobs.writer import BackupRun
 from app.security.keys import KeyRing
 from app.services.components import Planned
@@ -160,11 +161,11 @@ class Prover:
         bound = timedelta(seconds=self._settings.seconds + self._settings.wait_seconds)
         await self._removed(uid, part, component)
 
-        async def record(entry: dict[str, Any]) -> None:
-            journal.update({**entry, "tidy": True})  # whatever it says: all of it goes
+        async def saved(journal: Mapping[str, Any]) -> None:
             row = RestoreRemains(
                 operation_uid=uid, part=part, domain_id=run.domain.id, kind=item.kind, name=item.name,
-                journal=dict(journal), due_at=now() + bound,
+                journal={**journal, "tidy": True},  # whatever it says: all of it goes
+                due_at=now() + bound,
             )  # fmt: skip
             async with self._database.transaction() as session:
                 await RemainsRepository(session).replace(row)
@@ -176,7 +177,7 @@ class Prover:
                 allow_in_place=False,
                 confirm=context.beat,
                 journal=journal,
-                record=record,
+                record=recorder(journal, saved),
                 safety=_NoCopy(),
                 facts=stored["facts"],
             )
