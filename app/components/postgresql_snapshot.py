@@ -107,7 +107,7 @@ class Snapshot:
         yield b"COMMIT;\n"
 
     def begin(self) -> None:
-        """The dump reads the snapshot, which a session that fails takes away from nobody any more: rows may be counted.
+        """The dump reads the snapshot: a session that fails takes it away from nobody any more, and rows are counted.
         Idempotent."""
         self._begun.set()
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy.exc import IntegrityError
 
@@ -23,6 +26,7 @@ from app.db.repositories.proofs import ProofTurnRepository
 from app.db.session import Database
 from app.deployments.process import SEARCH_PATH
 from app.deployments.standalone import StandaloneDeployment
+from app.errors import ProofImpossible
 from demo.servers import MariadbServer, PostgresqlServer, mariadb_server, postgresql_server
 from demo.service import Service
 from tests.components.helpers import Context, codes, collect
@@ -44,20 +48,32 @@ class Place:
         """What is there of any proof."""
         raise NotImplementedError
 
+    def held(self) -> AbstractContextManager[None]:
+        """No database can be made there meanwhile."""
+        raise NotImplementedError
+
     def component(self, path: str = SEARCH_PATH, *, admin: bool = True) -> Component:
         raise NotImplementedError
 
     def owner(self, sql: str) -> str:
         return self.server.run(sql, "shop", "shop", PASSWORD)
 
-    def domain(self, service: Service, *, admin: bool = True, **more: Any) -> dict[str, Any]:
+    def domain(
+        self,
+        service: Service,
+        *,
+        admin: bool = True,
+        name: str = "db.example.com",
+        host: str = "127.0.0.1",
+        **more: Any,
+    ) -> dict[str, Any]:
         account = {"admin_username": "admin", "admin_password": self.server.admin_password} if admin else {}
         database = {
-            "engine": self.engine, "name": "shop", "username": "shop", "password": PASSWORD, "host": "127.0.0.1",
+            "engine": self.engine, "name": "shop", "username": "shop", "password": PASSWORD, "host": host,
             "port": self.server.port, **account,
         }  # fmt: skip
-        body = {"domain_name": "db.example.com", "databases": [database], **more}
-        made: dict[str, Any] = service.call("PUT", "/api/domains/by-name/db.example.com", json=body)
+        body = {"domain_name": name, "databases": [database], **more}
+        made: dict[str, Any] = service.call("PUT", f"/api/domains/by-name/{name}", json=body)
         return made
 
 
@@ -79,6 +95,18 @@ class Mariadb(Place):
             "SELECT db FROM mysql.db WHERE db LIKE 'liberu%'"
         )
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        argv = ["mariadb", "-uadmin", "-h127.0.0.1", f"-P{self.server.port}", "-N", "-B", "-n"]
+        env = {"PATH": SEARCH_PATH, "MYSQL_PWD": self.server.admin_password}
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as client:
+            assert client.stdin and client.stdout
+            client.stdin.write(b"FLUSH TABLES WITH READ LOCK; SELECT 'held';\n")
+            client.stdin.flush()
+            assert client.stdout.readline() == b"held\n"
+            yield
+            client.stdin.close()
+
     def component(self, path: str = SEARCH_PATH, *, admin: bool = True) -> MysqlComponent:
         administrator = Account("admin", self.server.admin_password) if admin else None
         target = MysqlTarget("shop", Account("shop", PASSWORD), administrator, "127.0.0.1", self.server.port)
@@ -98,6 +126,15 @@ class Postgresql(Place):
 
     def left(self) -> str:
         return self.server.run("SELECT datname FROM pg_database WHERE datname LIKE 'liberu%'")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        with psycopg.connect(
+            host="127.0.0.1", port=self.server.port, user="admin", password=self.server.admin_password,
+            dbname="postgres",
+        ) as connection:  # fmt: skip
+            connection.execute("COMMENT ON DATABASE template0 IS 'held'")
+            yield
 
     def component(self, path: str = SEARCH_PATH, *, admin: bool = True) -> PostgresqlComponent:
         account = ("admin", self.server.admin_password) if admin else (None, None)
@@ -157,6 +194,8 @@ CREATE TABLE kept (id int PRIMARY KEY) WITH SYSTEM VERSIONING; INSERT INTO kept 
 DELETE FROM kept WHERE id = 1;
 CREATE VIEW notes AS SELECT note FROM orders; CREATE VIEW a_view AS SELECT * FROM notes;
 CREATE FUNCTION twice (a int) RETURNS int DETERMINISTIC RETURN 2 * a;
+CREATE PROCEDURE counted_daily ()
+CREATE TABLE `made_by_a_call` (a int);
 CREATE TRIGGER stamped BEFORE INSERT ON orders FOR EACH ROW SET NEW.note = CONCAT(NEW.note, '!');
 CREATE EVENT tidied ON SCHEDULE EVERY 1 SECOND DO INSERT IGNORE INTO empty VALUES (1);
 """
@@ -267,6 +306,59 @@ async def test_a_dump_that_was_changed_does_not_load(mariadb: Place) -> None:
     assert not mariadb.left()
 
 
+def proving(service: Service, started: dict[str, Any]) -> None:
+    """Until what was stored is about to be loaded."""
+    service.until(
+        lambda: service.call("GET", f"/api/operations/{started['id']}")["progress"],
+        lambda found: any(part["state"] == "proving" for part in found.values()),
+    )
+
+
+def test_what_is_loaded_is_what_was_stored(folder: Path, place: Place) -> None:
+    """The dump was good, and its file is damaged before it is read back."""
+    fill(place)
+    service = Service(folder, LIBERU_PROOF__FREE_BYTES="0")
+    service.start()
+    try:
+        body = {"domain_id": place.domain(service)["id"], "type": "database"}
+        with place.held():
+            started = service.call("POST", "/api/backups", 202, json=body)
+            proving(service, started)
+            [stored] = (folder / "data").rglob("01-*shop*.zst*")
+            content = bytearray(stored.read_bytes())
+            content[len(content) // 2] ^= 1
+            stored.write_bytes(content)
+        service.wait(started)
+        backup = service.call("GET", f"/api/backups/{started['backup_id']}")
+    finally:
+        service.stop()
+    assert (backup["status"], part(backup)["proved"]) == ("partial", "listed")
+    assert "What was stored cannot be read back" in named(part(backup), "incomplete")["not_loadable"]
+    assert "not_loadable" not in named(part(backup), "warnings")
+    assert not place.left()
+
+
+def test_a_dump_waits_for_its_turn_at_a_server(folder: Path, place: Place) -> None:
+    fill(place)
+    service = Service(folder, LIBERU_PROOF__FREE_BYTES="0", LIBERU_PROOF__WAIT_SECONDS="0")
+    service.start()
+    try:
+        first = {"domain_id": place.domain(service, shared=True)["id"], "type": "database"}
+        other = place.domain(service, name="other.example.com", shared=True)
+        with place.held():
+            started = service.call("POST", "/api/backups", 202, json=first)
+            service.until(lambda: service.call("GET", f"/api/domains/{first['domain_id']}/remains"), bool)
+            second = service.backup(other, "database")
+        service.wait(started)
+        backup = service.call("GET", f"/api/backups/{started['backup_id']}")
+    finally:
+        service.stop()
+    assert part(backup)["proved"] == "loaded"
+    assert (second["status"], part(second)["proved"]) == ("completed", "listed")
+    assert "other dumps were being loaded" in named(part(second), "warnings")["proof_not_done"]
+    assert not place.left()
+
+
 async def test_a_dump_of_less_than_there_was_does_not_pass(place: Place) -> None:
     """As if what was stored had lost rows and objects that nothing refers to."""
     fill(place)
@@ -349,24 +441,26 @@ def test_a_proof_that_is_not_wanted_or_not_possible(service: Service, place: Pla
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "host", "said"),
     [
-        ({"LIBERU_PROOF__MAX_BYTES": "10"}, "at most"),
-        ({"LIBERU_PROOF__FREE_BYTES": str(1 << 60)}, "are free at the database server"),
-        ({"LIBERU_PROOF__LOAD": "false"}, None),
+        ({"LIBERU_PROOF__MAX_BYTES": "10"}, "127.0.0.1", "at most"),
+        ({"LIBERU_PROOF__FREE_BYTES": str(1 << 60)}, "127.0.0.1", "are free at the database server"),
+        ({"LIBERU_PROOF__UNKNOWN_ROOM_BYTES": "10"}, "127.1", "cannot be told"),
+        ({"LIBERU_PROOF__LOAD": "false"}, "127.0.0.1", None),
     ],
 )
 def test_the_installation_bounds_proofs(
     folder: Path,
     postgresql: Place,
     settings: dict[str, str],
+    host: str,
     said: str | None,
 ) -> None:
     fill(postgresql)
     service = Service(folder, **settings)
     service.start()
     try:
-        backup = service.backup(postgresql.domain(service), "database")
+        backup = service.backup(postgresql.domain(service, host=host), "database")
     finally:
         service.stop()
     assert (backup["status"], part(backup)["proved"]) == ("completed", "listed")
@@ -374,7 +468,7 @@ def test_the_installation_bounds_proofs(
     assert warnings == {} if said is None else said in warnings["proof_not_done"]
 
 
-def test_a_server_that_would_refuse_the_owners_triggers_is_not_the_dumps_fault(service: Service) -> None:
+async def test_a_server_that_would_refuse_the_owners_triggers_is_not_the_dumps_fault(service: Service) -> None:
     with mariadb_server(None, ["--log-bin=binlog", "--server-id=7"]) as server:
         place = Mariadb(server)
         place.begin()
@@ -384,6 +478,12 @@ def test_a_server_that_would_refuse_the_owners_triggers_is_not_the_dumps_fault(s
         assert (backup["status"], part(backup)["proved"]) == ("completed", "listed")
         assert "log_bin_trust_function_creators" in named(part(backup), "warnings")["proof_not_done"]
         assert part(backup)["position"]["exact"]
+        dump, context = await place.component().dump_to_prove(), Context()
+        content = await collect(dump)
+        assert dump.proof is not None
+        with pytest.raises(ProofImpossible, match="ERROR 1419"):  # where nobody has looked before
+            await dump.proof.load(from_bytes(content), context.context, len(content))
+        await place.component().tidy(context.journal)
         assert not place.left()
 
 
@@ -410,13 +510,16 @@ def test_a_schedule_comes_before_the_domain_and_that_before_the_destination(
     assert part(newest)["proved"] == "listed"
 
 
+#: Its rows take for ever, but only in a scratch database.
+SLOW = """
+CREATE FUNCTION slow() RETURNS boolean LANGUAGE sql AS $$
+  SELECT pg_sleep(CASE WHEN current_database() LIKE 'liberu%' THEN 600 ELSE 0 END) IS NOT NULL $$;
+CREATE TABLE t (n int CHECK (slow())); INSERT INTO t VALUES (1);
+"""
+
+
 def test_a_proof_that_does_not_end_and_a_kill_leave_nothing(folder: Path, postgresql: Place) -> None:
-    """Its rows take for ever, but only in a scratch database."""
-    postgresql.owner(
-        "CREATE FUNCTION slow() RETURNS boolean LANGUAGE sql AS $$ SELECT pg_sleep(CASE WHEN current_database() LIKE "
-        "'liberu%' THEN 600 ELSE 0 END) IS NOT NULL $$; CREATE TABLE t (n int CHECK (slow()));"
-        "INSERT INTO t VALUES (1)"
-    )
+    postgresql.owner(SLOW)
     service = Service(folder, LIBERU_PROOF__FREE_BYTES="0", LIBERU_PROOF__SECONDS="8")
     service.start()
     try:
@@ -458,22 +561,21 @@ def test_a_killed_proof_of_mariadb_is_done_again(service: Service, mariadb: Plac
     assert not mariadb.left()
 
 
-def test_what_a_given_up_proof_has_left_is_removed(folder: Path, mariadb: Place) -> None:
-    """The backup is cancelled while the service is away."""
-    mariadb.owner(LARGE)
+def test_what_a_given_up_proof_has_left_is_removed(folder: Path, place: Place) -> None:
+    place.owner(LARGE if place.engine == "mariadb" else SLOW)
     service = Service(
         folder, LIBERU_PROOF__FREE_BYTES="0", LIBERU_PROOF__SECONDS="4", LIBERU_PROOF__WAIT_SECONDS="0",
         LIBERU_RESTORES__TIDY_SECONDS="0.5", LIBERU_JOBS__MAX_ATTEMPTS="1",
     )  # fmt: skip
     service.start()
     try:
-        domain = mariadb.domain(service)
+        domain = place.domain(service)
         started = service.call("POST", "/api/backups", 202, json={"domain_id": domain["id"], "type": "database"})
-        service.until(mariadb.left, lambda found: "liberu-new" in found, pause=0.01)
+        service.until(place.left, bool, pause=0.01)
         service.kill()
         service.start()
         assert service.wait(started)["status"] == "failed"
-        service.until(mariadb.left, lambda found: not found)
+        service.until(place.left, lambda found: not found)
     finally:
         service.stop()
 
@@ -520,6 +622,10 @@ DELIMITER ;;
 /*!50003 CREATE*/ /*!50017 DEFINER=`a`@`b`*/ /*!50003 TRIGGER `tr` BEFORE INSERT ON `t` FOR EACH ROW BEGIN
 INSERT INTO `t` VALUES (1),(2);
 END */;;
+CREATE PROCEDURE `p`()
+BEGIN
+CREATE TABLE `made_by_a_call` (a int);
+END ;;
 DELIMITER ;
 /*!50001 CREATE ALGORITHM=UNDEFINED */
 /*!50013 DEFINER=`a`@`b` SQL SECURITY DEFINER */
@@ -536,7 +642,7 @@ def test_rows_and_objects_are_found_however_a_dump_is_cut(size: int) -> None:
     for start in range(0, len(ROWS), size):
         contents.feed(ROWS[start : start + size])
     assert contents.rows == {"t": 6, "o`dd": 2}
-    assert contents.made == {("table", "t"), ("trigger", "tr"), ("view", "v")}
+    assert contents.made == {("table", "t"), ("trigger", "tr"), ("view", "v"), ("PROCEDURE", "p")}
 
 
 PLANTED = """
