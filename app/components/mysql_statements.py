@@ -147,9 +147,11 @@ def names_database(statement: bytes, names: Collection[bytes]) -> bool:
 
 
 def as_it_was(mode: bytes) -> bytes:
-    """Rows came in under rules that were others then."""
+    """Tables and rows came in under rules that were others then."""
     changed = _MODE.sub(rb"\1,ALLOW_INVALID_DATES\2", mode)
-    return changed if changed == mode else changed + b" /*M!100201 SET check_constraint_checks = 0 */;"
+    if changed == mode:
+        return mode
+    return changed + b" /*M!100201 SET check_constraint_checks = 0, innodb_strict_mode = 0 */;"
 
 
 def without_database(statement: bytes, own: Collection[bytes]) -> bytes:

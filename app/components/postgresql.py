@@ -313,7 +313,10 @@ class PostgresqlComponent(Component):
                 f"{self._target.name}: the database {noted['scratch']} is left of a proof; removing it needs the "
                 "admin account, which is not configured any more"
             )
-        await drop_scratch(admin, noted["scratch"])
+        try:
+            await drop_scratch(admin, noted["scratch"])
+        except DatabaseNotFound:  # the live one is gone
+            await drop_scratch(admin.on("postgres"), noted["scratch"])
 
     async def _require_committed(self, result: CommandResult, sent: _Sent) -> None:
         """What psql says is not enough: a script can take our COMMIT for a row, and a connection can be lost at it.

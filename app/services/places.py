@@ -96,7 +96,8 @@ def stored_places(domain: Domain) -> set[Place]:
 
 def server_of(domain: Domain, engine: str, name: str) -> str:
     """Which database server a database of a domain's is at; the same text for the same server."""
-    [database] = [one for one in domain.databases if (one.engine, one.name) == (engine, name)]
+    database = domain.database(engine, name)
+    assert database is not None
     found = places(domain.domain_name, domain.deployment, None, None, [_setting(database)])
     return next(place.where for place in found if place.field == "databases")
 

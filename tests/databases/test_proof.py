@@ -286,6 +286,36 @@ def test_rows_that_their_own_constraints_refuse_make_a_backup_partial(
     assert not postgresql.left()
 
 
+def proving(service: Service, started: dict[str, Any]) -> None:
+    """Until what was stored is about to be loaded."""
+    service.until(
+        lambda: service.call("GET", f"/api/operations/{started['id']}")["progress"],
+        lambda found: any(part["state"] == "proving" for part in found.values()),
+    )
+
+
+def test_a_table_that_the_server_does_not_take_any_more_makes_a_backup_partial(
+    service: Service, mariadb: Place
+) -> None:
+    """It requires keys from right after the dump on."""
+    mariadb.owner("CREATE TABLE keyless (a int); INSERT INTO keyless VALUES (1)")
+    body = {"domain_id": mariadb.domain(service)["id"], "type": "database"}
+    try:
+        with mariadb.held():
+            started = service.call("POST", "/api/backups", 202, json=body)
+            proving(service, started)
+            mariadb.server.run("SET GLOBAL innodb_force_primary_key = ON")
+        service.wait(started)
+    finally:
+        mariadb.server.run("SET GLOBAL innodb_force_primary_key = OFF")
+    backup = service.call("GET", f"/api/backups/{started['backup_id']}")
+    assert (backup["status"], part(backup)["proved"]) == ("partial", "listed")
+    message = named(part(backup), "incomplete")["not_loadable"]
+    assert message.startswith("The dump does not load: shop: ERROR 1173"), message
+    assert "(CREATE TABLE `keyless`)" in message
+    assert not mariadb.left()
+
+
 async def test_a_dump_that_was_changed_does_not_load(mariadb: Place) -> None:
     fill(mariadb)
     dump = await mariadb.component().dump_to_prove()
@@ -304,14 +334,6 @@ async def test_a_dump_that_was_changed_does_not_load(mariadb: Place) -> None:
         assert codes(report) == [code]
         assert any(text in report.incomplete[0].message for text in said.split("|")), report.incomplete
     assert not mariadb.left()
-
-
-def proving(service: Service, started: dict[str, Any]) -> None:
-    """Until what was stored is about to be loaded."""
-    service.until(
-        lambda: service.call("GET", f"/api/operations/{started['id']}")["progress"],
-        lambda found: any(part["state"] == "proving" for part in found.values()),
-    )
 
 
 def test_what_is_loaded_is_what_was_stored(folder: Path, place: Place) -> None:
@@ -562,6 +584,7 @@ def test_a_killed_proof_of_mariadb_is_done_again(service: Service, mariadb: Plac
 
 
 def test_what_a_given_up_proof_has_left_is_removed(folder: Path, place: Place) -> None:
+    """Even when the live database is gone as well."""
     place.owner(LARGE if place.engine == "mariadb" else SLOW)
     service = Service(
         folder, LIBERU_PROOF__FREE_BYTES="0", LIBERU_PROOF__SECONDS="4", LIBERU_PROOF__WAIT_SECONDS="0",
@@ -573,6 +596,7 @@ def test_what_a_given_up_proof_has_left_is_removed(folder: Path, place: Place) -
         started = service.call("POST", "/api/backups", 202, json={"domain_id": domain["id"], "type": "database"})
         service.until(place.left, bool, pause=0.01)
         service.kill()
+        place.server.run("DROP DATABASE shop" + (" WITH (FORCE)" if place.engine == "postgresql" else ""))
         service.start()
         assert service.wait(started)["status"] == "failed"
         service.until(place.left, lambda found: not found)
