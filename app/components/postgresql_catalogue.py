@@ -76,6 +76,32 @@ WHERE f.objid >= {_NORMAL} AND (n.oid IS NULL OR n.nspname !~ '^pg_' AND n.nspna
   AND ('pg_class'::regclass::oid, f.relation) NOT IN (SELECT o.classid, o.objid FROM extensions o);
 """
 
+#: What only an administrator can have made in the database, or given the account a right on, beside what CATALOGUE
+#: tells: an empty database lacks it. Of schemas its owner needs no rights.
+GIVEN = f"""
+SELECT coalesce(json_agg(concat_ws(' ', i.type, i.identity)), '[]') FROM (
+  SELECT 'pg_language'::regclass, l.oid FROM pg_language l
+  UNION ALL SELECT 'pg_am'::regclass, a.oid FROM pg_am a
+  UNION ALL SELECT 'pg_transform'::regclass, t.oid FROM pg_transform t
+  UNION ALL SELECT 'pg_cast'::regclass, c.oid FROM pg_cast c WHERE c.castmethod = 'b'
+  UNION ALL SELECT 'pg_ts_parser'::regclass, p.oid FROM pg_ts_parser p
+  UNION ALL SELECT 'pg_ts_template'::regclass, t.oid FROM pg_ts_template t
+) f (classid, objid), pg_identify_object(f.classid, f.objid, 0) i
+WHERE f.objid >= {_NORMAL} AND NOT EXISTS (SELECT FROM pg_depend d
+  WHERE d.classid = f.classid AND d.objid = f.objid AND d.deptype = 'e');
+SELECT coalesce(json_agg(DISTINCT concat('a right on ', i.type, ' ', i.identity)), '[]') FROM (
+  SELECT 'pg_foreign_data_wrapper'::regclass::oid, w.oid FROM pg_foreign_data_wrapper w WHERE w.fdwacl IS NOT NULL
+  UNION ALL SELECT s.classid, s.objid FROM pg_shdepend s
+    WHERE s.deptype = 'a' AND s.refclassid = 'pg_authid'::regclass AND pg_has_role(session_user, s.refobjid, 'MEMBER')
+      AND s.dbid = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())
+      AND s.classid NOT IN ('pg_namespace'::regclass, 'pg_default_acl'::regclass)
+) f (classid, objid), pg_identify_object(f.classid, f.objid, 0) i
+WHERE NOT EXISTS (SELECT FROM pg_shdepend o
+  WHERE o.classid = f.classid AND o.objid = f.objid AND o.deptype = 'o' AND o.refclassid = 'pg_authid'::regclass
+    AND o.refobjid = (SELECT r.oid FROM pg_roles r WHERE r.rolname = session_user)
+    AND o.dbid = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database()));
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:

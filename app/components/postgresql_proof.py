@@ -11,9 +11,9 @@ from typing import Any, Protocol, Self
 
 from app.archives.streams import ByteStream, from_bytes
 from app.components.base import Proof, Report, RestoreContext
-from app.components.postgresql_catalogue import CATALOGUE, CatalogueEntry, compare_loaded, entries
+from app.components.postgresql_catalogue import CATALOGUE, GIVEN, CatalogueEntry, compare_loaded, entries
 from app.components.postgresql_dump import ListedDump
-from app.components.postgresql_snapshot import COUNT, counted, gathered
+from app.components.postgresql_snapshot import COUNT, PLAIN, counted, gathered
 from app.components.postgresql_sql import identifier, literal
 from app.components.server_disk import free_bytes
 from app.deployments.base import Deployment
@@ -34,7 +34,8 @@ _LIKE = """SELECT json_build_object('encoding', pg_encoding_to_char(d.encoding),
   'super', (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user),
   'path', (SELECT substr(c.setting, 13) FROM pg_db_role_setting s, unnest(s.setconfig) c (setting)
     WHERE s.setdatabase = d.oid AND s.setrole = 0 AND c.setting LIKE 'search_path=%' LIMIT 1),
-  'extensions', (SELECT coalesce(json_agg(json_build_array(e.extname, n.nspname, pg_get_userbyid(n.nspowner))
+  'extensions', (SELECT coalesce(json_agg(json_build_array(e.extname, n.nspname, pg_get_userbyid(n.nspowner),
+      e.extversion)
       ORDER BY e.oid), '[]')
     FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname <> 'plpgsql'))
 FROM pg_database d WHERE d.datname = current_database();
@@ -118,10 +119,13 @@ class PostgresqlProof(Proof):
             _SLOW_SECONDS,
         )
         script = ""
-        for extension, schema, owner in like["extensions"]:
+        for extension, schema, owner, number in like["extensions"]:
             if schema not in ("public", "pg_catalog"):
                 script += f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)} AUTHORIZATION {identifier(owner)};\n"
-            script += f"CREATE EXTENSION IF NOT EXISTS {identifier(extension)} SCHEMA {identifier(schema)} CASCADE;\n"
+            script += (
+                f"CREATE EXTENSION IF NOT EXISTS {identifier(extension)} SCHEMA {identifier(schema)} "
+                f"VERSION {literal(number)} CASCADE;\n"
+            )
         if script:
             await self._admin.on(scratch).answer(_TRUSTED + script, _SLOW_SECONDS)
         await self._admin.answer(
@@ -136,31 +140,32 @@ class PostgresqlProof(Proof):
             )
 
     async def _blame(self, told: str, error: LoadFailed) -> None:
-        """Raises ProofImpossible when it need not be the dump: the server could not, or an administrator's objects
-        are needed, which are in the live database and not here."""
+        """Raises ProofImpossible when it need not be the dump: the server could not, or what an administrator has
+        made or given may be needed, which is in the live database and not here."""
         if _SERVERS.search(told):
             raise ProofImpossible(told) from error
         try:
-            await self._admin.answer("SELECT 1;")
+            given = await self._owner.answer(PLAIN + GIVEN)
         except (ComponentError, DeploymentError) as gone:
             raise ProofImpossible(gone.message) from error
         others = [one.label for one in self._dump.objects if not one.mine and one.type not in ("extension", "schema")]
+        for line in given.decode("utf-8", "replace").splitlines():
+            others += json.loads(line)
         if others:
             raise ProofImpossible(
-                f"it does not load alone ({told}), and the database has objects that are not {self._user}'s, which "
-                f"may be needed for it: {', '.join(others[:3])}"
+                f"it does not load alone ({told}), and the database has what is not {self._user}'s, which may be "
+                f"needed for it: {', '.join(others[:3])}"
             ) from error
 
     async def _compare(self, scratch: str, rows: Mapping[int, int], report: Report) -> None:
         inside = self._owner.on(scratch)
-        script = b"SET search_path = '';\n"
-        listed = await gathered(inside.printed_of(from_bytes(script + CATALOGUE.encode())))
+        listed = await gathered(inside.printed_of(from_bytes((PLAIN + CATALOGUE).encode())))
         loaded = entries(listed)
         for gone in compare_loaded(self._dump.objects, loaded, self._dump.excluded):
             report.lack(
                 "not_loadable", "It was in the database, and is not there once the dump is loaded", gone.label
             )
-        counts = counted(await gathered(inside.printed_of(from_bytes(script + COUNT.encode()))))
+        counts = counted(await gathered(inside.printed_of(from_bytes((PLAIN + COUNT).encode()))))
         found = _by_table(loaded, counts)
         for relation, (table, wanted) in _by_table(self._dump.objects, rows).items():
             there = found.get(relation, (table, wanted))[1]

@@ -18,10 +18,18 @@ _OPEN_SECONDS = 60
 MOST_LISTED = 128 << 20
 _COUNTED = re.compile(rb"^(\d+)\t(\d+)$", re.MULTILINE)
 
+#: With no search path; a database that does not know its characters is asked for its bytes.
+PLAIN = """SET search_path = '';
+SELECT set_config('client_encoding',
+  CASE current_setting('server_encoding') WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, false) AS encoding
+  \\gset liberu_
+"""
+
 #: Nobody answers this session's input before the dump has ended: what it was given is told by its name, which holds
 #: 63 bytes. Not everywhere may it ask where the write-ahead log is (on a standby: what of it was replayed).
-_HOLD = """SET search_path = '';
-SET idle_in_transaction_session_timeout = 0;
+_HOLD = (
+    PLAIN
+    + """SET idle_in_transaction_session_timeout = 0;
 SET statement_timeout = 0;
 \\set ON_ERROR_STOP off
 \\set liberu_lsn ''
@@ -32,9 +40,10 @@ BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 SELECT set_config('application_name', concat('liberu {tag} ', pg_export_snapshot(), ' ', :'liberu_lsn'), false)
   AS name \\gset liberu_
 """
+)
 _ASK = (
-    """SET search_path = '';
-DO $liberu$ BEGIN
+    PLAIN
+    + """DO $liberu$ BEGIN
   FOR i IN 1..600 LOOP
     PERFORM pg_stat_clear_snapshot();
     EXIT WHEN EXISTS (SELECT FROM pg_stat_activity
