@@ -21,5 +21,4 @@ KNOWN: dict[str, str] = {
 UNLOADABLE: dict[str, str] = {
     "check_reads_other_table": 'new row for relation "a_things" violates check constraint "a_things_id_check"',
     "foreign_key_violated": 'insert or update on table "c" violates foreign key constraint "broken"',
-    "bytea_140_mb": "larger than 256 MiB",
 }
