@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import random
 import shutil
+import signal
 import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +71,8 @@ class ClusterDouble:
         self.pods: list[Pod] = []
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
         self.hosts: dict[str, list[str]] = {}  # namespace → what its Ingress serves
+        self.watching: Callable[[Pod, bytes], None] | None = None  # see _watched
+        self._sessions: list[tuple[Pod, _Session]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="kubernetes double", daemon=True)
         self._started = threading.Event()
@@ -83,7 +87,26 @@ class ClusterDouble:
     def mount(self, root: Path) -> None:
         for name in ("proc", "dev"):
             (root / name).mkdir(exist_ok=True)
-            subprocess.run([*self.entered(), "mount", "--rbind", f"/{name}", str(root / name)], check=True)
+            self._mount("--rbind", f"/{name}", str(root / name))
+
+    def volume(self, root: Path, source: Path, at: str) -> None:
+        """Mount a folder in a container's root."""
+        self._mount("--bind", str(source), str(root / at))
+
+    def read_only(self, root: Path) -> None:
+        """As `readOnlyRootFilesystem` does; what was mounted in it before stays as it is. Before any `volume`."""
+        self._mount("--bind", str(root), str(root))
+        self._mount("-o", "remount,bind,ro", str(root))
+
+    def _mount(self, *arguments: str) -> None:
+        subprocess.run([*self.entered(), "mount", *arguments], check=True)
+
+    def replace(self, pod: Pod, successor: Pod | None) -> None:
+        """Delete a pod with no grace: whatever runs in it is killed. Its successor, if any, has started already."""
+        self.pods[:] = [*(found for found in self.pods if found is not pod), *([successor] if successor else ())]
+        for there, session in list(self._sessions):
+            if there is pod:
+                session.kill()
 
     def entered(self) -> list[str]:
         """What begins a command that sees the mounts: they are in a namespace that ends with this process, however it
@@ -212,6 +235,7 @@ class ClusterDouble:
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         self._allow(request, "create pods/exec", "get pods/exec")
+        self._watched(self._find(request), b"")
         pod = self._find(request)
         root = pod.containers.get(request.query.get("container", ""))
         if root is None or pod.phase != "Running":
@@ -223,12 +247,26 @@ class ClusterDouble:
         await socket.prepare(request)
         chosen = next(name for name in self.protocols if name in offered)
         argv = [*self.entered(), "chroot", str(root), *request.query.getall("command")]
-        await _Session(socket, argv, v5=chosen == V5).run()
+        self._watched(pod, "\n".join(argv).encode())
+        session = _Session(socket, argv, v5=chosen == V5, watching=lambda data: self._watched(pod, data))
+        self._sessions.append((pod, session))
+        try:
+            await session.run()
+        finally:
+            self._sessions.remove((pod, session))
         return socket
+
+    def _watched(self, pod: Pod, data: bytes) -> None:
+        """Nothing before a command is let into the pod, then its arguments, then what it gets as input."""
+        if self.watching is not None:
+            self.watching(pod, data)
 
 
 class _Session:
-    def __init__(self, socket: web.WebSocketResponse, argv: list[str], *, v5: bool) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, argv: list[str], *, v5: bool, watching: Callable[[bytes], None]
+    ) -> None:
+        self._watching = watching
         self._socket = socket
         self._argv = argv
         self._v5 = v5
@@ -268,6 +306,11 @@ class _Session:
                 "details": {"causes": [{"reason": "ExitCode", "message": str(status)}]},
             })  # fmt: skip
 
+    def kill(self) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     async def _copy(self, channel: int, stream: asyncio.StreamReader) -> None:
         while data := await stream.read(_FRAME):
             await self._send(bytes([channel]) + data)
@@ -285,6 +328,7 @@ class _Session:
                 if self._v5 and message.data == b"\xff\x00":
                     self._close_stdin()
                 elif message.data[0] == 0:
+                    self._watching(message.data[1:])
                     self._unread = len(message.data) - 1
                     self._process.stdin.write(message.data[1:])
                     await self._process.stdin.drain()

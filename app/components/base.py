@@ -19,6 +19,12 @@ FOREIGN = "foreign"
 #: `file`, `offset`, `gtid`; PostgreSQL: `lsn`. `exact`: it is the snapshot's own; else it was asked right before, and
 #: what follows it in the log may be in the dump already.
 POSITION = "position"
+#: A warning of a restore: what it staged, or has replaced, is still there.
+STAGING_LEFT = "staging_left"
+NOT_REMOVED = (
+    "what the restore left here is not removed yet ({why}); it is tried again: by housekeeping, and before the next "
+    "backup or restore of this domain"
+)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 from app.archives.streams import ByteStream
 from app.deployments import merge_scripts, owner_scripts, swap_scripts
@@ -26,12 +26,13 @@ from app.deployments.tree import (
     Entry,
     MergeRules,
     SiteTree,
+    Staged,
     SwapMode,
     SwapPlan,
     TreeStatus,
     User,
 )
-from app.errors import NoSpace, StagingLost, SwapImpossible, TargetMissing
+from app.errors import DeploymentUnreachable, NoSpace, StagingLost, SwapImpossible, TargetMissing
 
 Parts = tuple[bytes, ...]
 _BATCH = 2000
@@ -53,7 +54,10 @@ class RemoteTree(SiteTree):
         return "entries"
 
     async def mounts(self, path: str) -> list[str]:
-        table = await self._deployment.run(["cat", "/proc/self/mountinfo"], timeout=60)
+        try:
+            table = await self._deployment.run(["cat", "/proc/self/mountinfo"], timeout=60)
+        except TimeoutError as error:
+            raise DeploymentUnreachable(f"What is mounted below {path} was not told within 60 seconds") from error
         return mounts_below(table.stdout.decode("utf-8", "surrogateescape"), path)
 
     async def immutable(self, path: str, *, deep: bool) -> list[str]:
@@ -224,8 +228,17 @@ class RemoteTree(SiteTree):
         if mounted:
             raise SwapImpossible(f"{mounted[0]} is mounted in what is to be removed; unmount it")
         script = swap_scripts.REMOVE if plan.staging is not None else swap_scripts.REMOVE_UNMADE
-        with suppress(TargetMissing):
+        try:
             await self._swap_script(script, plan)
+        except TargetMissing:
+            await self._deployment.run(["true"])  # raises when it is the container that is gone, not the folder
+
+    async def staged(self, path: str) -> list[Staged]:
+        found = await self._script(swap_scripts.STAGED, path, STAGING_PREFIX)
+        records = [record.split(b" ", 2) for record in found.stdout.split(b"\0")[:-1]]
+        return [
+            Staged(name.decode("utf-8", "backslashreplace"), int(inode), old == b"1") for inode, old, name in records
+        ]
 
     async def _swap_script(
         self,

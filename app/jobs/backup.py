@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.components.base import STAGING_LEFT
 from app.db.base import now
 from app.db.models import Backup, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
@@ -29,6 +30,9 @@ from app.settings import JobSettings
 from app.sizes import human_size
 
 log = logging.getLogger(__name__)
+_NOT_OURS = (
+    "left by an earlier restore, and nothing here says that it may go; not backed up. Remove it once nobody needs it"
+)
 
 
 class BackupJob(Job):
@@ -74,7 +78,7 @@ class BackupJob(Job):
 
     async def _run(self, run: BackupRun, operation: Operation, context: JobContext) -> Outcome:
         # A durable step: after a restart the same numbers.
-        plan = await context.step("plan", lambda: _plan(run))
+        plan = await context.step("plan", lambda: self._plan(run, context))
         run.items = [Planned(**item) for item in plan["items"]]
         if operation.attempt == 1:
             await self._check_room(run)
@@ -85,7 +89,8 @@ class BackupJob(Job):
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._component(run, item, context, limit, opened)) for item in run.items]
         results = [task.result() for task in tasks]
-        _name_caches(plan.get("caches", []), results)
+        _name(plan.get("caches", []), "cache_not_backed_up", "a cache: not backed up", results)
+        _name(plan.get("left", []), STAGING_LEFT, _NOT_OURS, results)
         good = [result for result in results if result["status"] == "completed"]
         if not good:
             await run.store.abandon(run.folder)
@@ -116,6 +121,13 @@ class BackupJob(Job):
                 await store.retract(folder, parts=parts)
         except LiberuError as error:
             log.warning("What operation %s has stored could not be removed: %s", operation.uid, error.message)
+
+    async def _plan(self, run: BackupRun, context: JobContext) -> Result:
+        return {
+            "items": [asdict(item) for item in run.items],
+            "caches": await run.site.caches(run.backup.type),
+            "left": await self._restoring.clear_staging(run.domain, run.site, context),
+        }
 
     async def _check_room(self, run: BackupRun) -> None:
         """Raises NoSpace before anything is read. What a first backup will take cannot be known."""
@@ -194,17 +206,11 @@ class BackupJob(Job):
         return Outcome(status, {"backup_id": run.backup.id}, message, apply, code)
 
 
-async def _plan(run: BackupRun) -> Result:
-    return {"items": [asdict(item) for item in run.items], "caches": await run.site.caches(run.backup.type)}
-
-
-def _name_caches(caches: list[str], results: list[Result]) -> None:
+def _name(subjects: list[str], code: str, message: str, results: list[Result]) -> None:
     """What is left out on purpose is said with the first part that there is."""
     good = [result for result in results if result["status"] == "completed"]
     for part in good[:1]:
-        part["warnings"] += [
-            {"code": "cache_not_backed_up", "message": "a cache: not backed up", "subject": name} for name in caches
-        ]
+        part["warnings"] += [{"code": code, "message": message, "subject": subject} for subject in subjects]
 
 
 def set_status(backup_id: int | None, status: str, message: str | None) -> Apply:

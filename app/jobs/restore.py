@@ -88,6 +88,8 @@ class RestoreJob(Job):
         if not operation.request["dry_run"]:
             await self._restoring.settle_domain(domain, context)
         async with self._components.opened(domain) as site:
+            if not operation.request["dry_run"]:
+                await self._restoring.clear_staging(domain, site, context)
             return await self._from_any(backup, domain, site, identities, places, set(done), operation, context)
 
     async def _from_any(
@@ -247,8 +249,9 @@ class RestoreJob(Job):
                 report, copy = await run.copies.component(part, restore, untouched)
             except LiberuError as error:
                 context.track(part.number, part.name, "failed")
-                told = await self._unmade(run, error, restoring)
-                return {**base, "status": "failed", "code": error.code, "message": told}
+                failure, warnings = await self._restoring.put_right(operation, restoring, error, context)
+                told = await self._unmade(run, failure, restoring)
+                return {**base, "status": "failed", "code": failure.code, "message": told, "warnings": warnings}
             context.track(part.number, part.name, "completed")
             await self._creating.keep(restoring.journal, restoring.record)
             known = used(copy, run.copies.problems_of(part.number))

@@ -25,6 +25,7 @@ from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.site import DatabaseAccount, DomainPlace, Role, Site
 from app.deployments.standalone import StandaloneDeployment
+from app.deployments.tree import Staged
 from app.errors import (
     ComponentError,
     DeploymentError,
@@ -151,6 +152,20 @@ class DomainSite:
         found = [f"{database.engine} {database.name}" for database in self._domain.databases if _is_cache(database)]
         with suppress(DeploymentError):
             found += await self._site.caches()
+        return found
+
+    async def staged(self) -> list[tuple[str, str, Staged]]:
+        """What restores have left in the domain's folders: the part's kind, the folder, and what lies there. Where it
+        cannot be looked at, nothing: whoever needs the folder says why."""
+        found: list[tuple[str, str, Staged]] = []
+        domain = self._domain
+        places: list[tuple[Role, str | None]] = [("files", domain.document_root), ("mail", domain.mail_path)]
+        for role, path in places:
+            if path is not None:
+                with suppress(DeploymentError):
+                    deployment = await self._site.at(role)
+                    folder = await real_folder(deployment, path) if role == "files" else path
+                    found += [(role, folder, one) for one in await deployment.tree.staged(folder)]
         return found
 
     async def make_folders(self) -> None:
