@@ -42,6 +42,8 @@ _TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _HASH + 1
 _FRAME = 1 << 20
 _INHERITED = "/proc/self/fd/9"
 _KILL_SECONDS = 10
+#: Of stderr, in which the wrapper's is: bash warns of a locale that it lacks before.
+_FIRST_LINES = 4 << 10
 _ANSWER_SECONDS = 60
 
 
@@ -63,7 +65,7 @@ class Channel(ABC):
 
     @property
     def answered(self) -> bool:
-        """Whether the wrapper's first line has come."""
+        """Whether the wrapper's first line has come, or a warning of its shell."""
         return b"\n" in self.stderr
 
     @abstractmethod
@@ -371,9 +373,10 @@ class _Command:
         """The process group at the other end, the wrapper's number and its start time."""
         if self._channel is None:
             return None
-        first = bytes(self._channel.stderr[:100]).partition(b"\n")[0].decode("ascii", "replace").split()
-        if len(first) == 4 and first[0] == "liberu-group" and all(word.isdecimal() for word in first[1:]):
-            return first[1:]
+        for line in bytes(self._channel.stderr[:_FIRST_LINES]).decode("ascii", "replace").split("\n")[:-1]:
+            words = line.split()
+            if len(words) == 4 and words[0] == "liberu-group" and all(word.isdecimal() for word in words[1:]):
+                return words[1:]
         return None
 
     async def _kill(self) -> None:

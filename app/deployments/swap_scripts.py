@@ -39,12 +39,15 @@ freeze() {
 }
 """
 
-#: $1: staging's name, $2: UID:GID of whom `new` is given to, or nothing. Prints its inode.
+#: $1: staging's name, $2: UID:GID of whom `new` is given to, or nothing. Prints its inode. The target's own time stays.
 PREPARE = r"""
+was=$(stat -c "%y" .) seconds=$(stat -c %Y .)
 mkdir -- "./$1"
 staging "$1"
 [ -z "$(ls -A .)" ] || { echo "$1 was replaced while it was made" >&2; exit 77; }
 mkdir new
+touch -d "$was" new 2>/dev/null || touch -d "@$seconds" new
+touch -r new /proc/self/fd/8/. 2>/dev/null || :
 [ -z "$2" ] || chown -h -- "$2" new
 stat -c %i .
 """

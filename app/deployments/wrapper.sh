@@ -5,7 +5,6 @@ IFS= read -r nonce || exit 125
 while IFS= read -r line && [ -n "$line" ]; do export "$line"; done
 cwd=$1 entered=$2 watched=$3 framed=$4 user=$5 lines=$6
 shift 6
-# The secret is a pipe, which no kill leaves behind: /proc/self/fd/9.
 unset private
 if [ "$lines" -gt 0 ]; then
   IFS= read -r private || exit 125
@@ -14,9 +13,6 @@ if [ "$lines" -gt 0 ]; then
     private="$private
 $line"
   done
-  exec 9<<END
-$private
-END
 fi
 account() {
   while IFS=: read -r name secret uid gid rest; do
@@ -35,14 +31,29 @@ unframed() {
   done
   kill -9 0
 }
+# The command; its secret is a pipe, which no kill leaves behind: /proc/self/fd/9. bash before 5.1 would make a file in
+# /tmp of a here-document, and there may be no /tmp that can be written.
+started() {
+  if [ -z "${private+set}" ]; then
+    "$@"
+    return
+  fi
+  {
+    printf '%s\n' "$private" | {
+      exec 9<&0 <&8 8<&-
+      [ -z "$user" ] || chown "$user" /proc/self/fd/9
+      exec "$@"
+    }
+  } 8<&0
+}
 # Output, and after it a line that proves its end: status, and the hash of what was sent.
 proven() {
   if [ "$framed" = 1 ] && command -v sha256sum >/dev/null; then
     exec 4>&1
-    set -- $({ { { "$@" 4>&- 5>&- 6>&-; echo "$?" >&5; } | tee /proc/self/fd/6 >&4; } 6>&1 | sha256sum >&5; } 5>&1)
+    set -- $({ { { started "$@" 4>&- 5>&- 6>&-; echo "$?" >&5; } | tee /proc/self/fd/6 >&4; } 6>&1 | sha256sum >&5; } 5>&1)
     exec 4>&-
   else
-    "$@"
+    started "$@"
     set -- "$?" -
   fi
   printf 'liberu-end %s %03d %-64s\n' "$nonce" "$1" "$2"
@@ -56,7 +67,6 @@ if [ -n "$cwd" ]; then
   [ "$entered" = 1 ] || cd -- "$cwd" 2>/dev/null && [ "$(pwd -P)" = "$cwd" ] || { echo liberu-no-folder >&2; exit 125; }
 fi
 if [ -n "$user" ] && [ "$user" != "$(id -u):$(id -g)" ]; then
-  [ -z "${private+set}" ] || chown "$user" /proc/self/fd/9
   if setpriv --reuid=0 --regid=0 --clear-groups true 2>/dev/null; then
     set -- setpriv "--reuid=${user%:*}" "--regid=${user#*:}" --clear-groups -- "$@"
   elif chroot --skip-chdir --userspec=0:0 / true 2>/dev/null; then
