@@ -44,6 +44,12 @@ class Pod:
     ready: bool = True
     env: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    user: tuple[int, int, int] | None = None  # runAsUser, runAsGroup, fsGroup
+
+    def enter(self, root: Path) -> list[str]:
+        """What begins a command in a container."""
+        who = [] if self.user is None else ["--userspec={}:{}".format(*self.user), f"--groups={self.user[2]}"]
+        return ["chroot", *who, str(root)]
 
     def document(self) -> dict[str, Any]:
         return {
@@ -246,7 +252,7 @@ class ClusterDouble:
         socket = web.WebSocketResponse(protocols=self.protocols, max_msg_size=_TOO_LARGE)
         await socket.prepare(request)
         chosen = next(name for name in self.protocols if name in offered)
-        argv = [*self.entered(), "chroot", str(root), *request.query.getall("command")]
+        argv = [*self.entered(), *pod.enter(root), *request.query.getall("command")]
         self._watched(pod, "\n".join(argv).encode())
         session = _Session(socket, argv, v5=chosen == V5, watching=lambda data: self._watched(pod, data))
         self._sessions.append((pod, session))

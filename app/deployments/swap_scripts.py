@@ -39,7 +39,8 @@ freeze() {
 }
 """
 
-#: $1: staging's name, $2: UID:GID of whom `new` is given to, or nothing. Prints its inode. The target's own time stays.
+#: $1: staging's name, $2: UID:GID of whom `new` is given to, or nothing. Prints its inode. The target's own time
+#: stays.
 PREPARE = r"""
 was=$(stat -c "%y" .) seconds=$(stat -c %Y .)
 mkdir -- "./$1"
