@@ -26,7 +26,7 @@ from app.db.schema import is_at, newest
 from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.secret_files import remove_old
-from app.errors import KeyMaterialInvalid
+from app.errors import InvalidRequest, KeyMaterialInvalid
 from app.jobs.background import BackgroundTask
 from app.jobs.backup import BackupJob
 from app.jobs.bulk_restore import BulkRestoreJob
@@ -115,6 +115,13 @@ async def starting(settings: Settings) -> AsyncGenerator[None, None]:
     def lock() -> psycopg.Connection:
         url = settings.database_url.replace("postgresql+asyncpg", "postgresql")
         connection = psycopg.connect(url, autocommit=True)
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":  # it would give bytes, not text
+            connection.close()
+            raise InvalidRequest(
+                f"The state database {connection.info.dbname} has the encoding SQL_ASCII, in which text has no meaning. "
+                "Make another one (CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0) and name it in "
+                "LIBERU_DATABASE__URL"
+            )
         connection.execute("SELECT pg_advisory_lock(%s)", (_STARTING,))
         return connection
 

@@ -127,13 +127,11 @@ class Extraction:
             )
 
     def _told(self, members: MemberList, report: Report) -> None:
-        """Where nothing can be given away, as in a pod that does not run as root: all is whose the extraction made it,
-        whoever the folder belongs to."""
+        """Where nothing can be given away, as in a pod that does not run as root: all belongs to whoever
+        extracted it, not to whom the folder belongs to."""
         for path, uid, gid in members.owned_by_others(self._target.owner.uid, self._target.owner.gid):
             if (uid, gid) not in self._made:
-                message = (
-                    f"belonged to {uid}:{gid}; commands there are not run as root, which alone could give it back"
-                )
+                message = f"belonged to {uid}:{gid}; only root could give it back, and commands there run as another"
                 report.warn("owner_changed", message, _shown(path))
 
     def _kept(self, uid: int, gid: int) -> tuple[int, int]:

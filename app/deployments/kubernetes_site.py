@@ -101,7 +101,7 @@ class KubernetesSite(Site):
             with mapped(f"Reading secret {namespace}/{name}", "get on secrets"):
                 core = await self._cluster.core()
                 secret = await core.read_namespaced_secret(name, namespace, _request_timeout=30)
-        except TargetMissing:
+        except (TargetMissing, DeploymentRefused):  # it may not be read where its right is not given
             return account_in(await self._environment(), engine)
         data = {key: base64.b64decode(value).decode("utf-8", "replace") for key, value in (secret.data or {}).items()}
         return account_in(data, engine)
