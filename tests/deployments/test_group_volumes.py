@@ -53,7 +53,8 @@ async def volume(request: pytest.FixtureRequest, cluster: ClusterDouble) -> Asyn
     for file in (root / "index.php", root / "uploads/one"):
         file.write_text("as it was")
         os.chown(file, *mine)
-    os.utime(root / "uploads", ns=(_TIME, _TIME)), os.utime(root, ns=(_TIME, _TIME))
+    for folder in (root / "uploads", root):
+        os.utime(folder, ns=(_TIME, _TIME))
     who = None if request.param == "root" else (USER, USER, GROUP)
     pod = Pod("hosting", root.name, {}, {"web": inside}, user=who)
     cluster.pods.append(pod)
