@@ -36,6 +36,7 @@ from app.jobs.creating import Creating
 from app.jobs.engine import JobEngine
 from app.jobs.housekeeper import Housekeeper
 from app.jobs.imports import ImportJob
+from app.jobs.proof import Prover
 from app.jobs.restore import RestoreJob
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job, OperationRunner
@@ -190,7 +191,8 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         async with database.transaction() as session:
             await DomainRepository(session).remember(domain_id, found)
 
-    deployments = DeploymentRegistry(settings.deployments.docker_url, settings.deployments.kubeconfig)
+    where = settings.deployments
+    deployments = DeploymentRegistry(where.docker_url, where.kubeconfig, where.rollout_seconds)
     components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
     room = Room(None if settings.replicated else settings.data, settings.jobs.data_reserve_bytes)
     engine = JobEngine(settings.engine_url, database, settings.jobs, room.waiting, replicated=settings.replicated)
@@ -202,7 +204,9 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     domains = DomainService(keys.cipher, settings.sites)
     sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
     leaves: dict[str, Job] = {
-        "backup": BackupJob(database, components, destinations, keys, restoring, settings.jobs),
+        "backup": BackupJob(
+            database, components, destinations, keys, restoring, Prover(database, keys, settings.proof), settings.jobs
+        ),
         "restore": restores,
         "import": ImportJob(
             database, components, destinations, keys, restoring, domains, sources, settings.imports, settings.jobs

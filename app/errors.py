@@ -57,6 +57,7 @@ LiberuError
 │   ├── ToolMissing
 │   ├── TargetMissing         a document root or mail folder that is not there
 │   ├── TargetAmbiguous       several containers or pods match
+│   ├── ReplicasDiffer        several pods match, and each has files or a database of its own
 │   ├── DeploymentUnreachable a server, engine or cluster that does not answer
 │   ├── DeploymentRefused     it does not accept the credentials, or denies what is asked
 │   ├── DeploymentKeyMismatch another server answers than the one that was pinned
@@ -72,6 +73,7 @@ LiberuError
 │   ├── DatabaseNotFound
 │   ├── DumpIncomplete        exit status 0, but the end marker or tables are missing
 │   ├── LoadFailed            the database refused what was loaded; nothing was changed, or the message says what
+│   ├── ProofImpossible       whether a dump loads cannot be tried, or the trial tells nothing of the dump
 │   └── RestoreUnsettled      what is live is neither the old nor the new yet: putting it right is tried again
 ├── NotificationError
 │   ├── NotificationFailed    the receiver cannot be reached, or not now
@@ -348,6 +350,10 @@ class TargetAmbiguous(DeploymentError):
     code = "target_ambiguous"
 
 
+class ReplicasDiffer(DeploymentError):
+    code = "replicas_differ"
+
+
 class DeploymentUnreachable(DeploymentError):
     code = "deployment_unreachable"
     retryable = True
@@ -410,6 +416,10 @@ class DumpIncomplete(ComponentError):
 
 class LoadFailed(ComponentError):
     code = "load_failed"
+
+
+class ProofImpossible(ComponentError):
+    code = "proof_impossible"
 
 
 class RestoreUnsettled(ComponentError):

@@ -104,9 +104,12 @@ class SitesSettings(BaseModel):
 
 class DeploymentSettings(BaseModel):
     """`docker_url`: the engine whose containers sites run in, unix:///path or tcp://host:port. `kubeconfig`: of the
-    cluster whose pods sites run in; None: the one that this service runs in, if any."""
+    clusters whose pods sites run in, one file or several with `:` between them; a domain may name a context, else the
+    current one (of the last file) is meant. None: the cluster that this service runs in, if any. `rollout_seconds`:
+    how long an operation waits for a pod that is ready, while there are others."""
 
     kubeconfig: Path | None = None
+    rollout_seconds: float = Field(120, ge=0, le=3600)
     docker_url: str = Field("unix:///var/run/docker.sock", pattern=r"^(unix:///|tcp://)[^\s]+$")
 
 
@@ -138,6 +141,21 @@ class JobSettings(BaseModel):
     reserve_bytes: int = Field(64 << 20, ge=0)
     data_reserve_bytes: int = Field(16 << 20, ge=0)
     polling_seconds: float | None = Field(None, gt=0)
+
+
+class ProofSettings(BaseModel):
+    """Whether the stored dump of a database is loaded into a scratch database. `load`: where neither schedule, domain
+    nor destination says, and an admin account is configured. Not of a dump of more than `max_bytes`, or when less
+    than `free_bytes` would stay free at its server, for which three times the dump is reckoned; where that cannot be
+    told, not of one of more than `unknown_room_bytes`. `seconds`: for one; `wait_seconds`: for its turn at a server,
+    which loads one at a time."""
+
+    load: bool = True
+    max_bytes: int = Field(50 << 30, ge=0)
+    free_bytes: int = Field(5 << 30, ge=0)
+    unknown_room_bytes: int = Field(1 << 30, ge=0)
+    seconds: float = Field(3600, gt=0)
+    wait_seconds: float = Field(600, ge=0)
 
 
 class RestoreSettings(BaseModel):
@@ -247,6 +265,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     schedules: ScheduleSettings = ScheduleSettings()
     restores: RestoreSettings = RestoreSettings()
+    proof: ProofSettings = ProofSettings()
     quotas: QuotaSettings = QuotaSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     notifications: NotificationSettings = NotificationSettings()

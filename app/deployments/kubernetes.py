@@ -66,10 +66,12 @@ def _explained(what: str, verb: str, status: int, reason: str) -> DeploymentErro
 
 
 class Cluster:
-    """Of a kubeconfig file, or the one that this service runs in."""
+    """Of a kubeconfig (one file, or several with `:` between them), or the one that this service runs in. `context`:
+    of the kubeconfig; None: its current one."""
 
-    def __init__(self, kubeconfig: Path | None) -> None:
+    def __init__(self, kubeconfig: Path | None, context: str | None = None) -> None:
         self._kubeconfig = kubeconfig
+        self._context = context
         self._lock = asyncio.Lock()
         self._client: client.ApiClient | None = None
         self._streams: WsApiClient | None = None
@@ -80,8 +82,10 @@ class Cluster:
                 found = client.Configuration()
                 if self._kubeconfig is not None:
                     await config.load_kube_config(
-                        str(self._kubeconfig), client_configuration=found, persist_config=False
+                        str(self._kubeconfig), self._context, client_configuration=found, persist_config=False
                     )
+                elif self._context is not None:
+                    raise config.ConfigException(f"there is no kubeconfig that could have a context {self._context}")
                 else:
                     config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
                 self._client, self._streams = client.ApiClient(found), WsApiClient(found)
@@ -97,6 +101,14 @@ class Cluster:
             api = client.NetworkingV1Api(self._client)
             found = await api.list_namespaced_ingress(namespace, _request_timeout=_TIMEOUT)
         return {rule.host for ingress in found.items for rule in ingress.spec.rules or [] if rule.host}
+
+    async def replicas(self, namespace: str, stateful_set: str) -> int:
+        """How many pods a StatefulSet is to have. Raises DeploymentError."""
+        await self._connect()
+        with mapped(f"Reading StatefulSet {namespace}/{stateful_set}", "get on statefulsets"):
+            api = client.AppsV1Api(self._client)
+            found = await api.read_namespaced_stateful_set(stateful_set, namespace, _request_timeout=_TIMEOUT)
+        return int(found.spec.replicas or 0)
 
     async def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str]) -> Any:
         """A WebSocket on which `argv` runs."""
@@ -196,11 +208,10 @@ class _ExecChannel(Channel):
         with suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with asyncio.timeout(5):
                 await self._websocket.close()
-        closed = self._protocol.closed
-        if closed is not None:  # over TLS it takes longer; aiohttp waits for it nowhere
-            with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(closed), 2)
-            self._transport.abort()
+                closed = self._protocol.closed
+                if closed is not None:  # over TLS it takes longer; aiohttp waits for it nowhere
+                    await asyncio.shield(closed)
+        self._transport.abort()
 
 
 def _problem(status: bytes) -> bytes:

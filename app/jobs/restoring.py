@@ -29,7 +29,7 @@ from app.jobs.outcome import Apply, Outcome
 from app.jobs.safety import BackupSource, OpenStore, SafetyBackup, safety_ended
 from app.jobs.writer import BackupWriter
 from app.security.keys import KeyRing
-from app.services.components import ComponentFactory, DomainSite
+from app.services.components import VOLUME, ComponentFactory, DomainSite, begun_on
 from app.settings import RestoreSettings
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,9 @@ class Restoring:
         """For one part, whose journal begins with what is needed to settle and tidy it: kind, name and domain."""
         known = {"kind": source.kind, "name": source.name, "domain_id": source.domain.id}
         journal: Journal = operation.journal.setdefault(str(number), known)
+        served = source.site.serving(source.kind, source.name)
+        if served is not None and begun_on(journal) is None:
+            journal[VOLUME] = served.volume
 
         async def record(entry: Journal) -> None:
             journal.update(entry)
@@ -159,7 +162,7 @@ class Restoring:
         *,
         resumes: bool,
     ) -> Settled:
-        record = _recorder(journal, saved)
+        record = recorder(journal, saved)
         if left(journal) and site.database(journal["kind"], journal["name"]) is None:
             told = None if resumes else await self._unmade(domain, site, journal, record)
             return Settled(detail=told)  # nothing can have been restored into it
@@ -320,9 +323,11 @@ class Restoring:
                 if operation is None or operation.domain_uid != domain.uid or found.holds_old:
                     stays.append(f"{folder.rstrip('/')}/{found.name}")
                     continue
+                served = site.serving(kind, kind)
+                there = {} if served is None else {VOLUME: served.volume}
                 row = RestoreRemains(
                     operation_uid=uid, part=part, domain_id=domain.id, kind=kind, name=kind, due_at=now(),
-                    journal={"kind": kind, "name": kind, "domain_id": domain.id, **journalled(plan)},
+                    journal={"kind": kind, "name": kind, "domain_id": domain.id, **there, **journalled(plan)},
                 )  # fmt: skip
                 await RemainsRepository(session).replace(row)
             await self._see_to([row], context)
@@ -367,7 +372,7 @@ class Restoring:
             row.unsettled = bool(journal.get("unsettled"))
             await self._save(row)
 
-        record = _recorder(journal, saved)
+        record = recorder(journal, saved)
         try:
             if row.unsettled and context is not None:
                 name = f"{row.operation_uid}-{row.part}"
@@ -412,7 +417,7 @@ async def _no_step(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
     return await work()
 
 
-def _recorder(journal: Journal, saved: Callable[[Journal], Awaitable[None]]) -> Callable[[Journal], Awaitable[None]]:
+def recorder(journal: Journal, saved: Callable[[Journal], Awaitable[None]]) -> Callable[[Journal], Awaitable[None]]:
     """Of a part: takes what changes in its journal, and saves all of it."""
 
     async def record(entry: Journal) -> None:
@@ -438,7 +443,7 @@ def _left_behind(journal: Journal, why: str) -> Result:
 
 def _begun(journal: Mapping[str, Any]) -> bool:
     """Whether anything was journalled beside what it is of, and that it was made and stays."""
-    return bool(journal.keys() - {"kind", "name", "domain_id", CREATED}) or left(journal)
+    return bool(journal.keys() - {"kind", "name", "domain_id", VOLUME, CREATED}) or left(journal)
 
 
 def _due(journal: Mapping[str, Any]) -> datetime:
