@@ -119,8 +119,8 @@ async def starting(settings: Settings) -> AsyncGenerator[None, None]:
         if connection.info.parameter_status("server_encoding") == "SQL_ASCII":  # it would give bytes, not text
             connection.close()
             raise InvalidRequest(
-                f"The state database {connection.info.dbname} has the encoding SQL_ASCII, in which text has no meaning. "
-                "Make another one (CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0) and name it in "
+                f"The state database {connection.info.dbname} has the encoding SQL_ASCII, in which text has no "
+                "meaning. Make another one (CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0) and name it in "
                 "LIBERU_DATABASE__URL"
             )
         connection.execute("SELECT pg_advisory_lock(%s)", (_STARTING,))
