@@ -4,6 +4,10 @@ Each command runs below a small shell script (wrapper.sh) that makes up for what
 comes on stdin, so that no secret is in a process list; a line with a nonce after the command's last byte proves that
 its output is whole and tells its status; and when the line breaks the command is killed at its end.
 
+The script and the command's arguments come on stdin as well. What a channel starts is short and always the same:
+Kubernetes' API takes arguments as part of an address, whose length proxies limit, and sshd's user shell takes all of
+them as one, of at most 128 KiB.
+
 Where a channel may lose bytes in silence, as Kubernetes' does, that line has the output's hash, and input goes in
 frames of a size and so many bytes: the command sees an end of input only after the last of them.
 """
@@ -13,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -36,6 +41,12 @@ from app.errors import (
 )
 
 _WRAPPER = shell_text("wrapper.sh")
+#: Runs a text that comes on stdin behind its size.
+_BOOTSTRAP = (
+    "IFS= read -r size || exit 125; "
+    'text=$(dd bs="$size" count=1 iflag=fullblock 2>/dev/null) || { echo "dd cannot be run" >&2; exit 127; }; '
+    'eval "$text"'
+)
 _END = "liberu-end {nonce} "
 _HASH = hashlib.sha256().digest_size * 2
 _TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _HASH + 1
@@ -220,9 +231,10 @@ class _Command:
         self._secret = secret.splitlines()
         shown = with_path(argv, name, _INHERITED)
         shown = confine(shown) if confined else shown
-        wrapped = ["sh", "-c", _WRAPPER, "sh", self._cwd or "", *flags, who, str(len(self._secret)), *shown]
+        self._text = _script([self._cwd or "", *flags, who, str(len(self._secret)), *shown])
         self._argv = [
-            *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent", *wrapped,
+            *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent",
+            "sh", "-c", _BOOTSTRAP, "sh",
         ]  # fmt: skip
         self._channel: Channel | None = None
         self._feeder: asyncio.Task[None] | None = None
@@ -232,7 +244,7 @@ class _Command:
 
     async def start(self, env: Mapping[str, str], input: ByteStream | None) -> None:
         try:
-            channel = await self._begin(_header(self._nonce, env, self._secret))
+            channel = await self._begin(self._text + _header(self._nonce, env, self._secret))
         except BaseException:
             if input is not None:
                 await input.aclose()
@@ -243,10 +255,10 @@ class _Command:
     async def _begin(self, header: bytes) -> Channel:
         cwd = None if self._native is None else self._cwd
         self._channel = channel = await self._deployment.open(self._argv, cwd, self._native)
-        with suppress(BrokenPipeError):  # what happened shows in the output
-            await channel.send(header)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
+                with suppress(BrokenPipeError):  # what happened shows in the output
+                    await channel.send(header)
                 await channel.answer()
         except TimeoutError as error:
             raise DeploymentUnreachable(f"{self.name} did not start within {_ANSWER_SECONDS} seconds") from error
@@ -402,6 +414,18 @@ class _Command:
             await self._kill()
         if self._channel is not None:
             await self._channel.close()
+
+
+def _script(arguments: Sequence[str]) -> bytes:
+    """The wrapper with its arguments, behind its size. A text that was cut is one that no shell begins to run.
+
+    Raises InvalidRequest.
+    """
+    words = " ".join(shlex.quote(word) for word in arguments)
+    if "\0" in words:
+        raise InvalidRequest("An argument of a command cannot have a zero byte")
+    text = f"{{\nset -- {words}\n{_WRAPPER}\n}}".encode("utf-8", "surrogateescape")
+    return b"%d\n%b" % (len(text), text)
 
 
 def _header(nonce: str, env: Mapping[str, str], secret: Sequence[str]) -> bytes:
