@@ -183,7 +183,8 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         async with database.transaction() as session:
             await DomainRepository(session).remember(domain_id, found)
 
-    deployments = DeploymentRegistry(settings.deployments.docker_url, settings.deployments.kubeconfig)
+    places = settings.deployments
+    deployments = DeploymentRegistry(places.docker_url, places.kubeconfig, places.silence_seconds)
     components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
     room = Room(None if settings.replicated else settings.data, settings.jobs.data_reserve_bytes)
     engine = JobEngine(settings.engine_url, database, settings.jobs, room.waiting, replicated=settings.replicated)

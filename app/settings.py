@@ -104,8 +104,10 @@ class SitesSettings(BaseModel):
 
 class DeploymentSettings(BaseModel):
     """`docker_url`: the engine whose containers sites run in, unix:///path or tcp://host:port. `kubeconfig`: of the
-    cluster whose pods sites run in; None: the one that this service runs in, if any."""
+    cluster whose pods sites run in; None: the one that this service runs in, if any. `silence_seconds`: without any
+    sign of life from a command over SSH, in a container or in a pod, after which it is given up."""
 
+    silence_seconds: float = Field(120, ge=10)
     kubeconfig: Path | None = None
     docker_url: str = Field("unix:///var/run/docker.sock", pattern=r"^(unix:///|tcp://)[^\s]+$")
 

@@ -20,7 +20,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.stream import WsApiClient
 
 from app.deployments.base import User
-from app.deployments.remote import Channel, RemoteDeployment
+from app.deployments.remote import SILENCE, Channel, RemoteDeployment
 from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, TargetMissing
 
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
@@ -28,7 +28,7 @@ _CLOSE_STDIN = b"\xff\x00"
 _V5 = "v5.channel.k8s.io"
 _OFFERED = f"{_V5}, v4.channel.k8s.io"
 _TIMEOUT = 30
-#: A silent peer is found out by TCP: a WebSocket heartbeat kills the stream of a slow consumer.
+#: A WebSocket's own heartbeat kills the stream of a slow consumer.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10), (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
@@ -66,9 +66,10 @@ def _explained(what: str, verb: str, status: int, reason: str) -> DeploymentErro
 
 
 class Cluster:
-    """Of a kubeconfig file, or the one that this service runs in."""
+    """Of a kubeconfig file, or the one that this service runs in. `silence`: see RemoteDeployment."""
 
-    def __init__(self, kubeconfig: Path | None) -> None:
+    def __init__(self, kubeconfig: Path | None, silence: float = SILENCE) -> None:
+        self.silence = silence
         self._kubeconfig = kubeconfig
         self._lock = asyncio.Lock()
         self._client: client.ApiClient | None = None
@@ -122,7 +123,7 @@ class KubernetesDeployment(RemoteDeployment):
     framed = True
 
     def __init__(self, cluster: Cluster, namespace: str, pod: str, container: str) -> None:
-        super().__init__()
+        super().__init__(cluster.silence)
         self._cluster = cluster
         self._namespace = namespace
         self._pod = pod
@@ -198,7 +199,7 @@ class _ExecChannel(Channel):
                 await self._websocket.close()
         closed = self._protocol.closed
         if closed is not None:  # over TLS it takes longer; aiohttp waits for it nowhere
-            with suppress(TimeoutError):
+            with suppress(aiohttp.ClientError, OSError, TimeoutError):
                 await asyncio.wait_for(asyncio.shield(closed), 2)
             self._transport.abort()
 

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 class DeploymentRegistry:
     """`docker_url`: the engine of sites that run in containers, `kubeconfig`: the cluster of those in pods, None for
-    the one that we run in; each is asked when it is needed."""
+    the one that we run in; each is asked when it is needed. `silence`: seconds without any sign of life from a command
+    elsewhere after which it is given up."""
 
-    def __init__(self, docker_url: str, kubeconfig: Path | None = None) -> None:
+    def __init__(self, docker_url: str, kubeconfig: Path | None = None, silence: float = 120) -> None:
         self._docker_url = docker_url
+        self._silence = silence
         self._kubeconfig = kubeconfig
         self._engine: Engine | None = None
         self._cluster: Cluster | None = None
@@ -30,14 +32,14 @@ class DeploymentRegistry:
         from app.deployments.kubernetes import Cluster
 
         if self._cluster is None:
-            self._cluster = Cluster(self._kubeconfig)
+            self._cluster = Cluster(self._kubeconfig, self._silence)
         return self._cluster
 
     def _docker(self) -> Engine:
         from app.deployments.docker import Engine
 
         if self._engine is None:
-            self._engine = Engine(self._docker_url)
+            self._engine = Engine(self._docker_url, self._silence)
         return self._engine
 
     async def open(self, place: DomainPlace, pin: Pin) -> Site:
@@ -57,7 +59,7 @@ class DeploymentRegistry:
         if kind == "ssh":
             from app.deployments.ssh import SshDeployment, server_of
 
-            return OneDeployment(SshDeployment(server_of(place.configuration), pin))
+            return OneDeployment(SshDeployment(server_of(place.configuration, self._silence), pin))
         if kind == "docker":
             from app.deployments.docker_site import DockerSite
 

@@ -52,6 +52,10 @@ _HASH = hashlib.sha256().digest_size * 2
 _TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _HASH + 1
 _FRAME = 1 << 20
 _INHERITED = "/proc/self/fd/9"
+_ALIVE = b"liberu-alive\n"
+#: Seconds without a sign of life after which a command is given up, and at most between two of them.
+SILENCE = 120.0
+_MOST_BEAT = 15
 _KILL_SECONDS = 10
 _ANSWER_SECONDS = 60
 
@@ -61,11 +65,27 @@ class Channel(ABC):
 
     def __init__(self) -> None:
         self.stderr = bytearray()
+        self._silence = SILENCE
+        self._patience: asyncio.Timeout | None = None
 
     def complain(self, data: bytes) -> None:
-        """Keep stderr up to 1 MiB; the rest is read and dropped, so that no command blocks on it."""
+        """Keep stderr up to 1 MiB, without signs of life; the rest is read and dropped, so that no command blocks."""
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time() + self._silence)
         if len(self.stderr) < MAX_STDERR:
+            before = max(0, len(self.stderr) - len(_ALIVE))  # one may come in two pieces
             self.stderr += data
+            self.stderr[before:] = self.stderr[before:].replace(_ALIVE, b"")
+
+    async def listen(self, silence: float) -> bytes:
+        """`receive`, unless nothing at all comes for so many seconds: then TimeoutError. While nobody listens nothing
+        is read, and no time counts."""
+        self._silence = silence
+        try:
+            async with asyncio.timeout(silence) as self._patience:
+                return await self.receive()
+        finally:
+            self._patience = None
 
     @property
     def lost(self) -> bool:
@@ -106,14 +126,16 @@ class RemoteDeployment(Deployment):
 
     `prefix`: put before every command, as sudo is. `native_users`: `open` can run a command as another user in a
     folder that this user may not enter; elsewhere the wrapper does it. `framed`: the channel alone proves nothing of
-    what it carries, or cannot end input.
+    what it carries, or cannot end input. `silence`: seconds without any sign of life, which the wrapper gives however
+    quiet its command is, after which that is given up.
     """
 
     prefix: tuple[str, ...] = ()
     native_users = False
     framed = False
 
-    def __init__(self) -> None:
+    def __init__(self, silence: float = SILENCE) -> None:
+        self.silence = silence
         self._tree = RemoteTree(self)
         self._root: bool | None = None
 
@@ -231,7 +253,8 @@ class _Command:
         self._secret = secret.splitlines()
         shown = with_path(argv, name, _INHERITED)
         shown = confine(shown) if confined else shown
-        self._text = _script([self._cwd or "", *flags, who, str(len(self._secret)), *shown])
+        beat = f"{min(_MOST_BEAT, deployment.silence / 4):g}"
+        self._text = _script([self._cwd or "", *flags, who, str(len(self._secret)), beat, *shown])
         self._argv = [
             *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent",
             "sh", "-c", _BOOTSTRAP, "sh",
@@ -296,7 +319,7 @@ class _Command:
         """Stdout without the trailer."""
         assert self._channel is not None
         held = b""
-        while chunk := await self._channel.receive():
+        while chunk := await self._heard(self._channel):
             held += chunk
             if len(held) > _TRAILER:
                 if self._deployment.framed:
@@ -308,6 +331,18 @@ class _Command:
                 await self._stop_feeding()
         if held and not self._status():
             yield held
+
+    async def _heard(self, channel: Channel) -> bytes:
+        silence = self._deployment.silence
+        try:
+            return await channel.listen(silence)
+        except TimeoutError as error:
+            if self._status():  # all has come
+                return b""
+            raise DeploymentUnreachable(
+                f"{self.name} gave no sign of life for {silence:g} seconds: the machine that it runs on, or what "
+                "leads there, hangs"
+            ) from error
 
     async def _stop_feeding(self) -> None:
         """The command has ended, whatever of its input is left."""
