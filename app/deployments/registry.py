@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 class DeploymentRegistry:
     """`docker_url`: the engine of sites that run in containers, `kubeconfig`: the cluster of those in pods, None for
-    the one that we run in; each is asked when it is needed. `silence`: seconds without any sign of life from a command
-    elsewhere after which it is given up."""
+    the one that we run in; each is asked when it is needed. `silence`: seconds without any sign of life from a
+    command elsewhere after which it is given up."""
 
     def __init__(self, docker_url: str, kubeconfig: Path | None = None, silence: float = 120) -> None:
         self._docker_url = docker_url

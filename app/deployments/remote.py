@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import secrets
 import shlex
 from abc import ABC, abstractmethod
@@ -53,6 +54,8 @@ _TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _HASH + 1
 _FRAME = 1 << 20
 _INHERITED = "/proc/self/fd/9"
 _ALIVE = b"liberu-alive\n"
+#: Which group, and in it the wrapper and when that was started. bash may say before that it does not know the locale.
+_GROUP = re.compile(rb"^liberu-group (\d+) (\d+) (\d+)\n", re.MULTILINE)
 #: Seconds without a sign of life after which a command is given up, and at most between two of them.
 SILENCE = 120.0
 _MOST_BEAT = 15
@@ -95,7 +98,7 @@ class Channel(ABC):
     @property
     def answered(self) -> bool:
         """Whether the wrapper's first line has come."""
-        return b"\n" in self.stderr
+        return _GROUP.search(self.stderr) is not None
 
     @abstractmethod
     async def answer(self) -> None:
@@ -253,7 +256,8 @@ class _Command:
         self._secret = secret.splitlines()
         shown = with_path(argv, name, _INHERITED)
         shown = confine(shown) if confined else shown
-        beat = f"{min(_MOST_BEAT, deployment.silence / 4):g}"
+        seconds = min(_MOST_BEAT, deployment.silence / 4)
+        beat = f"{int(seconds) or seconds:g}"
         self._text = _script([self._cwd or "", *flags, who, str(len(self._secret)), beat, *shown])
         self._argv = [
             *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent",
@@ -389,8 +393,8 @@ class _Command:
 
     def _stderr(self) -> str:
         assert self._channel is not None
-        text = self._channel.stderr.decode("utf-8", "replace")
-        return "\n".join(line for line in text.splitlines() if not line.startswith("liberu-group ")).strip()
+        found = _GROUP.search(self._channel.stderr)
+        return self._channel.stderr[found.end() if found else 0 :].decode("utf-8", "replace").strip()
 
     def _unproven(self, stderr: str) -> DeploymentError:
         if "liberu-no-folder" in stderr:
@@ -418,10 +422,8 @@ class _Command:
         """The process group at the other end, the wrapper's number and its start time."""
         if self._channel is None:
             return None
-        first = bytes(self._channel.stderr[:100]).partition(b"\n")[0].decode("ascii", "replace").split()
-        if len(first) == 4 and first[0] == "liberu-group" and all(word.isdecimal() for word in first[1:]):
-            return first[1:]
-        return None
+        found = _GROUP.search(self._channel.stderr)
+        return None if found is None else [number.decode() for number in found.groups()]
 
     async def _kill(self) -> None:
         """Through a channel of its own: most protocols let a command run on when its channel is closed."""

@@ -28,7 +28,7 @@ account() {
 # one to wait for.
 stop() {
   trap '' TERM
-  exec 2>/dev/null
+  exec 2>/dev/null 7</dev/null
   IFS= read -r mine <"/proc/$$/cmdline"
   rounds=100
   while [ $((rounds -= 1)) -gt 0 ]; do
@@ -38,7 +38,9 @@ stop() {
       IFS= read -r line <"$stat"
       number=${line%% *}
       set -- ${line##*) }
-      [ "$3" != "$group" ] || [ "$1" = Z ] || [ "$number" = $$ ] || found="$found $number" parents="$parents$2 "
+      [ "$3" = "$group" ] && [ "$number" != $$ ] || continue
+      parents="$parents$2 "
+      [ "$1" = Z ] || found="$found $number"
     done
     [ -n "$found" ] || break
     for number in $found; do
@@ -57,8 +59,12 @@ stop() {
   [ -n "$found" ] || wait
   kill -9 0
 }
-# The line broke. Whatever the command's input is, it stays open until the command is killed.
-lost() { { kill "$$" && ! sleep 60; } || kill -9 0; }
+stops() { [ -e "/proc/$$/fd/7" ]; }
+# Stay as we are, and what is open open, until we are killed.
+freeze() {
+  read -r number line <"/proc/self/stat"
+  kill -STOP "$number"
+}
 # Signs of life on stderr: silence means that we, or the line, hang.
 beats() {
   exec 3>&2 2>/dev/null
@@ -77,8 +83,10 @@ unframed() {
       '' | *[!0-9]*) break ;;
       *) dd bs="$size" count=1 iflag=fullblock 2>/dev/null ;;
     esac
+    ! stops || freeze
   done
-  lost 2>/dev/null
+  kill "$$" || kill -9 0
+  freeze
 }
 # Output, and after it a line that proves its end: status, and the hash of what was sent.
 proven() {
@@ -90,7 +98,7 @@ proven() {
     "$@"
     set -- "$?" -
   fi
-  printf 'liberu-end %s %03d %-64s\n' "$nonce" "$1" "$2"
+  stops || printf 'liberu-end %s %03d %-64s\n' "$nonce" "$1" "$2"
   return "$1"
 }
 # Whom to kill, and by what it is told from a later process of the same number.
@@ -121,7 +129,7 @@ if [ "$watched" = 1 ]; then
   # Nothing more comes on stdin: its end means that the other side is gone, and the command must not go on alone.
   proven "$@" 3<&- &
   child=$!
-  { read -r line <&3; lost; } >/dev/null 2>&1 &
+  { read -r line <&3; kill "$$" || kill -9 0; } >/dev/null 2>&1 &
   beside="$beside $!"
 elif [ "$framed" = 1 ]; then
   unframed <&3 3<&- | proven "$@" 3<&- &
