@@ -4,7 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 RUN := env -u PYTHONPATH $(PY)
 
-.PHONY: setup servers run demo test test-large test-sweeps check bench fuzz lock format clean
+.PHONY: setup servers run demo test test-large test-nightly check bench fuzz lock format clean
 
 setup: $(VENV)/.ready
 
@@ -50,9 +50,9 @@ servers: setup
 test-large: setup
 	$(RUN) -m pytest -m large tests/storage/test_large.py tests/databases
 
-# every case of what `make test` takes a sample of: each kind of object that the databases' servers know, backed up and
-# restored in each way
-test-sweeps: setup servers
+# every case of what `make test` takes a sample of: each kind of object that the databases' servers know, each moment
+# of a swap, ninety days of schedules …
+test-nightly: setup servers
 	LIBERU_TEST_SWEEPS=whole $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m 'sweep and not large'
 
 # the readers of foreign archives against changed ones, hostile dumps against real clients and servers; SECONDS for

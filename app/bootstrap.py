@@ -183,8 +183,10 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
         async with database.transaction() as session:
             await DomainRepository(session).remember(domain_id, found)
 
-    places = settings.deployments
-    deployments = DeploymentRegistry(places.docker_url, places.kubeconfig, places.silence_seconds)
+    where = settings.deployments
+    deployments = DeploymentRegistry(
+        where.docker_url, where.kubeconfig, where.rollout_seconds, silence=where.silence_seconds
+    )
     components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
     room = Room(None if settings.replicated else settings.data, settings.jobs.data_reserve_bytes)
     engine = JobEngine(settings.engine_url, database, settings.jobs, room.waiting, replicated=settings.replicated)

@@ -57,6 +57,7 @@ LiberuError
 │   ├── ToolMissing
 │   ├── TargetMissing         a document root or mail folder that is not there
 │   ├── TargetAmbiguous       several containers or pods match
+│   ├── ReplicasDiffer        several pods match, and each has files or a database of its own
 │   ├── DeploymentUnreachable a server, engine or cluster that does not answer
 │   ├── DeploymentRefused     it does not accept the credentials, or denies what is asked
 │   ├── DeploymentKeyMismatch another server answers than the one that was pinned
@@ -346,6 +347,10 @@ class TargetMissing(DeploymentError):
 
 class TargetAmbiguous(DeploymentError):
     code = "target_ambiguous"
+
+
+class ReplicasDiffer(DeploymentError):
+    code = "replicas_differ"
 
 
 class DeploymentUnreachable(DeploymentError):

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import random
+import re
 import shutil
 import ssl
 import subprocess
@@ -20,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from aiohttp import WSMsgType, web
 
@@ -42,20 +44,70 @@ class Pod:
     ready: bool = True
     env: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    node: str = "node-1"
+    #: Name → its source as the API has it, as {"persistentVolumeClaim": {"claimName": "site"}}.
+    volumes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    #: Container → where it mounts which volume, as {"name": "site", "mountPath": "/site", "subPath": "a"}.
+    mounts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    #: Containers that are init containers which stay (native sidecars).
+    sidecars: tuple[str, ...] = ()
+    owners: list[dict[str, str]] = field(default_factory=list)
+    #: It stays Running and Ready for its grace period.
+    deleted: bool = False
+    waiting: str | None = None
+    uid: str = field(default_factory=lambda: str(uuid4()))
 
     def document(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = {
+            "name": self.name, "namespace": self.namespace, "uid": self.uid, "labels": self.labels,
+            "annotations": self.annotations, "ownerReferences": self.owners,
+        }  # fmt: skip
+        if self.deleted:
+            metadata |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30}
+        containers = [name for name in self.containers if name not in self.sidecars]
+        state = {"waiting": {"reason": self.waiting}} if self.waiting else {"running": {}}
         return {
-            "metadata": {"name": self.name, "namespace": self.namespace, "labels": self.labels,
-                         "annotations": self.annotations},
-            "spec": {"containers": [
-                {"name": name, "image": "x", "env": [{"name": k, "value": v} for k, v in self.env.items()]}
-                for name in self.containers
-            ]},
+            "metadata": metadata,
+            "spec": {
+                "nodeName": self.node,
+                "volumes": [{"name": name, **source} for name, source in self.volumes.items()],
+                "containers": [self._container(name) for name in containers],
+                "initContainers": [
+                    {**self._container(name), "restartPolicy": "Always"} for name in self.sidecars
+                ],
+            },
             "status": {
                 "phase": self.phase,
                 "conditions": [{"type": "Ready", "status": "True" if self.ready else "False"}],
+                "containerStatuses": [
+                    {"name": name, "ready": self.ready, "restartCount": 0, "image": "x", "imageID": "x",
+                     "state": state} for name in containers
+                ],
             },
         }  # fmt: skip
+
+    def _container(self, name: str) -> dict[str, Any]:
+        env = [{"name": key, "value": value} for key, value in self.env.items()]
+        return {"name": name, "image": "x", "env": env, "volumeMounts": self.mounts.get(name, [])}
+
+
+def selects(selector: str, labels: dict[str, str]) -> bool:
+    """Of both kinds: a=b, a!=b, a, !a, a in (b,c), a notin (b,c)."""
+    for part in re.findall(r"(?:[^,(]|\([^)]*\))+", selector):
+        if found := re.fullmatch(r"\s*(\S+)\s+(in|notin)\s+\(([^)]*)\)\s*", part):
+            key, how, values = found.groups()
+            fits = labels.get(key) in {value.strip() for value in values.split(",")}
+            fits = fits == (how == "in")
+        elif found := re.fullmatch(r"\s*([^!=\s]+)\s*(!=|==?)\s*(\S*)\s*", part):
+            key, how, value = found.groups()
+            fits = (labels.get(key) == value) == (how != "!=")
+        elif found := re.fullmatch(r"\s*(!?)([^!=\s]+)\s*", part):
+            fits = (found[2] in labels) == (not found[1])
+        else:
+            raise web.HTTPBadRequest(text=json.dumps({"message": f"unable to parse {part}"}))
+        if not fits:
+            return False
+    return True
 
 
 class ClusterDouble:
@@ -69,6 +121,8 @@ class ClusterDouble:
         self.pods: list[Pod] = []
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
         self.hosts: dict[str, list[str]] = {}  # namespace → what its Ingress serves
+        self.replicas: dict[tuple[str, str], int] = {}  # namespace and StatefulSet → how many pods it is to have
+        self.listed = 0  # how often it was asked for pods
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="kubernetes double", daemon=True)
         self._started = threading.Event()
@@ -176,6 +230,8 @@ class ClusterDouble:
         application.router.add_delete(f"{base}/pods/{{name}}", self._delete)
         application.router.add_get(f"{base}/secrets/{{name}}", self._secret)
         application.router.add_get(f"{base}/pods/{{name}}/exec", self._exec)
+        sets = "/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"
+        application.router.add_get(sets, self._stateful_set)
         ingresses = "/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses"
         application.router.add_get(ingresses, self._ingresses)
         return application
@@ -188,11 +244,12 @@ class ClusterDouble:
 
     async def _list(self, request: web.Request) -> web.Response:
         self._allow(request, "list pods")
-        wanted = dict(part.split("=", 1) for part in request.query.get("labelSelector", "").split(",") if part)
+        wanted = request.query.get("labelSelector", "")
+        self.listed += 1
         found = [
             pod.document()
             for pod in self.pods
-            if pod.namespace == request.match_info["namespace"] and wanted.items() <= pod.labels.items()
+            if pod.namespace == request.match_info["namespace"] and selects(wanted, pod.labels)
         ]
         return web.json_response({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": found})
 
@@ -228,6 +285,18 @@ class ClusterDouble:
             raise web.HTTPNotFound(text="{}")
         data = {name: base64.b64encode(value.encode()).decode() for name, value in self.secrets[key].items()}
         return web.json_response({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": key[1]}, "data": data})
+
+    async def _stateful_set(self, request: web.Request) -> web.Response:
+        self._allow(request, "get statefulsets")
+        name = request.match_info["name"]
+        replicas = self.replicas.get((request.match_info["namespace"], name))
+        if replicas is None:
+            raise web.HTTPNotFound(text="{}")
+        spec: dict[str, Any] = {
+            "replicas": replicas, "serviceName": name, "selector": {}, "template": {"spec": {"containers": []}},
+        }  # fmt: skip
+        kind = {"kind": "StatefulSet", "apiVersion": "apps/v1"}
+        return web.json_response({**kind, "metadata": {"name": name}, "spec": spec})
 
     async def _ingresses(self, request: web.Request) -> web.Response:
         self._allow(request, "list ingresses")

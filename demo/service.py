@@ -5,27 +5,46 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 ROOT = Path(__file__).parents[1]
 
 
+class Process(Protocol):
+    """As subprocess.Popen has it."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float) -> int: ...
+    def send_signal(self, number: signal.Signals) -> None: ...
+
+
+def launch(environment: Mapping[str, str], log: Path) -> Process:
+    with log.open("ab") as file:
+        argv = [sys.executable, "-m", "app.cli", "serve"]
+        return subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+
 class Service:
     """Start, kill and restart one service with one data folder."""
+
+    launch: Callable[[Mapping[str, str], Path], Process] = staticmethod(launch)
 
     def __init__(self, folder: Path, **env: str) -> None:
         self.folder = folder
         self.env = env
         self.token = ""
         self.output = ""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -39,17 +58,15 @@ class Service:
             "LIBERU_SITES__ROOTS": f'["{self.folder}"]',
             **self.env,
         }
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "serve"], cwd=ROOT, env=environment, stdout=file, stderr=file
-            )
+        self._process = self.launch(environment, log)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise AssertionError(f"the service ended: {log.read_text()}")
             try:
-                if httpx.get(f"http://127.0.0.1:{self.port}/health/ready").status_code == 200:
-                    break
+                with self.client("none") as client:
+                    if client.get("/health/ready").status_code == 200:
+                        break
             except httpx.TransportError:
                 time.sleep(0.05)
         self.output = log.read_text()
@@ -71,7 +88,9 @@ class Service:
 
     def client(self, token: str | None = None) -> httpx.Client:
         headers = {"Authorization": f"Bearer {token or self.token}"}
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=30)
+        # It speaks no TLS here; a context with the world's authorities takes longer to make than most requests.
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=30, verify=tls)
 
     def call(self, method: str, path: str, expect: int = 200, token: str | None = None, **options: Any) -> Any:
         with self.client(token) as client:

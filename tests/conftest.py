@@ -15,6 +15,9 @@ from app.db.base import Base
 from app.db.session import Database
 from app.security.signing import Signer
 from demo.ceph import S3Server, s3_server
+from demo.service import Service
+from tests import sampling
+from tests.forked import ForkedProcess
 
 
 @pytest.fixture
@@ -56,20 +59,15 @@ _LONG = (
 )
 
 
-#: Chosen by whoever begins a run, for all its workers; the same gives the same samples.
-_SEED = "LIBERU_TEST_SEED"
-#: `whole`: every case of every sweep.
-_SWEEPS = "LIBERU_TEST_SWEEPS"
-
-
 def pytest_configure() -> None:
-    os.environ.setdefault(_SEED, str(random.SystemRandom().randrange(1 << 32)))
+    Service.launch = ForkedProcess
+    os.environ.setdefault(sampling.SEED, str(random.SystemRandom().randrange(1 << 32)))
 
 
 @pytest.hookimpl(trylast=True)  # after those that a marker leaves out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not any(name in item.nodeid for name in _LONG))
-    left_out = set() if os.environ.get(_SWEEPS) == "whole" else _left_out(items)
+    left_out = _left_out(items)
     config.hook.pytest_deselected(items=[item for item in items if item in left_out])
     items[:] = [item for item in items if item not in left_out]
 
@@ -84,11 +82,12 @@ def _left_out(items: list[pytest.Item]) -> set[pytest.Item]:
     for name, cases in sweeps.items():
         marker = cases[0].get_closest_marker("sweep")
         assert marker is not None
-        most = min(marker.args[0], len(cases))
-        left_out |= set(cases) - set(random.Random(f"{os.environ[_SEED]} {name}").sample(cases, most))
+        most = marker.args[0] if marker.args else len(cases)
+        left_out |= set(cases) - set(sampling.sampled(name, cases, most))
     return left_out
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if os.environ.get(_SWEEPS) != "whole":
-        terminalreporter.write_line(f"samples of sweeps: {_SEED}={os.environ[_SEED]}; all of them: {_SWEEPS}=whole")
+    if not sampling.whole():
+        seed = f"{sampling.SEED}={os.environ[sampling.SEED]}"
+        terminalreporter.write_line(f"samples of sweeps: {seed}; all of them: {sampling.SWEEPS}=whole")

@@ -19,6 +19,8 @@ FOREIGN = "foreign"
 #: `file`, `offset`, `gtid`; PostgreSQL: `lsn`. `exact`: it is the snapshot's own; else it was asked right before, and
 #: what follows it in the log may be in the dump already.
 POSITION = "position"
+#: A fact of a part in a pod: `namespace`, `pod`, `container`, `node` and, of files and mail, `volume`.
+PLACE = "place"
 
 
 @dataclass(slots=True)

@@ -107,7 +107,7 @@ class DockerSite(Site):
             f"{_DOMAIN}={self._domain}, in its compose project, or called {tried}"
         )
 
-    async def at(self, role: Role) -> Deployment:
+    async def at(self, role: Role, *, reads: bool = False, volume: str | None = None) -> Deployment:
         if role not in self._open:
             self._open[role] = await self._deployment(await self._container(role), role)
         return self._open[role]

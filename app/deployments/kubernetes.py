@@ -66,11 +66,13 @@ def _explained(what: str, verb: str, status: int, reason: str) -> DeploymentErro
 
 
 class Cluster:
-    """Of a kubeconfig file, or the one that this service runs in. `silence`: see RemoteDeployment."""
+    """Of a kubeconfig (one file, or several with `:` between them), or the one that this service runs in. `context`:
+    of the kubeconfig; None: its current one. `silence`: see RemoteDeployment."""
 
-    def __init__(self, kubeconfig: Path | None, silence: float = SILENCE) -> None:
+    def __init__(self, kubeconfig: Path | None, context: str | None = None, silence: float = SILENCE) -> None:
         self.silence = silence
         self._kubeconfig = kubeconfig
+        self._context = context
         self._lock = asyncio.Lock()
         self._client: client.ApiClient | None = None
         self._streams: WsApiClient | None = None
@@ -81,8 +83,10 @@ class Cluster:
                 found = client.Configuration()
                 if self._kubeconfig is not None:
                     await config.load_kube_config(
-                        str(self._kubeconfig), client_configuration=found, persist_config=False
+                        str(self._kubeconfig), self._context, client_configuration=found, persist_config=False
                     )
+                elif self._context is not None:
+                    raise config.ConfigException(f"there is no kubeconfig that could have a context {self._context}")
                 else:
                     config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
                 self._client, self._streams = client.ApiClient(found), WsApiClient(found)
@@ -98,6 +102,14 @@ class Cluster:
             api = client.NetworkingV1Api(self._client)
             found = await api.list_namespaced_ingress(namespace, _request_timeout=_TIMEOUT)
         return {rule.host for ingress in found.items for rule in ingress.spec.rules or [] if rule.host}
+
+    async def replicas(self, namespace: str, stateful_set: str) -> int:
+        """How many pods a StatefulSet is to have. Raises DeploymentError."""
+        await self._connect()
+        with mapped(f"Reading StatefulSet {namespace}/{stateful_set}", "get on statefulsets"):
+            api = client.AppsV1Api(self._client)
+            found = await api.read_namespaced_stateful_set(stateful_set, namespace, _request_timeout=_TIMEOUT)
+        return int(found.spec.replicas or 0)
 
     async def exec(self, namespace: str, pod: str, container: str, argv: Sequence[str]) -> Any:
         """A WebSocket on which `argv` runs."""

@@ -2,47 +2,113 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from app.deployments.base import Deployment
 from app.deployments.docker_site import account_in
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
+from app.deployments.kubernetes_pods import (
+    Served,
+    Volume,
+    container_of,
+    ended,
+    ends,
+    primaries,
+    primary,
+    ready,
+    state,
+    stateful_set,
+    usable,
+    volume_at,
+)
 from app.deployments.places import kubernetes_defaults
-from app.deployments.site import CACHES, DatabaseAccount, Role, Site, setting_of
-from app.errors import DeploymentRefused, TargetAmbiguous, TargetMissing
+from app.deployments.site import CACHES, DatabaseAccount, Role, Serving, Site, setting_of
+from app.errors import DeploymentRefused, ReplicasDiffer, TargetAmbiguous, TargetMissing
 
 _DOMAIN = "liberu.domain"
 #: The panel's containers by role; without one of them a pod's only container is taken.
 _CONTAINERS: dict[Role, tuple[str, ...]] = {
     "files": ("php-fpm", "nginx", "web"),
-    "database": ("mysql", "mariadb", "postgresql", "postgres"),
+    "database": ("mysql", "mariadb", "postgresql", "postgres", "database", "pxc"),
     "mail": ("dovecot",),
 }
+#: How often it is looked whether a pod is ready, and how many are named.
+_POLL_SECONDS = 1
+_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A pod and what is used of it; `others`: those that are not known to have the same, or a sentence for those that
+    are not there."""
+
+    pod: Any
+    container: str
+    volume: Volume | None
+    others: Sequence[Served | str]
+
+    @property
+    def name(self) -> str:
+        return str(self.pod.metadata.name)
+
+    def __str__(self) -> str:
+        return str(Served(self.pod, self.container, self.volume))
 
 
 class KubernetesSite(Site):
+    """`paths`: of what is at a role, where there is one. `rollout_seconds`: how long a pod that is ready is waited
+    for."""
+
     kind = "kubernetes"
     contained = True
 
-    def __init__(self, cluster: Cluster, domain: str, configuration: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        domain: str,
+        configuration: dict[str, Any],
+        paths: Mapping[Role, str | None] = MappingProxyType({}),
+        rollout_seconds: float = 0,
+    ) -> None:
         self._cluster = cluster
         self._domain = domain
         self._configuration = configuration
         self._where = kubernetes_defaults(domain, configuration)
-        self._open: dict[Role, KubernetesDeployment] = {}
+        self._paths = paths
+        self._rollout_seconds = rollout_seconds
+        self._open: dict[tuple[Role, str | None], tuple[_Choice, KubernetesDeployment]] = {}
+        self._used: dict[Role, _Choice] = {}
+        self._opening: defaultdict[Role, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def pods(self, role: Role) -> list[Any]:
         """Those that match, ready ones first. Raises TargetAmbiguous where nothing says that they are this domain's,
         DeploymentError."""
         selector = self._where[setting_of(role, "selector")]
-        namespace = self._where["namespace"]
+        namespace = self._namespace(role)
         with mapped(f"Listing pods of {namespace}", "list on pods"):
             core = await self._cluster.core()
             found = await core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=30)
-        if "namespace" not in self._configuration:
+        if not self._is_own(role):
             await self._prove(namespace, found.items)
-        return sorted(found.items, key=lambda pod: (not _ready(pod), pod.metadata.name))
+        return sorted(found.items, key=lambda pod: (ends(pod) or not ready(pod), pod.metadata.name))
+
+    def _namespace(self, role: Role) -> str:
+        return self._where[setting_of(role, "namespace")]
+
+    def _is_own(self, role: Role) -> bool:
+        """Whether the setting says that what matches is the domain's: by its namespace, or, in one that many domains'
+        databases are in, by a selector; two domains' names give one selector, too."""
+        said = self._configuration.get
+        if role == "database" and said("database_namespace") not in (None, self._where["namespace"]):
+            return bool(said("database_selector"))
+        return bool(said(setting_of(role, "namespace")) or said("namespace"))
 
     async def _prove(self, namespace: str, pods: list[Any]) -> None:
         """Several domains' names give one namespace (a-b.com and a.b.com): that pods in it are this one's is said by
@@ -64,35 +130,141 @@ class KubernetesSite(Site):
             "namespace in the domain's deployment"
         )
 
+    async def at(self, role: Role, *, reads: bool = False, volume: str | None = None) -> Deployment:
+        """A pod that is ready; without one a roll-out is waited for. Of several pods with one volume any will do;
+        where each has its own, one is read, and changed only where the setting says so."""
+        async with self._opening[role]:
+            if (role, volume) not in self._open:
+                choice = await self._choose(role, volume, self._rollout_seconds)
+                where = (self._namespace(role), choice.name, choice.container)
+                deployment = KubernetesDeployment(self._cluster, *where)
+                await deployment.prepare()
+                self._open[role, volume] = choice, deployment
+        choice, deployment = self._open[role, volume]
+        self._used[role] = choice
+        if choice.others and not (reads or volume or self._one_is_enough(role)):
+            raise ReplicasDiffer(self._differ(role, choice))
+        return deployment
+
+    def serving(self, role: Role) -> Serving | None:
+        return self._serving(role, self._used[role]) if role in self._used else None
+
+    def _serving(self, role: Role, choice: _Choice) -> Serving:
+        facts: dict[str, Any] = {
+            "namespace": self._namespace(role), "pod": choice.name, "container": choice.container,
+            "node": choice.pod.spec.node_name,
+        }  # fmt: skip
+        volume = choice.volume
+        if volume is not None:
+            facts["volume"] = volume.facts
+        lasting = volume.key if volume is not None and volume.lasting else None
+        return Serving(facts, lasting, tuple(map(str, choice.others)), self._one_is_enough(role))
+
+    def _one_is_enough(self, role: Role) -> bool:
+        return self._configuration.get(setting_of(role, "replicas")) == "first"
+
+    def _differ(self, role: Role, choice: _Choice) -> str:
+        pods = ", ".join(str(served) for served in [choice, *choice.others])
+        setting = setting_of(role, "replicas")
+        if role == "database":
+            return (
+                f"{self._domain}: which of its database's pods is the primary is not said by their labels: {pods}. "
+                f"Set database_primary in the domain's deployment to the primary's label, or {setting}: first where "
+                "any of them will do"
+            )
+        return (
+            f"{self._domain}: several pods serve its {role}, each from a volume of its own: {pods}. Give them one, "
+            f"or a selector of one of them, or set {setting}: first in the domain's deployment: then one of them is "
+            "restored, and the others are left as they are"
+        )
+
+    async def _choose(self, role: Role, volume: str | None, seconds: float) -> _Choice:
+        """Waits for so long until a pod is ready; one that runs will do then, since what is damaged may never become
+        ready before it is restored. Raises TargetMissing, TargetAmbiguous."""
+        clock = asyncio.get_running_loop().time
+        end, pods, waited = clock() + seconds, await self.pods(role), False
+        try:
+            while True:
+                last, fit = clock() >= end, [pod for pod in self._candidates(role, pods) if usable(pod)]
+                for some in [[pod for pod in fit if ready(pod)], fit if last else []]:
+                    if some and (choice := self._pick(role, some, pods, volume)) is not None:
+                        absent = await self._absent(role, choice, pods)
+                        if last or not absent:
+                            return replace(choice, others=[*choice.others, *absent])
+                if last or not (waited or any(not ended(pod) for pod in pods)):
+                    raise TargetMissing(self._missing(role, pods, volume))
+                waited = True
+                self.waits(role, f"a pod that is ready, for its {role}: {_states(pods)}")
+                await asyncio.sleep(_POLL_SECONDS)
+                pods = await self.pods(role)
+        finally:
+            if waited:
+                self.waits(role, None)
+
+    async def _absent(self, role: Role, choice: _Choice, pods: list[Any]) -> list[str]:
+        """Of a StatefulSet whose pods each have a claim, or a database, of their own: that some are not there, where
+        we may ask how many there should be."""
+        owner, volume = stateful_set(choice.pod), choice.volume
+        if role == "database":
+            own = primary(choice.pod, self._configuration.get("database_primary")) is None
+        else:
+            own = volume is not None and volume.kind == "claim" and volume.name.endswith(f"-{choice.name}")
+        if owner is None or not own or self._one_is_enough(role):
+            return []
+        try:
+            wanted = await self._cluster.replicas(self._namespace(role), owner)
+        except (DeploymentRefused, TargetMissing):
+            return []
+        there = sum(1 for pod in pods if stateful_set(pod) == owner and not ended(pod))
+        return [f"{wanted - there} more of StatefulSet {owner}, not there now"] if there < wanted else []
+
+    def _missing(self, role: Role, pods: list[Any], volume: str | None) -> str:
+        selector = self._where[setting_of(role, "selector")]
+        where = f"namespace {self._namespace(role)}, selector {selector}"
+        wanted = " primary" if role == "database" and any(usable(pod) for pod in pods) else ""
+        mounting = "" if volume is None else f" that mounts {volume}, where a restore is to be settled,"
+        return f"{self._domain} has no running{wanted} pod{mounting} for its {role} ({where}): {_states(pods)}"
+
+    def _candidates(self, role: Role, pods: list[Any]) -> list[Any]:
+        """Of a database the primary, and those of which it is not known."""
+        alive = [pod for pod in pods if not ended(pod)]
+        if role != "database":
+            return alive
+        return primaries(alive, self._configuration.get("database_primary")) or (
+            alive if self._one_is_enough(role) else []
+        )
+
+    def _pick(self, role: Role, fit: list[Any], pods: list[Any], volume: str | None) -> _Choice | None:
+        """The first of `fit`, or the one with `volume` (None: there is none), and the others of `pods` that are not
+        known to have the same."""
+        if role == "database":
+            several = [Served(pod, None, None) for pod in self._candidates(role, pods) if usable(pod)]
+            return _Choice(fit[0], self._container(role, fit[0]), None, [x for x in several if x.pod is not fit[0]])
+        served = [self._served(role, pod) for pod in pods if not ended(pod)]
+        mounting = [one for one in served if one.volume is not None and one.volume.kind != "image"]
+        served = mounting or served  # without one: jobs and workers of the same label
+        found = [one for one in served if any(one.pod is pod for pod in fit) and volume in (None, one.key)]
+        if not found:
+            return None
+        pod = found[0].pod
+        others = [one for one in served if one.key != found[0].key and (one.lasting or not ends(one.pod))]
+        return _Choice(pod, self._container(role, pod), found[0].volume, others)
+
+    def _served(self, role: Role, pod: Any) -> Served:
+        """Whichever container it is: only of the one that is used must it be clear."""
+        path, container = self._paths.get(role), None
+        with suppress(TargetAmbiguous, TargetMissing):
+            container = self._container(role, pod)
+        return Served(pod, container, None if path is None else volume_at(pod, container, path))
+
+    def _container(self, role: Role, pod: Any) -> str:
+        wanted = self._configuration.get(setting_of(role, "container"))
+        return container_of(pod, wanted, _CONTAINERS[role], self._paths.get(role))
+
     async def _chosen(self, role: Role) -> tuple[str, str]:
         """Pod and container. Raises TargetMissing, TargetAmbiguous."""
-        pods = await self.pods(role)
-        selector = self._where[setting_of(role, "selector")]
-        where = f"namespace {self._where['namespace']}, selector {selector}"
-        running = [pod for pod in pods if pod.status.phase == "Running"]
-        if not running:
-            state = f"{pods[0].metadata.name} is {pods[0].status.phase}" if pods else "none matches"
-            raise TargetMissing(f"{self._domain} has no running pod for its {role} ({where}): {state}")
-        pod = running[0]
-        names = [container.name for container in pod.spec.containers]
-        wanted = self._configuration.get(setting_of(role, "container"))
-        if wanted:
-            if wanted not in names:
-                raise TargetMissing(f"Pod {pod.metadata.name} has no container {wanted}; it has {', '.join(names)}")
-            return pod.metadata.name, wanted
-        known = [name for name in _CONTAINERS[role] if name in names]
-        if known or len(names) == 1:
-            return pod.metadata.name, (known or names)[0]
-        raise TargetAmbiguous(f"Pod {pod.metadata.name} has several containers ({', '.join(names)}): name one")
-
-    async def at(self, role: Role) -> Deployment:
-        """Of several replicas the first ready one: they share what they serve."""
-        if role not in self._open:
-            pod, container = await self._chosen(role)
-            deployment = KubernetesDeployment(self._cluster, self._where["namespace"], pod, container)
-            await deployment.prepare()
-            self._open[role] = deployment
-        return self._open[role]
+        choice = self._used.get(role) or await self._choose(role, None, 0)
+        return choice.name, choice.container
 
     async def database_account(self, engine: str) -> DatabaseAccount:
         """From the domain's Secret; where there is none, from the container's environment."""
@@ -117,7 +289,7 @@ class KubernetesSite(Site):
     async def caches(self) -> list[str]:
         """Those that say they are the domain's; all of a namespace that is its own."""
         namespace = self._where["namespace"]
-        own = "namespace" not in self._configuration
+        own = not self._configuration.get("namespace")
         with mapped(f"Listing pods of {namespace}", "list on pods"):
             core = await self._cluster.core()
             found = await core.list_namespaced_pod(namespace, _request_timeout=30)
@@ -131,15 +303,15 @@ class KubernetesSite(Site):
         )
 
     async def used(self, role: Role) -> Any:
-        pod, container = await self._chosen(role)
-        return {"namespace": self._where["namespace"], "pod": pod, "container": container}
+        found = self._serving(role, await self._choose(role, None, 0))
+        return found.facts | ({"others": list(found.others)} if found.others else {})
+
+
+def _states(pods: list[Any]) -> str:
+    return "; ".join(state(pod) for pod in pods[:_NAMED]) or "none matches"
 
 
 def _domain(pod: Any) -> str | None:
     """Whose a pod says that it is: a label holds names of up to 63 letters."""
     found: str | None = {**(pod.metadata.labels or {}), **(pod.metadata.annotations or {})}.get(_DOMAIN)
     return found
-
-
-def _ready(pod: Any) -> bool:
-    return any(item.type == "Ready" and item.status == "True" for item in pod.status.conditions or [])

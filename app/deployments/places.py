@@ -53,7 +53,8 @@ def places(
 ) -> set[Place]:
     found = set()
     if deployment.get("type") == "kubernetes":  # its Secrets and its Ingresses are of one domain
-        found.add(Place("kubernetes namespaces", kubernetes_defaults(domain, deployment)["namespace"], "deployment"))
+        namespace = kubernetes_defaults(domain, deployment)["namespace"]
+        found.add(Place(f"{_cluster(deployment)} namespaces", namespace, "deployment"))
     if document_root is not None:
         found.add(Place(_at(domain, deployment, "files"), document_root, "document_root"))
     if mail_path is not None:
@@ -67,8 +68,11 @@ def places(
 def kubernetes_defaults(domain: str, configuration: Mapping[str, Any]) -> dict[str, str]:
     """Where the panel puts a domain, unless its setting says otherwise."""
     name = domain.replace(".", "-")
+    namespace = str(configuration.get("namespace") or f"hosting-{name}")
     found = {
-        "namespace": f"hosting-{name}",
+        "namespace": namespace,
+        "database_namespace": namespace,
+        "mail_namespace": namespace,
         "selector": f"app={name}",
         "database_selector": f"app={name}-db",
         "mail_selector": "app=dovecot",
@@ -83,7 +87,8 @@ def _at(domain: str, deployment: Mapping[str, Any], role: Role) -> str:
         return f"ssh {_host(str(deployment.get('host')))} {deployment.get('port') or 22}"
     if kind == "kubernetes":
         where = kubernetes_defaults(domain, deployment)
-        return f"kubernetes {where['namespace']} {where[setting_of(role, 'selector')]}"
+        pods = f"{where[setting_of(role, 'namespace')]} {where[setting_of(role, 'selector')]}"
+        return f"{_cluster(deployment)} {pods}"
     if kind == "docker":
         server = deployment.get("server") or ""
         if container := deployment.get(setting_of(role, "container")):
@@ -92,6 +97,12 @@ def _at(domain: str, deployment: Mapping[str, Any], role: Role) -> str:
             return f"docker {server} project {project} {role}"
         return f"docker {server} container {_CONTAINERS[role].format(domain)}"
     return _machine(deployment)
+
+
+def _cluster(deployment: Mapping[str, Any]) -> str:
+    """Of the clusters, the one that is named; which one the kubeconfig means without a name is not known here."""
+    context = deployment.get("context")
+    return f"kubernetes of {context}" if context else "kubernetes"
 
 
 def _machine(deployment: Mapping[str, Any]) -> str:

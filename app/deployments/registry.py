@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.deployments.detector import DeploymentDetector
-from app.deployments.site import DomainPlace, OneDeployment, Pin, Site
+from app.deployments.site import DomainPlace, OneDeployment, Pin, Role, Site
 from app.deployments.standalone import StandaloneDeployment
 from app.errors import InvalidRequest
 
@@ -16,24 +16,27 @@ if TYPE_CHECKING:
 
 
 class DeploymentRegistry:
-    """`docker_url`: the engine of sites that run in containers, `kubeconfig`: the cluster of those in pods, None for
-    the one that we run in; each is asked when it is needed. `silence`: seconds without any sign of life from a
-    command elsewhere after which it is given up."""
+    """`docker_url`: the engine of sites that run in containers, `kubeconfig`: the clusters of those in pods, None for
+    the one that we run in; each is asked when it is needed. `rollout_seconds`: how long a pod is waited for.
+    `silence`: seconds without any sign of life from a command elsewhere after which it is given up."""
 
-    def __init__(self, docker_url: str, kubeconfig: Path | None = None, silence: float = 120) -> None:
+    def __init__(
+        self, docker_url: str, kubeconfig: Path | None = None, rollout_seconds: float = 0, silence: float = 120
+    ) -> None:
+        self._rollout_seconds = rollout_seconds
         self._docker_url = docker_url
         self._silence = silence
         self._kubeconfig = kubeconfig
         self._engine: Engine | None = None
-        self._cluster: Cluster | None = None
+        self._clusters: dict[str | None, Cluster] = {}
         self.detector = DeploymentDetector(self._docker, docker_url, self._kubernetes, kubeconfig)
 
-    def _kubernetes(self) -> Cluster:
+    def _kubernetes(self, context: str | None = None) -> Cluster:
         from app.deployments.kubernetes import Cluster
 
-        if self._cluster is None:
-            self._cluster = Cluster(self._kubeconfig, self._silence)
-        return self._cluster
+        if context not in self._clusters:
+            self._clusters[context] = Cluster(self._kubeconfig, context, self._silence)
+        return self._clusters[context]
 
     def _docker(self) -> Engine:
         from app.deployments.docker import Engine
@@ -67,11 +70,14 @@ class DeploymentRegistry:
         if kind == "kubernetes":
             from app.deployments.kubernetes_site import KubernetesSite
 
-            return KubernetesSite(self._kubernetes(), place.domain_name, place.configuration)
+            paths: dict[Role, str | None] = {"files": place.document_root, "mail": place.mail_path}
+            setting = place.configuration
+            cluster = self._kubernetes(setting.get("context") or None)
+            return KubernetesSite(cluster, place.domain_name, setting, paths, self._rollout_seconds)
         raise InvalidRequest(f"Deployment type {kind!r} is not supported", field="deployment")
 
     async def close(self) -> None:
         if self._engine is not None:
             await self._engine.close()
-        if self._cluster is not None:
-            await self._cluster.close()
+        for cluster in self._clusters.values():
+            await cluster.close()

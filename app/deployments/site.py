@@ -10,6 +10,8 @@ from typing import Any, Literal
 from app.deployments.base import Deployment
 from app.errors import DeploymentError
 
+#: Told of a role what is waited for; None: no longer.
+Waits = Callable[[str, str | None], None]
 #: Keeps what was learnt at the first connection in the domain's setting.
 Pin = Callable[[dict[str, Any]], Awaitable[None]]
 Role = Literal["files", "database", "mail"]
@@ -43,6 +45,22 @@ class DomainPlace:
     mail_path: str | None = None
 
 
+def _unheard(role: str, what: str | None) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """`facts`: which pod, container and volume. `volume`: what the volume is known by, where it outlives the pod.
+    `others`: for people, those that may hold other files or another database, and that are neither read nor changed;
+    `allowed`: an operator has said that one is enough."""
+
+    facts: dict[str, Any]
+    volume: str | None = None
+    others: tuple[str, ...] = ()
+    allowed: bool = False
+
+
 class Site(ABC):
     """Open while an operation runs. `kind`: where; `reason`: why this place was chosen. `contained`: in a container,
     whose users and whose network are its own."""
@@ -50,10 +68,16 @@ class Site(ABC):
     kind: str
     contained = False
     reason: str = "the domain's own setting"
+    waits: Waits = staticmethod(_unheard)
 
     @abstractmethod
-    async def at(self, role: Role) -> Deployment:
-        """Where commands for `role` are run. Raises DeploymentError."""
+    async def at(self, role: Role, *, reads: bool = False, volume: str | None = None) -> Deployment:
+        """Where commands for `role` are run. `reads`: nothing is changed there. `volume`: the one that a restore
+        has begun to change (see Serving). Raises DeploymentError, ReplicasDiffer unless it `reads`."""
+
+    def serving(self, role: Role) -> Serving | None:
+        """What `at` has chosen of several that could be it. None: there is no choice."""
+        return None
 
     async def database_account(self, engine: str) -> DatabaseAccount:
         """For a database whose setting names no account."""
@@ -89,7 +113,7 @@ class OneDeployment(Site):
         self.kind = deployment.kind
         self._deployment = deployment
 
-    async def at(self, role: Role) -> Deployment:
+    async def at(self, role: Role, *, reads: bool = False, volume: str | None = None) -> Deployment:
         await self._deployment.prepare()
         return self._deployment
 

@@ -57,7 +57,7 @@ class BackupJob(Job):
         required = {copy["destination_id"]: copy["required"] for copy in operation.request.get("copies", [])}
         kept_days = await self._kept_days(backup)
         async with (
-            self._components.opened(domain) as site,
+            self._components.opened(domain, context.waits) as site,
             self._destinations.mirrored(destinations, kept_days) as store,
         ):
             run = BackupRun(

@@ -43,6 +43,13 @@ class JobContext:
         """Add to what people see of a component."""
         self.progress[str(number)].update(facts)
 
+    def waits(self, role: str, what: str | None) -> None:
+        """Let people see, at all that has not ended, what is waited for; None: nothing any more."""
+        for entry in self.progress.values():
+            entry.pop("waits_for", None)
+            if what is not None and entry["state"] in ("pending", "running"):
+                entry["waits_for"] = what
+
     def metered(self, number: int, source: ByteStream) -> ByteStream:
         """Count what passes into the progress, from no more than one thread at a time."""
         entry = self.progress[str(number)]

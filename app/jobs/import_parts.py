@@ -22,7 +22,7 @@ from app.jobs.import_plan import ImportItem
 from app.jobs.import_streams import ForeignStreams
 from app.jobs.restoring import Restoring
 from app.jobs.safety import BackupSource
-from app.services.components import ComponentFactory, DomainSite, facts_of
+from app.services.components import ComponentFactory, DomainSite, facts_of, tell_replicas
 
 Results = dict[int, Result]
 
@@ -127,6 +127,7 @@ class ImportParts:
         owner = component.owner if isinstance(component, FilesComponent | MailComponent) else User(0, 0)
         source = self.streams.stream(item, owner, warnings)
         report = await component.restore(self.context.metered(item.number, source), restoring, item.bytes)
+        tell_replicas(report, site.serving(item.component, item.name), "restored")
         facts = facts_of(report)
         facts["warnings"] += [{"code": "left_out", "message": text, "subject": None} for text in warnings]
         return {**item.as_json(), "status": "completed", **facts}
@@ -166,7 +167,7 @@ async def _owner(site: DomainSite, item: ImportItem) -> User:
     """Whom the domain's files or mail belong to here; root where it has no place yet, as a restore changes it."""
     if item.kind in ("files", "mail"):
         with suppress(LiberuError):
-            component = await site.build(item.component, item.name)
+            component = await site.build(item.component, item.name, reads=True)
             if isinstance(component, FilesComponent | MailComponent):
                 return component.owner
     return User(0, 0)

@@ -12,7 +12,7 @@ from app.archives.copies import Copy, CopySource
 from app.archives.manifest import ComponentDetails, Details
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream
-from app.components.base import FOREIGN, Component, Report, RestoreContext, still_ours
+from app.components.base import FOREIGN, PLACE, Component, Report, RestoreContext, still_ours
 from app.db.models import Backup, BackupCopy, Destination, Domain, Operation
 from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
@@ -28,7 +28,7 @@ from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
 from app.jobs.safety import BackupSource
 from app.security.keys import KeyRing
-from app.services.components import ComponentFactory, DomainSite, Planned, facts_of
+from app.services.components import ComponentFactory, DomainSite, Planned, begun_on, facts_of, tell_replicas
 from app.services.database_targets import DatabaseTarget, database_targets
 from app.services.destinations import DestinationService
 
@@ -87,7 +87,7 @@ class RestoreJob(Job):
         backup, domain, places, identities = await self._load(operation)
         if not operation.request["dry_run"]:
             await self._restoring.settle_domain(domain, context)
-        async with self._components.opened(domain) as site:
+        async with self._components.opened(domain, context.waits) as site:
             return await self._from_any(backup, domain, site, identities, places, set(done), operation, context)
 
     async def _from_any(
@@ -176,7 +176,7 @@ class RestoreJob(Job):
         for part in wanted:
             told = _named(run, part)
             if part.number not in run.done:
-                told |= await self._ready(run, part, operation, context)
+                told |= await self._ready(run, part, operation, context) | _placed(run, part)
             prepared.append(told)
         return prepared
 
@@ -185,7 +185,7 @@ class RestoreJob(Job):
         made = await self._made(run, part, operation)
         if made is not None:
             return {"mode": _CREATE, "creates": made}
-        component = await self._component(run, part)
+        component = await self._component(run, part, operation)
         restoring = self._context(run, operation, part, context)
         return {"mode": await self._fit(component, run, restoring, part, trial=operation.request["dry_run"])}
 
@@ -215,7 +215,7 @@ class RestoreJob(Job):
         self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext
     ) -> dict[str, Any]:
         """What a restore would change, as far as the archive and what is live tell it."""
-        component = await self._component(run, part)
+        component = await self._component(run, part, operation)
 
         async def rehearse(plain: ByteStream) -> Report:
             restoring = self._context(run, operation, part, context)
@@ -226,15 +226,18 @@ class RestoreJob(Job):
         context.track(part.number, part.name, "completed")
         return report.facts
 
-    async def _component(self, run: _Run, part: ComponentDetails) -> Component:
-        return await run.site.build(*run.target(part))
+    async def _component(self, run: _Run, part: ComponentDetails, operation: Operation) -> Component:
+        journal = operation.journal.get(str(part.number), {})
+        return await run.site.build(*run.target(part), volume=begun_on(journal))
 
     async def _step(self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext) -> Result:
         async def restore(plain: ByteStream) -> Report:
-            component = await self._component(run, part)
-            return await component.restore(
+            component = await self._component(run, part, operation)
+            report = await component.restore(
                 context.metered(part.number, plain), self._context(run, operation, part, context), part.plain_size
             )
+            tell_replicas(report, run.site.serving(*run.target(part)), "restored")
+            return report
 
         def untouched() -> bool:
             return not operation.journal.get(str(part.number), {}).get("unsettled")
@@ -248,13 +251,14 @@ class RestoreJob(Job):
             except LiberuError as error:
                 context.track(part.number, part.name, "failed")
                 told = await self._unmade(run, error, restoring)
-                return {**base, "status": "failed", "code": error.code, "message": told}
+                return {**base, **_placed(run, part), "status": "failed", "code": error.code, "message": told}
             context.track(part.number, part.name, "completed")
             await self._creating.keep(restoring.journal, restoring.record)
             known = used(copy, run.copies.problems_of(part.number))
             facts = facts_of(report)
             warnings = [*known.pop("warnings"), *made.pop("warnings", ()), *facts["warnings"], *_not_whole(part)]
-            return {**base, "status": "completed", **known, **facts, **made, "warnings": warnings}
+            done = {**known, **facts, **made, **_placed(run, part)}
+            return {**base, "status": "completed", **done, "warnings": warnings}
 
         return await context.step(f"restore-{part.number}", work)
 
@@ -309,6 +313,12 @@ def _named(run: _Run, part: ComponentDetails) -> Result:
     """A part in results; `database`: where it went."""
     named: Result = {"number": part.number, "kind": part.kind, "name": part.name}
     return named | ({"database": run.target(part)[1]} if part.number in run.targets else {})
+
+
+def _placed(run: _Run, part: ComponentDetails) -> Result:
+    """`place`: in which pod it is."""
+    serving = run.site.serving(*run.target(part))
+    return {} if serving is None else {PLACE: serving.facts}
 
 
 def _not_whole(part: ComponentDetails) -> list[Result]:

@@ -26,7 +26,7 @@ from app.jobs.outcome import Apply, Outcome
 from app.jobs.safety import BackupSource, OpenStore, SafetyBackup, safety_ended
 from app.jobs.writer import BackupWriter
 from app.security.keys import KeyRing
-from app.services.components import ComponentFactory, DomainSite
+from app.services.components import VOLUME, ComponentFactory, DomainSite, begun_on
 from app.settings import RestoreSettings
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,9 @@ class Restoring:
         """For one part, whose journal begins with what is needed to settle and tidy it: kind, name and domain."""
         known = {"kind": source.kind, "name": source.name, "domain_id": source.domain.id}
         journal: Journal = operation.journal.setdefault(str(number), known)
+        served = source.site.serving(source.kind, source.name)
+        if served is not None and begun_on(journal) is None:
+            journal[VOLUME] = served.volume
 
         async def record(entry: Journal) -> None:
             journal.update(entry)
@@ -351,7 +354,7 @@ def _recorder(journal: Journal, saved: Callable[[Journal], Awaitable[None]]) -> 
 
 def _begun(journal: Mapping[str, Any]) -> bool:
     """Whether anything was journalled beside what it is of, and that it was made and stays."""
-    return bool(journal.keys() - {"kind", "name", "domain_id", CREATED}) or left(journal)
+    return bool(journal.keys() - {"kind", "name", "domain_id", VOLUME, CREATED}) or left(journal)
 
 
 def _due(journal: Mapping[str, Any]) -> datetime:

@@ -12,14 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.archives.layout import BackupFolder
 from app.archives.manifest import ComponentDetails, Details, Manifest, ManifestComponent, StoredObject, Warning_
 from app.archives.mirror import MirroredStore
-from app.components.base import POSITION, Dump
+from app.components.base import PLACE, POSITION, Dump
 from app.db.base import now
 from app.db.models import Backup, BackupComponent, BackupCopy, Domain
 from app.db.repositories.backups import BackupRepository
 from app.errors import StorageError
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Apply
-from app.services.components import DomainSite, Planned, facts_of
+from app.services.components import DomainSite, Planned, facts_of, tell_replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,10 @@ class BackupWriter:
         progress: int | None = None,
     ) -> Result:
         """Store one component. `opened` is set when its snapshot is; `progress`: where its bytes are counted."""
-        component = await run.site.build(item.kind, item.name)
-        return await self.store(run, item, await component.dump(), context, opened, progress=progress)
+        component = await run.site.build(item.kind, item.name, reads=True)
+        dump = await component.dump()
+        tell_replicas(dump.report, run.site.serving(item.kind, item.name), "read")
+        return await self.store(run, item, dump, context, opened, progress=progress)
 
     async def store(
         self,
@@ -244,4 +246,5 @@ def _row(result: Result) -> BackupComponent:
         warnings=result.get("warnings", []),
         incomplete=result.get("incomplete", []),
         position=result.get("facts", {}).get(POSITION),
+        place=result.get("facts", {}).get(PLACE),
     )

@@ -78,7 +78,9 @@ def _duration(started: datetime | None, ended: datetime | None) -> float | None:
 class ComponentOut(Model):
     """`position`: of a database, where in its server's log the dump is: `file`, `offset` and `gtid` of MySQL and
     MariaDB, `lsn` of PostgreSQL. Unless it is `exact`, it is from right before the snapshot, and what follows it in
-    the log may be in the dump already. Null where the account may not ask, or nothing is logged."""
+    the log may be in the dump already. Null where the account may not ask, or nothing is logged. `place`: of what was
+    read in a pod, its `namespace`, `pod`, `container`, `node`, and the `volume` that the folder lies on: `kind`
+    (`claim`, `host_path`, `empty_dir`, `image`: none …), `name`, and the `path` on it."""
 
     number: int
     kind: str
@@ -93,6 +95,7 @@ class ComponentOut(Model):
     warnings: list[Any]
     incomplete: list[Any]
     position: dict[str, Any] | None
+    place: dict[str, Any] | None
 
     @computed_field
     def duration_seconds(self) -> float | None:

@@ -98,17 +98,29 @@ class SshDeployment(Model):
 
 
 _DNS = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
-_SELECTOR = r"^[A-Za-z0-9_./-]+=[A-Za-z0-9_.-]*(,[A-Za-z0-9_./-]+=[A-Za-z0-9_.-]*)*$"
+_KEY, _VALUE = r"[A-Za-z0-9_./-]+", r"[A-Za-z0-9_.-]*"
+_TERM = rf"(!?{_KEY}|{_KEY} ?(=|==|!=) ?{_VALUE}|{_KEY} (in|notin) \({_VALUE}(, ?{_VALUE})*\))"
+_SELECTOR = rf"^{_TERM}(, ?{_TERM})*$"
+_LABEL_VALUE = rf"^{_KEY}={_VALUE}$"
 KubernetesName = Annotated[str, Field(pattern=_DNS, max_length=253)]
 Selector = Annotated[str, Field(pattern=_SELECTOR, max_length=1000)]
 
 
 class KubernetesDeployment(Model):
     """Pods by namespace and label selector; what is left out is where the panel puts a domain:
-    `hosting-<name with dashes>`, `app=<name>`, `app=<name>-db`, `app=dovecot`, the Secret `<name>-credentials`."""
+    `hosting-<name with dashes>`, `app=<name>`, `app=<name>-db`, `app=dovecot`, the Secret `<name>-credentials`.
+    `context`: of the service's kubeconfig, where it has several. Databases and mail may be in other namespaces; in
+    one of its own for databases, `database_selector` must say which are the domain's, or their pods be labelled.
+    `replicas`: `first`: of several pods that each have a volume of their own one is backed up and restored (the first
+    that is ready); without it a backup of one is partial, and a restore is refused (`replicas_differ`);
+    `database_replicas`: likewise of database pods that no label calls the primary. `database_primary`: the primary's
+    label, `key=value`, where it is no operator's that is known."""
 
     type: Literal["kubernetes"]
+    context: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9@:/._-]*$", max_length=253)] | None = None
     namespace: KubernetesName | None = None
+    database_namespace: KubernetesName | None = None
+    mail_namespace: KubernetesName | None = None
     selector: Selector | None = None
     container: ContainerName | None = None
     database_selector: Selector | None = None
@@ -116,6 +128,10 @@ class KubernetesDeployment(Model):
     mail_selector: Selector | None = None
     mail_container: ContainerName | None = None
     credentials_secret: KubernetesName | None = None
+    replicas: Literal["first"] | None = None
+    database_replicas: Literal["first"] | None = None
+    mail_replicas: Literal["first"] | None = None
+    database_primary: Annotated[str, Field(pattern=_LABEL_VALUE, max_length=400)] | None = None
 
 
 DeploymentConfig = Annotated[

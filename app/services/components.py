@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from app.addresses import AddressGuard
-from app.components.base import Component, Report
+from app.components.base import PLACE, Component, Report
 from app.components.creation import NewDatabase
 from app.components.extraction import FilesTarget
 from app.components.files import FilesComponent
@@ -23,7 +23,7 @@ from app.deployments.base import Deployment, User
 from app.deployments.detector import Detection
 from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
-from app.deployments.site import DatabaseAccount, DomainPlace, Role, Site
+from app.deployments.site import DatabaseAccount, DomainPlace, Role, Serving, Site, Waits
 from app.deployments.standalone import StandaloneDeployment
 from app.errors import (
     ComponentError,
@@ -41,6 +41,8 @@ T = TypeVar("T")
 #: Who may set a database's host may have it in a private network, but not where clouds have their metadata.
 _OPERATORS = AddressGuard()
 Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
+#: Of a part's journal: on which volume a restore works, where another pod may have another one.
+VOLUME = "volume"
 _WANTED = {
     "full": {"files", "database", "mail"},
     "files": {"files"},
@@ -90,11 +92,12 @@ class ComponentFactory:
         self._pin = pin
 
     @asynccontextmanager
-    async def opened(self, domain: Domain) -> AsyncGenerator[DomainSite, None]:
-        """Where a domain runs; connections are closed at the end. Raises InvalidRequest, DeploymentError,
-        WrongServer before anything of this machine is touched."""
+    async def opened(self, domain: Domain, waits: Waits | None = None) -> AsyncGenerator[DomainSite, None]:
+        """Where a domain runs; connections are closed at the end. `waits` is told what is waited for there. Raises
+        InvalidRequest, DeploymentError, WrongServer before anything of this machine is touched."""
         self._require_here(domain)
         site = await self._deployments.open(self.place(domain), partial(self._pin, domain.id))
+        site.waits = waits or site.waits
         try:
             yield DomainSite(site, domain, self._sites, self._cipher)
         finally:
@@ -118,7 +121,7 @@ class ComponentFactory:
         found = await self._deployments.detector.probe(place)
         if found.type is None:
             return found, {}
-        known = DomainPlace(place.domain_name, {**place.configuration, "type": found.type})
+        known = replace(place, configuration={**place.configuration, "type": found.type})
         site = await self._deployments.open(known, partial(self._pin, domain.id))
         try:
             return found, await site.describe()
@@ -175,18 +178,26 @@ class DomainSite:
             user = self._checked(deployment, domain, await deployment.resolve_user(wanted))
             await deployment.tree.make_folder(path, user)
 
-    async def build(self, kind: str, name: str) -> Component:
-        """Raises InvalidRequest, TargetMissing, ComponentError for an unknown kind, DeploymentError."""
+    async def build(self, kind: str, name: str, *, reads: bool = False, volume: str | None = None) -> Component:
+        """`reads`: only to dump it. `volume`: of files and mail, where a restore goes on. Raises InvalidRequest,
+        TargetMissing, ComponentError for an unknown kind, DeploymentError, ReplicasDiffer unless it `reads`."""
         domain = self._domain
         if kind == "files":
-            return await self._files(await self._site.at("files"), domain)
+            return await self._files(await self._site.at("files", reads=reads, volume=volume), domain)
         if kind == "mail":
-            return await self._mail(await self._site.at("mail"), domain)
+            return await self._mail(await self._site.at("mail", reads=reads, volume=volume), domain)
         if kind == "postgresql":
-            return await self._postgresql(domain, name)
+            return await self._postgresql(domain, name, reads=reads)
         if kind in ("mysql", "mariadb"):
-            return await self._mysql(domain, kind, name)
+            return await self._mysql(domain, kind, name, reads=reads)
         raise ComponentError(f"{kind} {name}: backing up {kind} is not supported")
+
+    def serving(self, kind: str, name: str) -> Serving | None:
+        """Which pod a component was built in. None: it is in none, or was not built yet."""
+        if kind in ("files", "mail"):
+            return self._site.serving("files" if kind == "files" else "mail")
+        database = self.database(kind, name)
+        return None if database is None or database.host is not None else self._site.serving("database")
 
     async def creation(self, engine: str, name: str, like: DomainDatabase | None) -> NewDatabase:
         """What makes a database that the setting has, or that is to get the server of `like`. Raises as `build`."""
@@ -211,28 +222,34 @@ class DomainSite:
         self._domain = domain
 
     async def rebuilt(self, kind: str, name: str, journal: Mapping[str, Any]) -> Component:
-        """To settle or tidy what a restore has begun: at the place that it journalled, whatever a link leads to and
-        whoever owns it by now. Raises as `build`."""
+        """To settle or tidy what a restore has begun: at the place that it journalled, whatever a link leads to,
+        whichever pod has its volume and whoever owns it by now. Raises as `build`."""
         plan = journal.get("plan")
+        volume = begun_on(journal)
         if plan and kind == "files":
-            deployment = await self._site.at("files")
+            deployment = await self._site.at("files", volume=volume)
             return FilesComponent(deployment, FilesTarget(plan["target"], User(0, 0)))
         if plan and kind == "mail":
-            return MailComponent(await self._site.at("mail"), MailTarget(plan["target"], [], User(0, 0)))
+            deployment = await self._site.at("mail", volume=volume)
+            return MailComponent(deployment, MailTarget(plan["target"], [], User(0, 0)))
         return await self.build(kind, name)
 
-    async def _database(self, engine: str, name: str) -> tuple[Deployment, DomainDatabase, DatabaseAccount]:
-        deployment, database, account = await self._reached(self._required(engine, name))
+    async def _database(
+        self, engine: str, name: str, *, reads: bool
+    ) -> tuple[Deployment, DomainDatabase, DatabaseAccount]:
+        deployment, database, account = await self._reached(self._required(engine, name), reads=reads)
         if account.username is None:
             raise InvalidRequest(f"The {engine} database {name} has no username", field="databases")
         return deployment, database, account
 
-    async def _reached(self, database: DomainDatabase) -> tuple[Deployment, DomainDatabase, DatabaseAccount]:
+    async def _reached(
+        self, database: DomainDatabase, *, reads: bool = False
+    ) -> tuple[Deployment, DomainDatabase, DatabaseAccount]:
         """A database with a host is reached from here when its site runs in containers."""
         if database.host is not None and self._site.contained:
             deployment: Deployment = StandaloneDeployment()
         else:
-            deployment = await self._site.at("database")
+            deployment = await self._site.at("database", reads=reads)
         if database.host is not None and isinstance(deployment, StandaloneDeployment):
             with suppress(DestinationUnreachable):  # the client says so, too
                 await _OPERATORS.addresses(database.host, database.port or 0)
@@ -277,16 +294,16 @@ class DomainSite:
         mailboxes = [mailbox.email_address for mailbox in domain.mailboxes]
         return MailComponent(deployment, MailTarget(domain.mail_path, mailboxes, owner))
 
-    async def _postgresql(self, domain: Domain, name: str) -> PostgresqlComponent:
-        deployment, database, account = await self._database("postgresql", name)
+    async def _postgresql(self, domain: Domain, name: str, *, reads: bool) -> PostgresqlComponent:
+        deployment, database, account = await self._database("postgresql", name, reads=reads)
         host = database.host or database.socket
         assert account.username is not None
         return PostgresqlComponent(
             deployment, PostgresqlTarget(name, account.username, account.password, host, database.port)
         )
 
-    async def _mysql(self, domain: Domain, kind: str, name: str) -> MysqlComponent:
-        deployment, database, account = await self._database(kind, name)
+    async def _mysql(self, domain: Domain, kind: str, name: str, *, reads: bool) -> MysqlComponent:
+        deployment, database, account = await self._database(kind, name, reads=reads)
         admin = account.admin_username
         assert account.username is not None
         return MysqlComponent(
@@ -323,6 +340,23 @@ class DomainSite:
                 field="system_user",
             )
         return user
+
+
+def begun_on(journal: Mapping[str, Any]) -> str | None:
+    """The volume that a restore has begun to change."""
+    return journal.get(VOLUME) if journal.get("plan") else None
+
+
+def tell_replicas(report: Report, serving: Serving | None, done: str) -> None:
+    """Where a part is, and which other pods are not `done`, as `read`."""
+    if serving is None:
+        return
+    report.facts[PLACE] = serving.facts
+    tell = report.warn if serving.allowed else report.lack
+    for other in serving.others:
+        tell(
+            f"replica_not_{done}", f"is not known to have what {serving.facts['pod']} has, and was not {done}", other
+        )
 
 
 def _is_cache(database: DomainDatabase) -> bool:

@@ -13,6 +13,7 @@ from app.deployments.kubernetes import Cluster
 from app.deployments.kubernetes_site import KubernetesSite
 from app.deployments.site import DomainPlace
 from app.errors import TargetAmbiguous
+from app.schemas.domains import KubernetesDeployment
 from demo.kubernetes_double import ClusterDouble, Pod, cluster_double
 from demo.service import Service
 
@@ -56,6 +57,13 @@ async def test_a_domain_wants_the_namespace_of_another_ones_name(double: Cluster
     double.denied = {"list ingresses"}
     with pytest.raises(TargetAmbiguous, match="denies `list on ingresses`"):
         await names(cluster, VICTIM)
+
+
+async def test_a_setting_that_names_no_namespace_proves_nothing(double: ClusterDouble, cluster: Cluster) -> None:
+    double.pods = [pod()]
+    stored = KubernetesDeployment(type="kubernetes").model_dump()  # as the domain has it: with namespace None
+    with pytest.raises(TargetAmbiguous, match="cannot be told from its name"):
+        await names(cluster, ATTACKER, **stored)
 
 
 @pytest.mark.parametrize("how", ["labels", "annotations"])

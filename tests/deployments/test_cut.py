@@ -30,6 +30,7 @@ from demo.docker_engine import DockerEngine
 from demo.kubernetes_double import ClusterDouble
 from demo.ports import free_port
 from demo.ssh_servers import SshHost
+from tests import sampling
 from tests.deployments.conftest import _forget
 from tests.deployments.cutting_proxy import Line, cutting_proxy
 
@@ -63,6 +64,7 @@ async def over_a_line(kind: str, request: pytest.FixtureRequest, folder: Path) -
         await engine.close()
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["ssh", "docker-gnu", "kubernetes-gnu"])
 async def test_a_cut_stream_makes_no_backup(
@@ -100,8 +102,8 @@ async def test_a_cut_stream_makes_no_backup(
         await disk.delete("a/01-files.tar.zst")
         # How output is cut into frames differs a little from run to run, and SSH says good-bye after the last byte.
         first, last = 1 if kind == "docker-gnu" else whole - 350_000, whole - 3000
-        rng = random.Random(os.environ.get("SEED", "cut"))
-        for _ in range(OFFSETS):
+        rng = sampling.rng(f"cut {kind}")
+        for _ in range(OFFSETS if sampling.whole() else 25):
             limit = rng.randint(first, last)
             with pytest.raises(DeploymentError):
                 await dumped()

@@ -136,7 +136,8 @@ async def naive(cluster: ClusterDouble, argv: list[str], content: bytes) -> str 
     said = None
     async with aiohttp.ClientSession(headers=headers) as session:
         async with session.ws_connect(url, params=query, protocols=[V5], ssl=cluster.trusted()) as socket:
-            protocol = socket._conn.protocol
+            connection: Any = socket._conn
+            protocol = connection.protocol
             for start in range(0, len(content), 1 << 16):
                 await socket.send_bytes(b"\x00" + content[start : start + (1 << 16)])
             await socket.send_bytes(b"\xff\x00")

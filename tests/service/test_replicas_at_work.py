@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from demo.servers import PostgresqlServer
 from demo.service import Service
+from tests import sampling
 from tests.service.cluster import Cluster, backup, cluster, moving, server
 
 __all__ = ["cluster", "server"]  # fixtures
@@ -57,9 +57,10 @@ def test_processes_with_other_keys_do_not_start(folder: Path, server: Postgresql
         cluster.stop()
 
 
-JOBS = int(os.environ.get("REPLICA_JOBS", "500"))
+JOBS = 500 if sampling.whole() else 100
 
 
+@pytest.mark.sweep
 @pytest.mark.timeout(400)
 def test_a_rolling_restart_under_load(cluster: Cluster) -> None:
     """Each process is stopped and started while all of them are busy: nothing is lost, nothing is done twice."""

@@ -61,7 +61,8 @@ class Backup(Base):
 
 
 class BackupComponent(Base):
-    """`position`: of a database, where in its server's log the dump is; see app.components.base.POSITION."""
+    """`position`: of a database, where in its server's log the dump is; see app.components.base.POSITION. `place`:
+    which pod and volume it was read from; see PLACE there."""
 
     __tablename__ = "backup_components"
     __table_args__ = (Index(None, "backup_id"), NEVER_REUSED)
@@ -81,6 +82,7 @@ class BackupComponent(Base):
     warnings: Mapped[list[Any]]
     incomplete: Mapped[list[Any]]
     position: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    place: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class BackupCopy(Base):
