@@ -36,6 +36,7 @@ from app.jobs.creating import Creating
 from app.jobs.engine import JobEngine
 from app.jobs.housekeeper import Housekeeper
 from app.jobs.imports import ImportJob
+from app.jobs.proof import Prover
 from app.jobs.restore import RestoreJob
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job, OperationRunner
@@ -198,7 +199,9 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     domains = DomainService(keys.cipher, settings.sites)
     sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
     leaves: dict[str, Job] = {
-        "backup": BackupJob(database, components, destinations, keys, restoring, settings.jobs),
+        "backup": BackupJob(
+            database, components, destinations, keys, restoring, Prover(database, keys, settings.proof), settings.jobs
+        ),
         "restore": restores,
         "import": ImportJob(
             database, components, destinations, keys, restoring, domains, sources, settings.imports, settings.jobs

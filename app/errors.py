@@ -73,6 +73,7 @@ LiberuError
 │   ├── DatabaseNotFound
 │   ├── DumpIncomplete        exit status 0, but the end marker or tables are missing
 │   ├── LoadFailed            the database refused what was loaded; nothing was changed, or the message says what
+│   ├── ProofImpossible       whether a dump loads cannot be tried, or the trial tells nothing of the dump
 │   └── RestoreUnsettled      what is live is neither the old nor the new yet: putting it right is tried again
 ├── NotificationError
 │   ├── NotificationFailed    the receiver cannot be reached, or not now
@@ -415,6 +416,10 @@ class DumpIncomplete(ComponentError):
 
 class LoadFailed(ComponentError):
     code = "load_failed"
+
+
+class ProofImpossible(ComponentError):
+    code = "proof_impossible"
 
 
 class RestoreUnsettled(ComponentError):

@@ -145,6 +145,21 @@ class JobSettings(BaseModel):
     polling_seconds: float | None = Field(None, gt=0)
 
 
+class ProofSettings(BaseModel):
+    """Whether the stored dump of a database is loaded into a scratch database. `load`: where neither schedule, domain
+    nor destination says, and an admin account is configured. Not of a dump of more than `max_bytes`, or when less
+    than `free_bytes` would stay free at its server, for which three times the dump is reckoned; where that cannot be
+    told, not of one of more than `unknown_room_bytes`. `seconds`: for one; `wait_seconds`: for its turn at a server,
+    which loads one at a time."""
+
+    load: bool = True
+    max_bytes: int = Field(50 << 30, ge=0)
+    free_bytes: int = Field(5 << 30, ge=0)
+    unknown_room_bytes: int = Field(1 << 30, ge=0)
+    seconds: float = Field(3600, gt=0)
+    wait_seconds: float = Field(600, ge=0)
+
+
 class RestoreSettings(BaseModel):
     """`keep_replaced_hours`: how long what a restore with clear_existing has replaced is kept beside the site, 0: not
     at all; as long as `keep_free_bytes` stay free there. `tidy_seconds`: how often it is looked for what restores
@@ -252,6 +267,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     schedules: ScheduleSettings = ScheduleSettings()
     restores: RestoreSettings = RestoreSettings()
+    proof: ProofSettings = ProofSettings()
     quotas: QuotaSettings = QuotaSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     notifications: NotificationSettings = NotificationSettings()

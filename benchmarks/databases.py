@@ -128,7 +128,7 @@ def main() -> None:
             stack.callback(shutil.rmtree, folder)
             folder.chmod(0o755)
             subject = stack.enter_context(make(folder))
-            service = Service(folder)
+            service = Service(folder, LIBERU_PROOF__LOAD="false")  # its cost: docs/databases.md
             stack.callback(service.stop)
             service.start()
             report[name] = measure(service, folder, name, subject)

@@ -1,5 +1,5 @@
 """Services for the tests, forked from a process that has imported what they import: each start spares two seconds of
-CPU. `python -m app.cli serve` itself runs in the demo's and the operator commands' tests.
+CPU. `python -m app.cli serve` itself runs in the demo's test.
 """
 
 from __future__ import annotations

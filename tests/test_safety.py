@@ -84,14 +84,17 @@ class World:
             raise Killed
 
     def copy(self, store: BackupStore | None = None) -> SafetyBackup:
-        site = cast("DomainSite", SimpleNamespace(build=self._build, facts={"type": "standalone", "reason": "test"}))
+        facts = {"type": "standalone", "reason": "test"}
+        site = cast("DomainSite", SimpleNamespace(build=self._build, facts=facts, serving=lambda *_: None))
         place = self.destination if store is not None else None
         source = BackupSource("the restore of backup 1", self.domain, site, "mysql", "shop", place, store)
         return SafetyBackup(
             self.database, BackupWriter(), self.keys, source, self.context, self.journal, self.record, self.store
         )
 
-    async def _build(self, kind: str, name: str) -> Any:
+    async def _build(self, kind: str, name: str, *, reads: bool) -> Any:
+        assert reads  # a safety copy changes nothing
+
         async def dump() -> Dump:
             return Dump(from_bytes(CONTENT), Report())
 

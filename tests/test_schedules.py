@@ -168,8 +168,8 @@ async def test_ninety_days(database: Database, monkeypatch: pytest.MonkeyPatch) 
         assert len(expected) == len(mine) + sum(run.coalesced for run in mine), (expression, zone)
         stats["runs"] += len(mine)
         stats["coalesced"] += sum(run.coalesced for run in mine)
-    assert stats["runs"] > 5_000 * days // 100
-    assert stats["coalesced"] > days
+    assert stats["runs"] > 5_000 * days // 90
+    assert stats["coalesced"] > 100 * days // 90
 
 
 async def _one(database: Database, monkeypatch: pytest.MonkeyPatch, start: datetime) -> None:

@@ -53,16 +53,38 @@ def _add(records: list[Warning_], record: Warning_) -> None:
         records[-1] = Warning_(code="more", message=f"{count} more", subject=None)
 
 
+class Proof(ABC):
+    """That a dump loads: into a scratch database, which `Component.tidy` removes again."""
+
+    @abstractmethod
+    async def room(self) -> int | None:
+        """Bytes that are free where the server keeps its data; None: that cannot be told. Raises what the database
+        raises."""
+
+    @abstractmethod
+    async def load(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
+        """Load what was stored of the dump and compare it with the dump's snapshot: what differs is incomplete.
+
+        What is made is journalled before. Touches nothing live. Closes `source`. Raises ProofImpossible when nothing
+        can be said of the dump, and what `source` raises.
+        """
+
+    async def close(self) -> None:  # noqa: B027  most hold nothing
+        """Let go of what is held at the server since the dump, whether it was loaded or not. Idempotent."""
+
+
 @dataclass(slots=True)
 class Dump:
     """`stream` is the plain archive; `report` is complete when it has ended.
 
-    `verify` raises when what was streamed is not a whole dump; call it after the last byte.
+    `verify` raises when what was streamed is not a whole dump; call it after the last byte. `proof`: what can show
+    that it loads, once it is stored.
     """
 
     stream: ByteStream
     report: Report
     verify: Callable[[], None] = lambda: None
+    proof: Proof | None = None
 
 
 class SafetyCopy(Protocol):
@@ -152,6 +174,10 @@ class Component(ABC):
     @abstractmethod
     async def dump(self) -> Dump:
         """Begin a dump. Raises what keeps it from beginning; its stream and `verify` raise the rest."""
+
+    async def dump_to_prove(self) -> Dump:
+        """As `dump`, with its proof, where there is an account that may make a scratch database."""
+        return await self.dump()
 
     @abstractmethod
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 from app.archives.streams import ByteStream
 from app.components.base import Component, Dump, Report, RestoreContext, Settled
 from app.components.mysql_client import MysqlClient, MysqlTarget, literal
+from app.components.mysql_contents import DumpContents
 from app.components.mysql_dump import dump_database, take_inventory
 from app.components.mysql_grants import SHOW, too_much
 from app.components.mysql_journal import KEY, OLD_NOT_NEEDED, UNSETTLED, State
 from app.components.mysql_leftovers import ScratchNames, remove_leftovers
+from app.components.mysql_proof import MysqlProof
 from app.components.mysql_restore import InPlaceRestore
 from app.components.mysql_scratch import ScratchRestore
 from app.components.mysql_swap import Swap
@@ -30,6 +32,14 @@ class MysqlComponent(Component):
     async def dump(self) -> Dump:
         """As the administrator where there is one: the owner may not see every routine's definition."""
         return await dump_database(self._admin or self._owner)
+
+    async def dump_to_prove(self) -> Dump:
+        if self._admin is None:
+            return await self.dump()
+        contents = DumpContents(counting=True)
+        dump = await dump_database(self._admin, contents=contents)
+        dump.proof = MysqlProof(self._owner, self._admin, contents, self.preflight)
+        return dump
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
         excess = too_much(row[0] for row in await self._owner.ask(SHOW))

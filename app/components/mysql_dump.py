@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from app.archives.streams import ByteStream
+from app.archives.streams import ByteStream, watched
 from app.components.base import POSITION, Dump, Report
 from app.components.mysql_client import MysqlClient, identifier
+from app.components.mysql_contents import DumpContents
 from app.components.mysql_position import DumpPosition
 from app.deployments.base import Outcome
-from app.errors import CommandFailed, DumpIncomplete
+from app.errors import CommandFailed, ComponentError, DeploymentError, DumpIncomplete
+
+log = logging.getLogger(__name__)
 
 #: A table with its database, as the server writes a view's definition.
 _READ = re.compile(r"\b(?:from|join)\s*\(*\s*`((?:[^`]|``)+)`\.`((?:[^`]|``)+)`", re.IGNORECASE)
@@ -22,7 +26,6 @@ _HIDDEN = re.compile(r"insufficient privileges to SHOW CREATE (?:FUNCTION|PROCED
 #: Not the database, not the table, not all its columns.
 _MAY_NOT_READ = {"1044", "1142", "1143"}
 _ERROR = re.compile(r"^ERROR (\d+) .*? at line (\d+): (.*)$", re.MULTILINE)
-_TABLE = re.compile(rb"\nCREATE (?:TABLE|SEQUENCE) ")
 #: "View references invalid table(s)…", "The user specified as a definer … does not exist", no such column or table.
 _INVALID = {"1054", "1146", "1356", "1449"}
 
@@ -73,6 +76,16 @@ class Inventory:
         counts["generated"] = len(self.generated)
         return {"server": self.server, "charset": self.charset, "collation": self.collation, **counts}
 
+    def named(self) -> list[tuple[str, str]]:
+        """Kind and name of each object, as DumpContents has them."""
+        found = [("table", name) for name in self.tables] + [("view", name) for name in self.views]
+        for routine in self.routines:
+            kind, _, name = routine.partition(" ")
+            body = name.startswith("BODY ") and kind == "PACKAGE"
+            found.append(("PACKAGE BODY", name.removeprefix("BODY ")) if body else (kind, name))
+        found += [("trigger", name) for name in self.triggers] + [("event", name) for name in self.events]
+        return found
+
     @property
     def mariadb(self) -> bool:
         return "MariaDB" in self.server
@@ -97,26 +110,22 @@ async def take_inventory(client: MysqlClient) -> Inventory:
 
 
 class _Watch:
-    """Looks at a dump as it passes: its tables, its end marker, and at the end how the command ended."""
+    """Looks at a dump as it passes: what it makes, its end marker, and at the end how the command ended."""
 
-    def __init__(self, name: str, tables: int, outcome: Outcome) -> None:
+    def __init__(self, name: str, contents: DumpContents, outcome: Outcome) -> None:
         self._name = name
-        self._tables = tables
+        self._contents = contents
         self._outcome = outcome
-        self._seen = 0
         self._tail = b"\n"
         self._line = 0
         self.longest = 0  #: of the lines that did not come in one piece, in bytes
 
-    async def watch(self, stream: ByteStream) -> ByteStream:
-        async with aclosing(stream):
-            async for chunk in stream:
-                self._seen += len(_TABLE.findall(self._tail[-16:] + chunk))
-                self._tail = (self._tail + chunk)[-256:]
-                begun = chunk.find(b"\n")
-                self.longest = max(self.longest, self._line + (begun if begun >= 0 else len(chunk)))
-                self._line = self._line + len(chunk) if begun < 0 else len(chunk) - chunk.rfind(b"\n") - 1
-                yield chunk
+    def see(self, chunk: bytes) -> None:
+        self._contents.feed(chunk)
+        self._tail = (self._tail + chunk)[-256:]
+        begun = chunk.find(b"\n")
+        self.longest = max(self.longest, self._line + (begun if begun >= 0 else len(chunk)))
+        self._line = self._line + len(chunk) if begun < 0 else len(chunk) - chunk.rfind(b"\n") - 1
 
     def verify(self) -> None:
         lines = [line for line in self._outcome.stderr.splitlines() if line.strip()]
@@ -124,14 +133,12 @@ class _Watch:
             raise CommandFailed("the dump command", self._outcome.status or -1, self._outcome.stderr[-1500:])
         if b"\n-- Dump completed" not in self._tail or not self._tail.endswith(b"\n"):
             raise DumpIncomplete(f"The dump of {self._name} has no end marker: it was cut")
-        if self._seen < self._tables:
-            raise DumpIncomplete(
-                f"{self._name} had {self._tables} tables and the dump holds {self._seen}; run the backup again"
-            )
 
 
-async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Dump:
-    """`contents`: options that narrow what is dumped. Raises the database's errors."""
+async def dump_database(
+    client: MysqlClient, narrowed: Sequence[str] = (), contents: DumpContents | None = None
+) -> Dump:
+    """`narrowed`: options that narrow what is dumped. `contents`: is fed with it. Raises the database's errors."""
     report = Report()
     name = client.target.name
     inventory = await take_inventory(client)
@@ -148,7 +155,7 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
     report.facts.update(inventory.facts())
     for table in dict.fromkeys(inventory.rounded):
         report.warn("float_rounded", "Has a FLOAT, of which the dump program prints six digits and no more", table)
-    if not contents:
+    if not narrowed:
         await _keys_required(client, report)
         await _keys_elsewhere(client, report)
         if inventory.views:
@@ -157,12 +164,12 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
     tool, mariadb = await client.tool(*tools)
     if mariadb and not inventory.mariadb:
         report.warn("dump_program", "The server is MySQL's, and there is only MariaDB's program: install mysqldump")
-        for table in () if contents else dict.fromkeys(inventory.generated):
+        for table in () if narrowed else dict.fromkeys(inventory.generated):
             report.lack("dump_program", "MariaDB's program dumps its generated columns' values", table)
     argv = ["--single-transaction", "--routines", "--triggers", "--events", "--hex-blob"]
-    argv += ["--default-character-set=utf8mb4", "--max-allowed-packet=1G", "--no-tablespaces", *contents]
+    argv += ["--default-character-set=utf8mb4", "--max-allowed-packet=1G", "--no-tablespaces", *narrowed]
     position = DumpPosition(client)
-    if not contents:
+    if not narrowed:
         argv += await position.begin(mariadb=mariadb and inventory.mariadb)
     argv += [f"--net-buffer-length={max(_SMALLEST, min(_STATEMENT, inventory.packet - _AROUND))}"]
     argv += [] if mariadb else ["--set-gtid-purged=OFF"]
@@ -170,10 +177,12 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
     argv += ["--force"] if inventory.hidden else []
     argv += [f"--ignore-table={name}.{view}" for view in invalid]
     outcome = Outcome()
-    watch = _Watch(name, 0 if contents else len(inventory.tables), outcome)
+    contents = contents or DumpContents()
+    watch = _Watch(name, contents, outcome)
 
     async def stream() -> ByteStream:
-        async with aclosing(watch.watch(client.dumped([tool, *argv, "--", name], outcome))) as output:
+        passed = watched(client.dumped([tool, *argv, "--", name], outcome), watch.see)
+        async with aclosing(passed) as output:
             async for chunk in output:
                 position.see(chunk)
                 yield chunk
@@ -184,10 +193,35 @@ async def dump_database(client: MysqlClient, contents: Sequence[str] = ()) -> Du
                 report.lack("history_left_out", "The dump program is too old to dump its history", table)
         if watch.longest > inventory.packet:
             await _too_long(client, report)
+        if not narrowed:
+            await _compared(client, inventory, contents, invalid, report)
         if (found := await position.found()) is not None:
             report.facts[POSITION] = found
 
     return Dump(stream(), report, watch.verify)
+
+
+async def _compared(
+    client: MysqlClient, before: Inventory, contents: DumpContents, invalid: Sequence[str], report: Report
+) -> None:
+    """Name what the database has, and the dump does not make."""
+    made = contents.made | {("view", view) for view in invalid}  # which were named
+    lacking = [
+        (kind, name)
+        for kind, name in before.named()
+        if (kind, name) not in made and f"{kind} {name}" not in before.hidden
+    ]
+    if lacking:  # others may have removed it before the dump's snapshot, which the program shows nobody
+        try:
+            after = set((await take_inventory(client)).named())
+        except (ComponentError, DeploymentError) as error:
+            log.warning("What %s lacks could not be looked at again: %s", client.target.name, error)
+        else:
+            lacking = [one for one in lacking if one in after]
+    for kind, name in lacking:
+        report.lack("not_in_dump", f"The {kind.lower()} is in the database, and the dump does not make it", name)
+    if not lacking:
+        report.facts["proved"] = "listed"
 
 
 async def _keys_required(client: MysqlClient, report: Report) -> None:

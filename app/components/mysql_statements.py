@@ -13,6 +13,8 @@ _FLAGS = re.IGNORECASE | re.DOTALL
 #: Between words: white space, comments, and the borders of comments that are executed (/*!50003 … */).
 _SPACE = rb"(?:\s++|--[^\n]*+\n|\#[^\n]*+\n|/\*M?!\d{0,6}+|/\*(?!!|M!)(?:[^*]++|\*(?!/))*+\*/|\*/)*+"
 _PART = rb"(?:`(?:[^`]|``)*+`|'(?:[^'\\]|\\.|'')*+'|\"(?:[^\"\\]|\\.|\"\")*+\"|[\w$.%\-]++)"
+#: A word only when its end has come.
+_IDENTIFIER = rb"`(?:[^`]|``)*+`|\"(?:[^\"]|\"\")*+\"|[\w$]++(?=[^\w$])"
 _ACCOUNT = _PART + rb"(?:" + _SPACE + rb"@" + _SPACE + _PART + rb"|\s*\(\s*\))?"
 _BEFORE_DEFINER = (
     rb"CREATE\b" + _SPACE + rb"(?:OR\s+REPLACE\b" + _SPACE + rb")?(?:ALGORITHM\s*=\s*\w+" + _SPACE + rb")?"
@@ -31,12 +33,13 @@ _VIEW = re.compile(
     _FLAGS,
 )
 _NAMED = re.compile(
-    rb"(VIEW|TRIGGER|PROCEDURE|FUNCTION|PACKAGE|EVENT)\b" + _SPACE + rb"(?:BODY\b" + _SPACE + rb")?"
-    rb"(?:IF\s+(?:NOT\s+)?EXISTS\b" + _SPACE + rb")?(?:`(?:[^`]|``)*+`\.)?(" + _PART + rb")",
+    rb"(VIEW|TRIGGER|PROCEDURE|FUNCTION|PACKAGE|EVENT)\b" + _SPACE + rb"(BODY\b" + _SPACE + rb")?"
+    rb"(?:IF\s+(?:NOT\s+)?EXISTS\b" + _SPACE + rb")?(?:(?:" + _IDENTIFIER + rb")\.)?(" + _IDENTIFIER + rb")",
     _FLAGS,
 )
 #: What is no name: texts, and comments that are not executed.
 _TEXTS = rb"'(?:[^'\\]|\\.|'')*+'|--[ \t][^\n]*+|\#[^\n]*+|/\*(?!!|M!)(?:[^*]++|\*(?!/))*+\*/"
+_MADE_TABLE = re.compile(rb"CREATE (TABLE|SEQUENCE) (?:IF NOT EXISTS )?(`(?:[^`]|``)*+`)")
 #: One statement's rows are in or not either way; a sequence that is a column's default would have to be locked too.
 _LOCK = re.compile(rb"\A" + _SPACE + rb"(?:UN)?LOCK\s+TABLES?\b", _FLAGS)
 #: What all of a dump's literals are written for. Rows hold dates that are none, if they were allowed when they came.
@@ -97,13 +100,38 @@ def view_of(statement: bytes) -> bytes | None:
     return named and named[1]
 
 
+def made_by(statement: bytes) -> tuple[str, str] | None:
+    """Kind and name of what a CREATE of a dump program's makes; None also where too little of it has come to tell. A
+    view's stand-in is none."""
+    if found := _MADE_TABLE.match(statement):
+        return "table", _text(found[2])
+    if (named := _named(statement)) is None:
+        return None
+    kind, name = _kind(named), _text(named[3])
+    if kind == "VIEW" and b"ALGORITHM" not in statement[: named.start()].upper():
+        return None
+    return kind.lower() if kind in {"VIEW", "TRIGGER", "EVENT"} else kind, name
+
+
 def label_of(statement: bytes) -> str:
     """What it makes, for people."""
-    found = _OBJECT.match(statement)
-    named = found and _NAMED.match(statement, found.start(1))
-    if named is None:
+    if (named := _named(statement + b" ")) is None:  # it may end with its name
         return statement[:40].decode("utf-8", "replace").strip()
-    return f"{named[1].decode().upper()} {_bare(named[2]).decode('utf-8', 'replace')}"
+    return f"{_kind(named)} {_text(named[3])}"
+
+
+def _named(statement: bytes) -> re.Match[bytes] | None:
+    """Kind, BODY and name of an object that it makes or drops."""
+    found = _OBJECT.match(statement)
+    return found and _NAMED.match(statement, found.start(1))
+
+
+def _kind(named: re.Match[bytes]) -> str:
+    return named[1].decode().upper() + (" BODY" if named[2] else "")
+
+
+def _text(name: bytes) -> str:
+    return _bare(name).decode("utf-8", "replace")
 
 
 def names_database(statement: bytes, names: Collection[bytes]) -> bool:
@@ -119,9 +147,11 @@ def names_database(statement: bytes, names: Collection[bytes]) -> bool:
 
 
 def as_it_was(mode: bytes) -> bytes:
-    """Rows came in under rules that were others then."""
+    """Tables and rows came in under rules that were others then."""
     changed = _MODE.sub(rb"\1,ALLOW_INVALID_DATES\2", mode)
-    return changed if changed == mode else changed + b" /*M!100201 SET check_constraint_checks = 0 */;"
+    if changed == mode:
+        return mode
+    return changed + b" /*M!100201 SET check_constraint_checks = 0, innodb_strict_mode = 0 */;"
 
 
 def without_database(statement: bytes, own: Collection[bytes]) -> bytes:
@@ -149,7 +179,8 @@ def named_database(statement: bytes) -> tuple[bytes, bytes]:
 
 
 def _bare(name: bytes) -> bytes:
-    return name[1:-1].replace(b"``", b"`") if name[:1] == b"`" else name
+    quote = name[:1]
+    return name[1:-1].replace(quote * 2, quote) if quote in (b"`", b'"') else name
 
 
 def comes_from(comments: bytes) -> set[bytes]:

@@ -6,20 +6,21 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import BLOCK, is_header
-from app.components.base import POSITION, Component, Dump, Report, RestoreContext
+from app.components.base import Component, Dump, Proof, Report, RestoreContext
 from app.components.postgresql_archive import DumpWatch, bounded
+from app.components.postgresql_dump import ListedDump
+from app.components.postgresql_proof import KEY, PostgresqlProof, drop_scratch
 from app.components.postgresql_report import gaps, report_of
 from app.components.postgresql_sql import (
     BEGIN,
     COMMIT,
     DROP_OWNED,
     FACTS,
-    LOG_POSITION,
     OTHERS,
     UNREADABLE,
     state_of,
@@ -51,13 +52,16 @@ _SCRIPT_FAILED = 3
 
 @dataclass(frozen=True, slots=True)
 class PostgresqlTarget:
-    """A database and the account that owns what is in it. `host`: a name, an address or a socket's folder."""
+    """A database and the account that owns what is in it; an administrator, who may make databases, where one is
+    configured. `host`: a name, an address or a socket's folder."""
 
     name: str
     username: str
     password: str | None = None
     host: str | None = None
     port: int | None = None
+    admin_username: str | None = None
+    admin_password: str | None = None
 
     @property
     def env(self) -> dict[str, str]:
@@ -144,16 +148,27 @@ class PostgresqlComponent(Component):
             confined=True,
         )
 
-    async def _answer(self, sql: str) -> bytes:
+    def on(self, database: str) -> PostgresqlComponent:
+        return PostgresqlComponent(self._deployment, replace(self._target, name=database))
+
+    @property
+    def _admin(self) -> PostgresqlComponent | None:
+        target = self._target
+        if target.admin_username is None:
+            return None
+        account = replace(target, username=target.admin_username, password=target.admin_password)
+        return PostgresqlComponent(self._deployment, account)
+
+    async def answer(self, sql: str, seconds: float = 60) -> bytes:
         """Of SQL of ours. Raises the database's errors, typed."""
-        result = await self._run([*_PSQL, "-F", "\t"], sql.encode(), timeout=60)
+        result = await self._run([*_PSQL, "-F", "\t"], sql.encode(), timeout=seconds)
         if result.status != 0:
             raise self._explained(result)
         return result.stdout
 
     async def _ask(self) -> _Facts:
         """Raises the database's errors, typed."""
-        answer = await self._answer(FACTS)
+        answer = await self.answer(FACTS)
         version, far, tables, known = answer.decode().rstrip("\n").split("\t")
         return _Facts(version, far, int(tables), unknown_settings(known))
 
@@ -194,35 +209,57 @@ class PostgresqlComponent(Component):
         return ComponentError(f"{name}: {text}")
 
     async def dump(self) -> Dump:
+        return await self._dumped(counting=False)
+
+    async def dump_to_prove(self) -> Dump:
+        return await self._dumped(counting=self._admin is not None)
+
+    async def _dumped(self, *, counting: bool) -> Dump:
         report = Report()
         facts = await self._ask()
         report.facts.update(facts.reported)
         options, excluded = await self._around(report)
-        watch = DumpWatch(max(facts.tables - excluded, 0))
+        watch = DumpWatch(max(facts.tables - len(excluded), 0))
+        tool, user = await self._tool("pg_dump", facts.version), await self._user()
         argv = [
-            await self._tool("pg_dump", facts.version),
+            tool,
             "--format=custom",
             "--compress=0",
             "--no-password",
             "--lock-wait-timeout=120000",
             *options,
         ]
-        report.facts[POSITION] = await self._log_position()
-        output = self._deployment.stream(argv, env=self._target.env, user=await self._user(), confined=True)
-        return Dump(watch.watch(output), report, watch.verify)
 
-    async def _log_position(self) -> dict[str, Any] | None:
-        """Right before the snapshot: what the log has from there on may be in the dump already."""
-        try:
-            lsn = (await self._answer(LOG_POSITION)).decode().strip()
-        except ComponentError:
+        def dumped(more: Sequence[str]) -> ByteStream:
+            return self._deployment.stream([*argv, *more], env=self._target.env, user=user, confined=True)
+
+        async def listed(archive: ByteStream) -> ByteStream:
+            argv = [await self._tool("pg_restore", facts.version), "--list"]
+            async with aclosing(self._deployment.stream(argv, input=archive, confined=True)) as output:
+                async for chunk in output:
+                    yield chunk
+
+        dump = ListedDump(dumped, self.printed_of, listed, watch, report, excluded, counting=counting)
+        return Dump(dump.stream(), report, watch.verify, self._proof(dump) if counting else None)
+
+    def _proof(self, dump: ListedDump) -> Proof | None:
+        target, admin = self._target, self._admin
+        if admin is None:
             return None
-        return {"lsn": lsn, "exact": False} if lsn else None
+        return PostgresqlProof(self._deployment, target.host, target.name, target.username, self, admin, dump)
 
-    async def _around(self, report: Report) -> tuple[list[str], int]:
-        """pg_dump's options for what it would fail at as a whole, named in the report; how many relations are left
+    async def printed_of(self, script: ByteStream) -> ByteStream:
+        """What psql prints of SQL of ours."""
+        argv, user = [*_PSQL, "-F", "\t"], await self._user()
+        output = self._deployment.stream(argv, input=script, env=self._target.env, user=user, confined=True)
+        async with aclosing(output):
+            async for chunk in output:
+                yield chunk
+
+    async def _around(self, report: Report) -> tuple[list[str], set[tuple[str, str]]]:
+        """pg_dump's options for what it would fail at as a whole, named in the report; the relations that are left
         out. Raises DatabaseAccessDenied for too many."""
-        answer = await self._answer(UNREADABLE)
+        answer = await self.answer(UNREADABLE)
         return gaps(json.loads(answer.decode("utf-8", "surrogateescape")), report, self._target.username)
 
     async def preflight(self, context: RestoreContext, plain_size: int) -> str:
@@ -240,7 +277,7 @@ class PostgresqlComponent(Component):
         return facts
 
     async def _others(self) -> frozenset[tuple[str, str]]:
-        answer = await self._answer(OTHERS)
+        answer = await self.answer(OTHERS)
         return frozenset((schema, name) for schema, name in json.loads(answer.decode("utf-8", "replace")))
 
     async def restore(self, source: ByteStream, context: RestoreContext, plain_size: int) -> Report:
@@ -265,6 +302,21 @@ class PostgresqlComponent(Component):
         report = report_of(sent.script, result.stdout, self._target.username)
         report.facts.update((await self._ask()).reported)
         return report
+
+    async def tidy(self, journal: dict[str, Any]) -> None:
+        """Remove the scratch database of a proof."""
+        noted = journal.get(KEY)
+        if noted is None:
+            return
+        if (admin := self._admin) is None:
+            raise ComponentError(
+                f"{self._target.name}: the database {noted['scratch']} is left of a proof; removing it needs the "
+                "admin account, which is not configured any more"
+            )
+        try:
+            await drop_scratch(admin, noted["scratch"])
+        except DatabaseNotFound:  # the live one is gone
+            await drop_scratch(admin.on("postgres"), noted["scratch"])
 
     async def _require_committed(self, result: CommandResult, sent: _Sent) -> None:
         """What psql says is not enough: a script can take our COMMIT for a row, and a connection can be lost at it.

@@ -111,7 +111,7 @@ class _Administrator(PostgresqlComponent):
 
     async def told(self, sql: str) -> str:
         safe = "SET search_path = pg_catalog;\nSET standard_conforming_strings = on;\n"
-        return (await self._answer(safe + sql)).decode().strip()
+        return (await self.answer(safe + sql)).decode().strip()
 
 
 def scram(password: str) -> str:

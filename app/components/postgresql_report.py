@@ -11,9 +11,9 @@ from app.components.psql_script import PsqlScript
 from app.errors import DatabaseAccessDenied
 
 
-def gaps(found: dict[str, Any], report: Report, account: str) -> tuple[list[str], int]:
-    """From what UNREADABLE tells: pg_dump's options for what it would fail at as a whole, named in the report; how
-    many relations are left out. Raises DatabaseAccessDenied for too many."""
+def gaps(found: dict[str, Any], report: Report, account: str) -> tuple[list[str], set[tuple[str, str]]]:
+    """From what UNREADABLE tells: pg_dump's options for what it would fail at as a whole, named in the report; the
+    relations that are left out. Raises DatabaseAccessDenied for too many."""
     report.facts |= {"encoding": found["encoding"], **found["locale"]}
     options = ["--encoding=SQL_ASCII"] if found["encoding"] == "SQL_ASCII" else []
     unreadable, hidden = found["unreadable"], found["hidden"]
@@ -42,7 +42,7 @@ def gaps(found: dict[str, Any], report: Report, account: str) -> tuple[list[str]
             f"Subscription {shown}: only an administrator can back it up; left out",
             shown,
         )
-    return options, len(unreadable)
+    return options, {(schema, name) for schema, name in unreadable}
 
 
 def _shown(name: str) -> str:

@@ -151,12 +151,6 @@ SELECT json_build_object('encoding', current_setting('server_encoding'),
     JOIN pg_catalog.pg_database b ON b.oid = s.subdbid WHERE b.datname = current_database()));
 """
 
-#: Where in the write-ahead log the server is: on a standby, what it has replayed.
-LOG_POSITION = """
-SET search_path = '';
-SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END;
-"""
-
 #: Relations of other roles, which a restore can neither drop nor make anew; views are dropped with what they show.
 OTHERS = """
 SET search_path = '';

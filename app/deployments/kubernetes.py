@@ -209,11 +209,10 @@ class _ExecChannel(Channel):
         with suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with asyncio.timeout(5):
                 await self._websocket.close()
-        closed = self._protocol.closed
-        if closed is not None:  # over TLS it takes longer; aiohttp waits for it nowhere
-            with suppress(aiohttp.ClientError, OSError, TimeoutError):
-                await asyncio.wait_for(asyncio.shield(closed), 2)
-            self._transport.abort()
+                closed = self._protocol.closed
+                if closed is not None:  # over TLS it takes longer; aiohttp waits for it nowhere
+                    await asyncio.shield(closed)
+        self._transport.abort()
 
 
 def _problem(status: bytes) -> bytes:

@@ -16,7 +16,6 @@ from app.deployments.docker_site import account_in
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
 from app.deployments.kubernetes_pods import (
     Served,
-    Volume,
     container_of,
     ended,
     ends,
@@ -45,21 +44,12 @@ _NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class _Choice:
-    """A pod and what is used of it; `others`: those that are not known to have the same, or a sentence for those that
-    are not there."""
+class _Choice(Served):
+    """What is used; `others`: those that are not known to have the same, or a sentence for those that are not
+    there."""
 
-    pod: Any
     container: str
-    volume: Volume | None
     others: Sequence[Served | str]
-
-    @property
-    def name(self) -> str:
-        return str(self.pod.metadata.name)
-
-    def __str__(self) -> str:
-        return str(Served(self.pod, self.container, self.volume))
 
 
 class KubernetesSite(Site):
@@ -154,10 +144,9 @@ class KubernetesSite(Site):
             "namespace": self._namespace(role), "pod": choice.name, "container": choice.container,
             "node": choice.pod.spec.node_name,
         }  # fmt: skip
-        volume = choice.volume
-        if volume is not None:
-            facts["volume"] = volume.facts
-        lasting = volume.key if volume is not None and volume.lasting else None
+        if choice.volume is not None:
+            facts["volume"] = choice.volume.facts
+        lasting = choice.key if choice.lasting else None
         return Serving(facts, lasting, tuple(map(str, choice.others)), self._one_is_enough(role))
 
     def _one_is_enough(self, role: Role) -> bool:
@@ -261,11 +250,6 @@ class KubernetesSite(Site):
         wanted = self._configuration.get(setting_of(role, "container"))
         return container_of(pod, wanted, _CONTAINERS[role], self._paths.get(role))
 
-    async def _chosen(self, role: Role) -> tuple[str, str]:
-        """Pod and container. Raises TargetMissing, TargetAmbiguous."""
-        choice = self._used.get(role) or await self._choose(role, None, 0)
-        return choice.name, choice.container
-
     async def database_account(self, engine: str) -> DatabaseAccount:
         """From the domain's Secret; where there is none, from the container's environment."""
         namespace, name = self._where["namespace"], self._where["credentials_secret"]
@@ -279,12 +263,9 @@ class KubernetesSite(Site):
         return account_in(data, engine)
 
     async def _environment(self) -> dict[str, str]:
-        name, container = await self._chosen("database")
-        for pod in await self.pods("database"):
-            for found in pod.spec.containers:
-                if (pod.metadata.name, found.name) == (name, container):
-                    return {item.name: item.value for item in found.env or [] if item.value is not None}
-        return {}
+        choice = self._used.get("database") or await self._choose("database", None, 0)
+        named = [found for found in choice.pod.spec.containers if found.name == choice.container]
+        return {item.name: item.value for found in named for item in found.env or [] if item.value is not None}
 
     async def caches(self) -> list[str]:
         """Those that say they are the domain's; all of a namespace that is its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,11 +19,12 @@ from app.db.session import Database
 from app.errors import LiberuError, NoSpace, NotFound
 from app.jobs.context import JobContext, Result
 from app.jobs.outcome import Apply, Outcome
+from app.jobs.proof import Prover, unproved
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
 from app.jobs.writer import BackupRun, BackupWriter, Target, ended, folder_of, recorded
 from app.security.keys import KeyRing
-from app.services.components import ComponentFactory, Planned, planned
+from app.services.components import ComponentFactory, Planned, planned, tell_replicas
 from app.services.destinations import DestinationService
 from app.services.retention import RetentionPolicy
 from app.settings import JobSettings
@@ -39,6 +41,7 @@ class BackupJob(Job):
         destinations: DestinationService,
         keys: KeyRing,
         restoring: Restoring,
+        prover: Prover,
         settings: JobSettings,
     ) -> None:
         self._database = database
@@ -47,6 +50,7 @@ class BackupJob(Job):
         self._destinations = destinations
         self._keys = keys
         self._restoring = restoring
+        self._prover = prover
         self._settings = settings
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
@@ -83,7 +87,10 @@ class BackupJob(Job):
         limit = asyncio.Semaphore(self._settings.components)
         opened = {item.number: asyncio.Event() for item in run.items if item.kind not in ("files", "mail")}
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._component(run, item, context, limit, opened)) for item in run.items]
+            asked = operation.request.get("proof")  # one of an earlier version does not tell
+            tasks = [
+                group.create_task(self._component(run, item, context, limit, opened, asked)) for item in run.items
+            ]
         results = [task.result() for task in tasks]
         _name_caches(plan.get("caches", []), results)
         good = [result for result in results if result["status"] == "completed"]
@@ -160,24 +167,51 @@ class BackupJob(Job):
         context: JobContext,
         limit: asyncio.Semaphore,
         opened: dict[int, asyncio.Event],
+        asked: str | None,
     ) -> Result:
         async def work() -> Result:
             if item.kind == "files":  # database snapshots open before the files are read
                 await asyncio.gather(*(event.wait() for event in opened.values()))
-            async with limit:
-                context.track(item.number, item.name, "running")
-                try:
-                    result = await self._writer.dump(run, item, context, opened.get(item.number))
-                except LiberuError as error:
-                    result = {**asdict(item), "status": "failed", "code": error.code, "message": error.message}
-                context.track(item.number, item.name, result["status"])
-                return result
+            try:
+                result = await self._stored(run, item, context, limit, opened.get(item.number), asked)
+            except LiberuError as error:
+                result = {**asdict(item), "status": "failed", "code": error.code, "message": error.message}
+            context.track(item.number, item.name, result["status"])
+            return result
 
         try:
             return await context.step(f"component-{item.number}", work)
         finally:  # also when a restart finds the step's result recorded and runs nothing
             if item.number in opened:
                 opened[item.number].set()
+
+    async def _stored(
+        self,
+        run: BackupRun,
+        item: Planned,
+        context: JobContext,
+        limit: asyncio.Semaphore,
+        opened: asyncio.Event | None,
+        asked: str | None,
+    ) -> Result:
+        """One component, stored, and then proved where that is wanted; while it is, others are dumped."""
+        async with AsyncExitStack() as held:
+            async with limit:
+                context.track(item.number, item.name, "running")
+                component = await run.site.build(item.kind, item.name, reads=True)
+                wanted = self._prover.wanted(asked)
+                dump = await (component.dump_to_prove() if wanted else component.dump())
+                if dump.proof is not None:
+                    held.push_async_callback(dump.proof.close)
+                tell_replicas(dump.report, run.site.serving(item.kind, item.name), "read")
+                result = await self._writer.store(run, item, dump, context, opened)
+            if result["incomplete"] or not wanted:
+                return result
+            if dump.proof is None:
+                known = asked is None or item.kind in ("files", "mail")
+                return result if known else unproved(result, item, "no admin account is configured for it")
+            context.track(item.number, item.name, "proving")
+            return await self._prover.prove(run, item, component, dump.proof, result, context)
 
     def _outcome(self, run: BackupRun, results: list[Result], committed: Result | None) -> Outcome:
         status, missing = ended(run, results, committed)

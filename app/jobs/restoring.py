@@ -157,7 +157,7 @@ class Restoring:
         *,
         resumes: bool,
     ) -> Settled:
-        record = _recorder(journal, saved)
+        record = recorder(journal, saved)
         if left(journal) and site.database(journal["kind"], journal["name"]) is None:
             told = None if resumes else await self._unmade(domain, site, journal, record)
             return Settled(detail=told)  # nothing can have been restored into it
@@ -297,7 +297,7 @@ class Restoring:
             row.unsettled = bool(journal.get("unsettled"))
             await self._save(row)
 
-        record = _recorder(journal, saved)
+        record = recorder(journal, saved)
         try:
             if row.unsettled and context is not None:
                 name = f"{row.operation_uid}-{row.part}"
@@ -342,7 +342,7 @@ async def _no_step(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
     return await work()
 
 
-def _recorder(journal: Journal, saved: Callable[[Journal], Awaitable[None]]) -> Callable[[Journal], Awaitable[None]]:
+def recorder(journal: Journal, saved: Callable[[Journal], Awaitable[None]]) -> Callable[[Journal], Awaitable[None]]:
     """Of a part: takes what changes in its journal, and saves all of it."""
 
     async def record(entry: Journal) -> None:

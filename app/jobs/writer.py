@@ -245,6 +245,7 @@ def _row(result: Result) -> BackupComponent:
         error_message=result.get("message"),
         warnings=result.get("warnings", []),
         incomplete=result.get("incomplete", []),
+        proved=result.get("facts", {}).get("proved"),
         position=result.get("facts", {}).get(POSITION),
         place=result.get("facts", {}).get(PLACE),
     )

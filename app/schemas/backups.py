@@ -76,11 +76,13 @@ def _duration(started: datetime | None, ended: datetime | None) -> float | None:
 
 
 class ComponentOut(Model):
-    """`position`: of a database, where in its server's log the dump is: `file`, `offset` and `gtid` of MySQL and
-    MariaDB, `lsn` of PostgreSQL. Unless it is `exact`, it is from right before the snapshot, and what follows it in
-    the log may be in the dump already. Null where the account may not ask, or nothing is logged. `place`: of what was
-    read in a pod, its `namespace`, `pod`, `container`, `node`, and the `volume` that the folder lies on: `kind`
-    (`claim`, `host_path`, `empty_dir`, `image`: none …), `name`, and the `path` on it."""
+    """`proved`, of a database: `listed`: its dump holds all that the catalogue had; `loaded`: and what was stored of
+    it was loaded into a scratch database and counted. Null: neither, for the reason in `warnings` or
+    `incomplete`. `position`: of a database, where in its server's log the dump is: `file`, `offset` and `gtid` of
+    MySQL and MariaDB, `lsn` of PostgreSQL. Unless it is `exact`, it is from right before the snapshot, and what
+    follows it in the log may be in the dump already. Null where the account may not ask, or nothing is logged.
+    `place`: of what was read in a pod, its `namespace`, `pod`, `container`, `node`, and the `volume` that the folder
+    lies on: `kind` (`claim`, `host_path`, `empty_dir`, `image`: none …), `name`, and the `path` on it."""
 
     number: int
     kind: str
@@ -92,6 +94,7 @@ class ComponentOut(Model):
     finished_at: datetime | None
     error_code: str | None
     error_message: str | None
+    proved: str | None
     warnings: list[Any]
     incomplete: list[Any]
     position: dict[str, Any] | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, model_validator
@@ -14,6 +14,8 @@ from app.sizes import LARGEST_ID
 Id = Annotated[int, Ge(1), Le(LARGEST_ID)]
 #: Of a query: no database compares what holds a zero byte.
 Text = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
+#: Of a database's dump, once it is stored: load it into a scratch database, or only list what it holds.
+Proof = Literal["load", "list"]
 _LARGEST = (1 << 63) - 1
 
 

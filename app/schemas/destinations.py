@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Discriminator, Field, Tag, field_validator
 
-from app.schemas.common import Id, Input, Model
+from app.schemas.common import Id, Input, Model, Proof
 from app.storage.config import FtpConfiguration, LocalConfiguration, S3Configuration, SftpConfiguration
 
 
@@ -46,7 +46,8 @@ class SweepIn(Input):
 class DestinationBase(Input):
     """`encrypt` null: on, but off for local. `own_key` false: only `recipients` can open what is stored here.
     `bandwidth`: bytes per second in each direction, and `transfers` at once, both of each process of the
-    service; `operations`: at once, over all processes. Null: no limit."""
+    service; `operations`: at once, over all processes. Null: no limit. `proof`: as for a schedule; a schedule's and a
+    domain's have precedence. It counts at the first of a backup's destinations, where what was stored is read."""
 
     name: str = Field(min_length=1, max_length=255)
     user_id: Id | None = None
@@ -57,6 +58,7 @@ class DestinationBase(Input):
     bandwidth: int | None = Field(None, ge=1 << 16)
     transfers: int | None = Field(None, ge=1, le=100)
     operations: int | None = Field(None, ge=1, le=1000)
+    proof: Proof | None = None
     description: str | None = Field(None, max_length=10_000)
     encrypt: bool | None = None
     recipients: list[str] = Field([], max_length=20)
@@ -120,6 +122,7 @@ class DestinationOut(Model):
     free_bytes: int | None
     free_at: datetime | None
     prepared_at: datetime | None
+    proof: Proof | None
     description: str | None
     encrypt: bool
     recipients: list[str]

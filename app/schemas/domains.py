@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, SecretStr, field_validator, model_validator
 
 from app.idn import address_to_ascii, to_ascii
-from app.schemas.common import Id, Input, Model
+from app.schemas.common import Id, Input, Model, Proof
 from app.settings import SERVER_NAME
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
@@ -180,7 +180,8 @@ class Mailbox(Model):
 
 class DomainIn(Input):
     """`shared`: its folders and databases may be those of another domain (operators only; left out: as it was).
-    Without it that is refused (409, `domain_overlap`), and so are folders around or inside another domain's."""
+    Without it that is refused (409, `domain_overlap`), and so are folders around or inside another domain's.
+    `proof`: as for a schedule, which has precedence."""
 
     domain_name: DomainName
     user_id: Id | None = None
@@ -192,6 +193,7 @@ class DomainIn(Input):
     databases: list[DatabaseIn] = Field([], max_length=500)
     mailboxes: list[Mailbox] = Field([], max_length=10_000)
     shared: bool | None = None
+    proof: Proof | None = None
 
     @field_validator("exclusions")
     @classmethod
@@ -234,6 +236,7 @@ class DomainOut(Model):
     databases: list[DatabaseOut]
     mailboxes: list[Mailbox]
     shared: bool
+    proof: Proof | None
     created_at: datetime
     updated_at: datetime
 

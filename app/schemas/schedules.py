@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from app.schemas.backups import BackupType, CopyIn
-from app.schemas.common import Id, Input, Model
+from app.schemas.common import Id, Input, Model, Proof
 from app.schemas.destinations import Retention
 
 
@@ -23,7 +23,8 @@ class ScheduleIn(Input):
     `cron` (five fields); both in `timezone`. `domain_id` null: all domains of `user_id`, or of the token's user.
     `jitter_seconds`: starts are spread over so many seconds after the time, the same for each run of a schedule.
     `copies`: further destinations. `retention` null: as the destinations have it; either is applied after a completed
-    backup only."""
+    backup only. `proof`: of databases, `load`: what was stored is loaded into a scratch database; `list`: what the
+    dump holds is listed; null: as the domain has it, else the destination, else the installation."""
 
     name: str = Field(min_length=1, max_length=255)
     domain_id: Id | None = None
@@ -37,6 +38,7 @@ class ScheduleIn(Input):
     copies: list[CopyIn] = Field([], max_length=4)
     retention: ScheduleRetention | None = None
     jitter_seconds: int = Field(1800, ge=0, le=43_200)
+    proof: Proof | None = None
     is_active: bool = True
 
     @model_validator(mode="after")
@@ -63,6 +65,7 @@ class ScheduleOut(Model):
     copies: list[CopyIn]
     retention: ScheduleRetention | None
     jitter_seconds: int
+    proof: Proof | None
     is_active: bool
     next_runs: list[datetime]
     last_run_at: datetime | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from app.db.base import now
@@ -23,6 +24,15 @@ from app.services.quotas import QuotaService
 from app.services.removal import Removal
 from app.services.turns import AUTOMATIC, ON_DEMAND, WAITED_FOR
 from app.services.unit import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class StartedBy:
+    """A schedule, one of its runs, and what it says of proofs."""
+
+    schedule_id: int
+    run_id: int
+    proof: str | None
 
 
 class BackupService:
@@ -65,18 +75,18 @@ class BackupService:
         principal: Principal,
         body: BackupIn,
         idempotency: Idempotency,
-        schedule: tuple[int, int] | None = None,
+        schedule: StartedBy | None = None,
     ) -> Operation:
-        """Start a backup. `schedule`: the ids of the one that does, and of its run.
+        """Start a backup.
 
         Raises NotFound, InvalidRequest, AlreadyRunning, QuotaExceeded; nothing is recorded then.
         """
         principal.require("backups:create")
         domain = await self._domains.get(unit, principal, body.domain_id)
         further = [copy.destination_id for copy in body.copies]
-        places = [
-            found.id for found in await self._destinations.choose_all(unit, principal, body.destination_id, further)
-        ]
+        found = await self._destinations.choose_all(unit, principal, body.destination_id, further)
+        places = [destination.id for destination in found]
+        proof = (schedule.proof if schedule else None) or domain.proof or found[0].proof
         if not planned(domain, body.type):
             raise NothingToBackUp(
                 f"{domain.domain_name} has nothing for a {body.type} backup: set document root, databases or mail",
@@ -91,7 +101,7 @@ class BackupService:
             await self._quotas.check(unit, domain, expected, automatic=schedule is not None)
             backup = _recorded(domain, body, places[0])
             if schedule is not None:
-                backup.is_automated, backup.schedule_id = True, schedule[0]
+                backup.is_automated, backup.schedule_id = True, schedule.schedule_id
             unit.session.add(backup)
             await unit.session.flush()
             return Operation(
@@ -104,6 +114,7 @@ class BackupService:
                 request={
                     "panel_metadata": body.panel_metadata,
                     "copies": [copy.model_dump() for copy in body.copies],
+                    "proof": proof,
                 },
                 bytes_total=sum(sizes.get(part, 0) for part in parts) or None,
                 expected_bytes=expected,
@@ -111,7 +122,7 @@ class BackupService:
                 destinations=places,
                 priority=ON_DEMAND if schedule is None else AUTOMATIC,
                 server=domain.server,
-                schedule_run_id=None if schedule is None else schedule[1],
+                schedule_run_id=None if schedule is None else schedule.run_id,
             )
 
         return await self._operations.start(unit, principal, idempotency, make)

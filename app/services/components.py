@@ -298,8 +298,9 @@ class DomainSite:
         deployment, database, account = await self._database("postgresql", name, reads=reads)
         host = database.host or database.socket
         assert account.username is not None
+        admin = (account.admin_username, account.admin_password)
         return PostgresqlComponent(
-            deployment, PostgresqlTarget(name, account.username, account.password, host, database.port)
+            deployment, PostgresqlTarget(name, account.username, account.password, host, database.port, *admin)
         )
 
     async def _mysql(self, domain: Domain, kind: str, name: str, *, reads: bool) -> MysqlComponent:

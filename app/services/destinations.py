@@ -352,6 +352,7 @@ class DestinationService:
         destination.is_active = body.is_active
         destination.is_default = body.is_default or first
         destination.bandwidth, destination.transfers = body.bandwidth, body.transfers
+        destination.proof = body.proof
         destination.operations = body.operations
         destination.retention_days, destination.retention = body.retention_days, body.retention.model_dump()
         encrypt = body.type != "local" if body.encrypt is None else body.encrypt

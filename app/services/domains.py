@@ -132,6 +132,7 @@ class DomainService:
         domain.document_root, domain.mail_path = body.document_root, body.mail_path
         domain.system_user, domain.exclusions = body.system_user, body.exclusions
         domain.shared = bool(domain.shared if body.shared is None else body.shared)
+        domain.proof = body.proof
         self._apply_databases(domain, body.databases)
         domain.mailboxes = [DomainMailbox(email_address=m.email_address, quota=m.quota) for m in body.mailboxes]
 

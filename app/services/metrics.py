@@ -47,6 +47,8 @@ class MetricsService:
                     ("schedule_id",), await found.last_good()),
             _family("notifications", "Notifications that wait, or were given up", ("status",),
                     await found.notifications()),
+            _family("backup_databases_day", "Databases backed up within a day, by what is proved of their dumps",
+                    ("proved",), await found.proved(moment)),
             _family("destination_free_bytes", "As last looked at", ("destination_id",), await found.free_bytes()),
             _family("data_free_bytes", "Left in the data folder, where the databases are", (),
                     [] if free is None else [((), float(free))]),

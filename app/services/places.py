@@ -94,6 +94,14 @@ def stored_places(domain: Domain) -> set[Place]:
     return places(domain.domain_name, domain.deployment, domain.document_root, domain.mail_path, databases)
 
 
+def server_of(domain: Domain, engine: str, name: str) -> str:
+    """Which database server a database of a domain's is at; the same text for the same server."""
+    database = domain.database(engine, name)
+    assert database is not None
+    found = places(domain.domain_name, domain.deployment, None, None, [_setting(database)])
+    return next(place.where for place in found if place.field == "databases")
+
+
 def _setting(row: Any) -> DatabaseSetting:
     return DatabaseSetting(row.engine, row.name, row.host, row.port, row.socket)
 

@@ -17,7 +17,7 @@ from app.errors import AlreadyRunning, LiberuError, NotFound, NothingToBackUp
 from app.schemas.backups import BackupIn, CopyIn
 from app.schemas.schedules import ScheduleIn, ScheduleOut, ScheduleRunOut
 from app.security.tokens import Principal
-from app.services.backups import BackupService
+from app.services.backups import BackupService, StartedBy
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
 from app.services.notices import Notices
@@ -107,6 +107,7 @@ class ScheduleService:
         schedule.frequency, schedule.expression = body.frequency, " ".join(expression.split())
         schedule.schedule_time = at.strftime("%H:%M") if body.frequency is not None else None
         schedule.timezone, schedule.jitter_seconds = body.timezone, body.jitter_seconds
+        schedule.proof = body.proof
 
     @staticmethod
     def _move_on(schedule: BackupSchedule, moment: datetime) -> None:
@@ -171,7 +172,8 @@ class ScheduleService:
             if await OperationRepository(unit.session).active_backup(domain.uid, schedule.type):
                 raise AlreadyRunning(f"A {schedule.type} backup of {domain.domain_name} is still running")
             nobody = Idempotency(None, "schedule", b"")
-            await self._backups.create(unit, principal, body, nobody, (schedule.id, run.id))
+            by = StartedBy(schedule.id, run.id, schedule.proof)
+            await self._backups.create(unit, principal, body, nobody, by)
         except LiberuError as error:
             return {"domain_id": domain_id, "code": error.code, "message": error.message}
         return None
@@ -244,7 +246,8 @@ class ScheduleService:
             following.append(table.after(following[-1] if following else now()))
         fields = (
             "id", "name", "domain_id", "user_id", "type", "frequency", "schedule_time", "timezone", "destination_id",
-            "copies", "retention", "jitter_seconds", "is_active", "last_run_at", "last_good_at", "created_at",
+            "copies", "retention", "jitter_seconds", "proof", "is_active", "last_run_at", "last_good_at",
+            "created_at",
         )  # fmt: skip
         return ScheduleOut(
             **{name: getattr(schedule, name) for name in fields},

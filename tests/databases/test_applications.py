@@ -11,6 +11,7 @@ import pytest
 from tests.databases import test_zoo_mysql as mysql
 from tests.databases import test_zoo_postgresql as postgresql
 from tests.databases.comparison import NATIVE
+from tests.databases.proving import denied
 from tests.databases.zoo.case import Case, cases
 
 pytestmark = pytest.mark.sweep(3)
@@ -41,6 +42,8 @@ async def test_an_application_comes_back_on_mariadb(mysql_servers: mysql.Servers
     assert (zoo.incomplete, zoo.refused) == ([], None)
     assert {warning.code for warning in zoo.warnings} <= {"not_transactional"}  # of an old plugin's MyISAM
     _has_rows(zoo.before)
+    if way == "admin":
+        assert not await denied(zoo.component("zoo_live", admin=True))
     await mysql.comes_back(zoo, way)
 
 
@@ -52,6 +55,8 @@ async def test_an_application_comes_back_on_postgresql(
     zoo = await postgresql_servers.zoo(case, postgresql.SYSTEM)
     assert (zoo.warnings, zoo.refused) == ([], None)
     _has_rows(zoo.before)
+    if way == "other":
+        assert not await denied(zoo.component("zoo", admin=True))
     await postgresql.comes_back(zoo, way)
 
 

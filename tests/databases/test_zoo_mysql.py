@@ -22,6 +22,7 @@ from tests.components.helpers import Context, MemorySafety, collect
 from tests.databases.catalogue_mysql import Client, mysql_drop_rows, mysql_native, mysql_snapshot
 from tests.databases.comparison import NATIVE, NotWhole, Snapshot, differences, unexplained
 from tests.databases.known_mysql import KNOWN
+from tests.databases.proving import denied
 from tests.databases.zoo.case import Case, cases, parameter, version
 
 pytestmark = pytest.mark.sweep(20)
@@ -40,21 +41,30 @@ FORGET = "SET FOREIGN_KEY_CHECKS = 0; DROP DATABASE IF EXISTS {};"
 
 
 def _matrix() -> list[ParameterSet]:
-    """This system's server in all ways; the newer ones in all for what they are the first to know."""
+    return [
+        parameter(case, way, server, KNOWN, again=not first)
+        for case, server, ways, first in _runs()
+        for way in (WAYS if first else ways)
+    ]
+
+
+def _proofs() -> list[ParameterSet]:
+    return [parameter(case, "proof", server, {}, again=not first) for case, server, _, first in _runs()]
+
+
+def _runs() -> Iterator[tuple[Case, str, list[str], bool]]:
+    """Cases, where and in which ways; whether the server is the first to know it. This system's server in all ways;
+    the newer ones in all for what they are the first to know."""
     servers: list[tuple[str, str, tuple[int, ...], list[str]]] = [(SYSTEM, "mariadb", (10, 11), WAYS)]
     servers += [(f"mariadb-{name}", "mariadb", version(name), ["admin"]) for name in versions.mariadb()]
     servers += [(f"mysql-{name}", "mysql", version(name), ["admin", "alone"]) for name in versions.mysql()]
-    made: list[ParameterSet] = []
     for case in cases("mysql"):
         for server, product, number, ways in servers:
             since = case.since(product)
             if since is None or since > number or (case.options and server not in {SYSTEM, "mysql-9.7"}):
                 continue
             older = case.since("mariadb")  # this system's
-            first = server == SYSTEM or older is None or older > (10, 11)
-            for way in WAYS if first else ways:
-                made.append(parameter(case, way, server, KNOWN, again=not first))
-    return made
+            yield case, server, ways, server == SYSTEM or older is None or older > (10, 11)
 
 
 class Zoo:
@@ -171,10 +181,21 @@ async def test_what_was_backed_up_comes_back(servers: Servers, case: Case, way: 
     await comes_back(await servers.zoo(case, way, name), way)
 
 
+@pytest.mark.parametrize(("case", "way", "name"), _proofs())
+async def test_a_proof_denies_nothing_that_loads(servers: Servers, case: Case, way: str, name: str) -> None:
+    zoo = await servers.zoo(case, way, name)
+    assert zoo.refused or not await denied(zoo.component("zoo_live", admin=True))
+    assert not zoo.server.run(
+        "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'liberu%' UNION ALL "
+        "SELECT user FROM mysql.user WHERE user LIKE 'liberu%'"
+    )
+
+
 async def comes_back(zoo: Zoo, way: str) -> None:
     """Raises NotWhole."""
     if zoo.refused is not None:
         raise NotWhole(f"the backup fails: {zoo.refused.code}: {zoo.refused.message}")
+    assert "not_in_dump" not in {one.code for one in zoo.incomplete}
     database = "zoo_copy" if way == "other" else "zoo_live"
     if way != "other":
         zoo.damage(rows=way == "admin")

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import subprocess
 from collections.abc import AsyncGenerator, Callable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -342,12 +342,19 @@ async def aftermath_of(
     return state
 
 
-def on_this_machine(place: Place, request: pytest.FixtureRequest, path: str) -> str:
-    """Where a folder of the site lies; a pod of the double is a folder too."""
-    if not place.kind.startswith("kubernetes"):
-        return path
-    double: ClusterDouble = request.getfixturevalue("cluster")
-    return f"{double.folder / place.kind.partition('-')[2]}{path}"
+@contextmanager
+def mounted(place: Place, request: pytest.FixtureRequest, path: str, kind: str) -> Iterator[None]:
+    """With a mount at a path of the site; a pod of the double is a folder, with a namespace of mounts of its own."""
+    enter: list[str] = []
+    if place.kind.startswith("kubernetes"):
+        double: ClusterDouble = request.getfixturevalue("cluster")
+        enter, path = double.entered(), f"{double.folder / place.kind.partition('-')[2]}{path}"
+    source = ("-t", "tmpfs", "none") if kind == "tmpfs" else ("--bind", path)
+    subprocess.run([*enter, "mount", *source, path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*enter, "umount", path], check=True)
 
 
 @pytest.mark.parametrize("clear", [True, False])
@@ -382,14 +389,10 @@ async def test_an_entry_that_cannot_be_moved_half_way_undoes_what_was_moved(
     attempt = Restore(place, site, clear, {}, None)
     real = attempt.component._deployment.tree
     monkeypatch.setattr(type(real._real if isinstance(real, _Entries) else real), "mounts", none)
-    file = f"{on_this_machine(place, request, site)}/d.php"
-    subprocess.run(["mount", "--bind", file, file], check=True)
-    try:
+    with mounted(place, request, f"{site}/d.php", "bind"):
         with pytest.raises((SwapImpossible, SwapUnfinished), match=r"d\.php"):
             await attempt.run(content)
         assert await facts(place, site) == old
-    finally:
-        subprocess.run(["umount", file], check=True)
     await Restore(place, site, clear, attempt.journal, None).tidy()
     assert await staging(place) == ""
     again = Restore(place, site, clear, {}, None)
@@ -401,16 +404,12 @@ async def test_a_file_system_inside_the_site_is_never_touched(place: Place, requ
     if place.kind.startswith("docker"):
         pytest.skip("the container may not mount")
     site, content, old, _ = await prepared(place, True)
-    uploads = Path(on_this_machine(place, request, site), "uploads")
-    subprocess.run(["mount", "-t", "tmpfs", "none", str(uploads)], check=True)
-    try:
-        (uploads / "photo").write_text("precious\n")
+    with mounted(place, request, f"{site}/uploads", "tmpfs"):
+        await place.sh('echo precious > "$1/uploads/photo"', site)
         with pytest.raises(LiberuError, match="uploads") as caught:
             await Restore(place, site, True, {}, None).run(content)
         assert caught.value.code == "target_protected"
         assert await place.sh('cat "$1/uploads/photo"', site) == "precious\n"
-    finally:
-        subprocess.run(["umount", str(uploads)], check=True)
     assert await facts(place, site) == old
     assert await staging(place) == ""
 

@@ -7,7 +7,7 @@ from app.db.models.executor import ExecutorLease, Installation
 from app.db.models.notification import NotificationChannel, NotificationDelivery
 from app.db.models.operation import IdempotencyKey, Operation
 from app.db.models.quota import TenantQuota
-from app.db.models.remains import RestoreRemains
+from app.db.models.remains import ProofTurn, RestoreRemains
 from app.db.models.schedule import BackupSchedule, ScheduleRun
 from app.db.models.security import ApiToken, AuditEvent, AuditHead, SseTicket
 
@@ -30,6 +30,7 @@ __all__ = [
     "NotificationDelivery",
     "OccupiedPlace",
     "Operation",
+    "ProofTurn",
     "RestoreRemains",
     "ScheduleRun",
     "SseTicket",

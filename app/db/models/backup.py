@@ -61,8 +61,9 @@ class Backup(Base):
 
 
 class BackupComponent(Base):
-    """`position`: of a database, where in its server's log the dump is; see app.components.base.POSITION. `place`:
-    which pod and volume it was read from; see PLACE there."""
+    """Of a database: `proved`: `listed` (its dump holds what the catalogue has), `loaded` (and was loaded).
+    `position`: where in its server's log the dump is; see app.components.base.POSITION. `place`: which pod and volume
+    it was read from; see PLACE there."""
 
     __tablename__ = "backup_components"
     __table_args__ = (Index(None, "backup_id"), NEVER_REUSED)
@@ -79,6 +80,7 @@ class BackupComponent(Base):
     finished_at: Mapped[datetime | None]
     error_code: Mapped[str | None] = mapped_column(String(64))
     error_message: Mapped[str | None] = mapped_column(Text)
+    proved: Mapped[str | None] = mapped_column(String(16))
     warnings: Mapped[list[Any]]
     incomplete: Mapped[list[Any]]
     position: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

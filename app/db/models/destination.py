@@ -47,6 +47,7 @@ class Destination(Base):
     bandwidth: Mapped[int | None] = mapped_column(BigInteger)
     transfers: Mapped[int | None]
     operations: Mapped[int | None]
+    proof: Mapped[str | None] = mapped_column(String(16))
     description: Mapped[str | None] = mapped_column(Text)
     encrypt: Mapped[bool] = mapped_column(default=False)
     recipients: Mapped[list[str]]

@@ -35,6 +35,7 @@ class Domain(Base):
     mail_path: Mapped[str | None] = mapped_column(Text)
     system_user: Mapped[str | None] = mapped_column(String(64))
     exclusions: Mapped[list[str]]
+    proof: Mapped[str | None] = mapped_column(String(16))
     shared: Mapped[bool] = mapped_column(default=False)
     places_version: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime] = mapped_column(default=now)

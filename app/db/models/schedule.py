@@ -27,6 +27,7 @@ class BackupSchedule(Base):
     destination_id: Mapped[int | None]
     copies: Mapped[list[Any]] = mapped_column(default=list)
     retention: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    proof: Mapped[str | None] = mapped_column(String(16))
     type: Mapped[str] = mapped_column(String(16))
     frequency: Mapped[str | None] = mapped_column(String(16))
     schedule_time: Mapped[str | None] = mapped_column(String(8))

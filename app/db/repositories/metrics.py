@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Executable, func, select
 
-from app.db.models import BackupSchedule, Destination, ExecutorLease, NotificationDelivery, Operation
+from app.db.models import BackupComponent, BackupSchedule, Destination, ExecutorLease, NotificationDelivery, Operation
 from app.db.repositories.base import Repository
 from app.db.repositories.operations import ACTIVE
 
@@ -46,6 +46,13 @@ class MetricsRepository(Repository):
             NotificationDelivery.status.in_(("pending", "failed"))
         )
         return await self._values(query.group_by(NotificationDelivery.status))
+
+    async def proved(self, moment: datetime) -> Values:
+        query = select(func.coalesce(BackupComponent.proved, ""), func.count()).where(
+            BackupComponent.finished_at > moment - timedelta(days=1),
+            BackupComponent.kind.in_(("mysql", "mariadb", "postgresql")),
+        )
+        return await self._values(query.group_by(BackupComponent.proved))
 
     async def free_bytes(self) -> Values:
         query = select(Destination.id, Destination.free_bytes).where(Destination.free_bytes.is_not(None))

@@ -43,6 +43,11 @@ class RemainsRepository(Repository):
     async def forget(self, row: RestoreRemains) -> None:
         await self._session.execute(delete(RestoreRemains).where(RestoreRemains.id == row.id))
 
+    async def of_part(self, operation_uid: str, part: str) -> RestoreRemains | None:
+        return await self._session.scalar(
+            select(RestoreRemains).where(RestoreRemains.operation_uid == operation_uid, RestoreRemains.part == part)
+        )
+
     async def due_domains(self, moment: datetime) -> list[Domain]:
         """Domains that something is due for, and that nobody sees to at the moment."""
         busy = select(Operation.domain_id).where(
