@@ -192,7 +192,9 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
             await DomainRepository(session).remember(domain_id, found)
 
     where = settings.deployments
-    deployments = DeploymentRegistry(where.docker_url, where.kubeconfig, where.rollout_seconds)
+    deployments = DeploymentRegistry(
+        where.docker_url, where.kubeconfig, where.rollout_seconds, silence=where.silence_seconds
+    )
     components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
     room = Room(None if settings.replicated else settings.data, settings.jobs.data_reserve_bytes)
     engine = JobEngine(settings.engine_url, database, settings.jobs, room.waiting, replicated=settings.replicated)

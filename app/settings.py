@@ -106,8 +106,10 @@ class DeploymentSettings(BaseModel):
     """`docker_url`: the engine whose containers sites run in, unix:///path or tcp://host:port. `kubeconfig`: of the
     clusters whose pods sites run in, one file or several with `:` between them; a domain may name a context, else the
     current one (of the last file) is meant. None: the cluster that this service runs in, if any. `rollout_seconds`:
-    how long an operation waits for a pod that is ready, while there are others."""
+    how long an operation waits for a pod that is ready, while there are others. `silence_seconds`: after so long
+    without any sign of life a command over SSH, in a container or in a pod is given up."""
 
+    silence_seconds: float = Field(120, ge=10)
     kubeconfig: Path | None = None
     rollout_seconds: float = Field(120, ge=0, le=3600)
     docker_url: str = Field("unix:///var/run/docker.sock", pattern=r"^(unix:///|tcp://)[^\s]+$")

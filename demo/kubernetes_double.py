@@ -137,6 +137,7 @@ class ClusterDouble:
         self._thread = threading.Thread(target=self._serve, name="kubernetes double", daemon=True)
         self._started = threading.Event()
         self._keeper: subprocess.Popen[bytes] | None = None
+        self._own: dict[Path, tuple[subprocess.Popen[bytes], int]] = {}
 
     def root(self, name: str) -> Path:
         """A folder for a container's root, with /proc and /dev once `mount` was called."""
@@ -174,6 +175,28 @@ class ClusterDouble:
         assert self._keeper is not None
         return ["nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", "--"]
 
+    def own_processes(self, root: Path) -> int:
+        """Give a container processes of its own, below a PID 1 that waits for none, as `sleep` and `mysqld` do; in
+        place of `mount`. Returns that one's number here."""
+        (root / "proc").mkdir(exist_ok=True)
+        (root / "dev").mkdir(exist_ok=True)
+        script = 'mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc" && echo && exec sleep 1000000'
+        argv = [*self.entered(), "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"]
+        process = subprocess.Popen([*argv, str(root)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        first = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        self._own[root] = process, first
+        return first
+
+    def into(self, root: Path) -> list[str]:
+        """What begins a command that sees a container's mounts and processes; see Pod.enter."""
+        if root in self._own:
+            first = self._own[root][1]
+            inside = [f"--mount=/proc/{first}/ns/mnt", f"--pid=/proc/{first}/ns/pid"]
+            return ["nsenter", *inside, "--", "setsid"]
+        return self.entered()
+
     def kubeconfig(self, port: int | None = None) -> Path:
         path = self.folder / f"kubeconfig-{port or self.port}"
         path.write_text(json.dumps({
@@ -205,6 +228,9 @@ class ClusterDouble:
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(20)
+        for process, _ in self._own.values():
+            process.kill()
+            process.communicate()
         if self._keeper is not None:
             self._keeper.communicate()
 
@@ -321,7 +347,7 @@ class ClusterDouble:
         socket = web.WebSocketResponse(protocols=self.protocols, max_msg_size=_TOO_LARGE)
         await socket.prepare(request)
         chosen = next(name for name in self.protocols if name in offered)
-        argv = [*self.entered(), *pod.enter(root), *request.query.getall("command")]
+        argv = [*self.into(root), *pod.enter(root), *request.query.getall("command")]
         self._watched(pod, "\n".join(argv).encode())
         session = _Session(socket, argv, v5=chosen == V5, watching=lambda data: self._watched(pod, data))
         self._sessions.append((pod, session))

@@ -21,7 +21,7 @@ import aiohttp
 from app.archives.streams import CHUNK
 from app.deployments import remote_scripts as scripts
 from app.deployments.base import FolderArchive, User
-from app.deployments.remote import Channel, RemoteDeployment
+from app.deployments.remote import SILENCE, Channel, RemoteDeployment
 from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, StreamCut, TargetMissing
 
 _STDOUT, _STDERR = 1, 2
@@ -60,9 +60,10 @@ def _unreachable(what: str, error: BaseException) -> DeploymentError:
 
 
 class Engine:
-    """A Docker engine at `url`: unix:///path or tcp://host:port."""
+    """A Docker engine at `url`: unix:///path or tcp://host:port. `silence`: see RemoteDeployment."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, silence: float = SILENCE) -> None:
+        self.silence = silence
         self._url = url
         self._client: aiodocker.Docker | None = None
 
@@ -91,7 +92,7 @@ class DockerDeployment(RemoteDeployment):
     native_users = True
 
     def __init__(self, engine: Engine, container: str, name: str, archive: FolderArchive | None = None) -> None:
-        super().__init__()
+        super().__init__(engine.silence)
         self.archive = archive
         self._engine = engine
         self._container = container

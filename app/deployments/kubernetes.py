@@ -20,7 +20,7 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.stream import WsApiClient
 
 from app.deployments.base import User
-from app.deployments.remote import Channel, RemoteDeployment
+from app.deployments.remote import SILENCE, Channel, RemoteDeployment
 from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, TargetMissing
 
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
@@ -28,7 +28,7 @@ _CLOSE_STDIN = b"\xff\x00"
 _V5 = "v5.channel.k8s.io"
 _OFFERED = f"{_V5}, v4.channel.k8s.io"
 _TIMEOUT = 30
-#: A silent peer is found out by TCP: a WebSocket heartbeat kills the stream of a slow consumer.
+#: A WebSocket's own heartbeat kills the stream of a slow consumer.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10), (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
@@ -67,9 +67,10 @@ def _explained(what: str, verb: str, status: int, reason: str) -> DeploymentErro
 
 class Cluster:
     """Of a kubeconfig (one file, or several with `:` between them), or the one that this service runs in. `context`:
-    of the kubeconfig; None: its current one."""
+    of the kubeconfig; None: its current one. `silence`: see RemoteDeployment."""
 
-    def __init__(self, kubeconfig: Path | None, context: str | None = None) -> None:
+    def __init__(self, kubeconfig: Path | None, context: str | None = None, silence: float = SILENCE) -> None:
+        self.silence = silence
         self._kubeconfig = kubeconfig
         self._context = context
         self._lock = asyncio.Lock()
@@ -134,7 +135,7 @@ class KubernetesDeployment(RemoteDeployment):
     framed = True
 
     def __init__(self, cluster: Cluster, namespace: str, pod: str, container: str) -> None:
-        super().__init__()
+        super().__init__(cluster.silence)
         self._cluster = cluster
         self._namespace = namespace
         self._pod = pod
