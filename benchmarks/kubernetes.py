@@ -1,4 +1,4 @@
-"""A pod's site through the API, by turns with commands of the pod in a pipe with zstd, in the tests' cluster over TLS.
+"""A pod's site through the API, by turns with the pod's commands in a pipe with zstd, in the tests' cluster over TLS.
 
 BENCH_PAIRS: how often (3). Of each: seconds, and CPU seconds of the client, of what runs in the pod, and of the
 cluster. That is an asyncio program and takes a good part of the CPU that there is: compare the client's CPU first.
