@@ -19,6 +19,7 @@ from kubernetes_asyncio import client, config
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.stream import WsApiClient
 
+from app.archives.streams import CHUNK
 from app.deployments.base import User
 from app.deployments.remote import SILENCE, Channel, RemoteDeployment
 from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, TargetMissing
@@ -155,8 +156,11 @@ class _ExecChannel(Channel):
         self._websocket = websocket
         self._what = what
         self._v5 = websocket._response.headers.get("Sec-WebSocket-Protocol") == _V5  # aiohttp's own says None
-        self._ahead = b""
+        self._held: list[bytes] = []  # of stdout, not received yet
+        self._size = 0
         self._ended = False
+        self._reader: asyncio.Task[None] | None = None
+        self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self._protocol = websocket._conn.protocol
         self._transport = self._protocol.transport
         connected = websocket.get_extra_info("socket")
@@ -181,31 +185,53 @@ class _ExecChannel(Channel):
                 await self._send(_CLOSE_STDIN)
 
     async def answer(self) -> None:
-        while not self.answered and not self._ahead and not self._ended:
-            self._ahead = await self._frame()
+        while not self.answered and not self._held and not self._ended:
+            await self._more()
 
     async def receive(self) -> bytes:
-        stdout, self._ahead = self._ahead, b""
-        while not stdout and not self._ended:
-            stdout = await self._frame()
+        while not self._held and not self._ended:
+            await self._more()
+        stdout, self._held, self._size = b"".join(self._held), [], 0
+        self._room.set()
         return stdout
 
-    async def _frame(self) -> bytes:
-        """The next frame: its payload when it is stdout."""
+    async def _more(self) -> None:
+        self._arrived.clear()
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
+        await self._arrived.wait()
+
+    async def _read(self) -> None:
+        """Frames have 32 KiB at most: they are gathered while nobody takes them."""
+        try:
+            while not self._ended:
+                while self._size >= CHUNK:
+                    self._room.clear()
+                    await self._room.wait()
+                await self._frame()
+                self._arrived.set()
+        finally:
+            self._ended = True
+            self._arrived.set()
+
+    async def _frame(self) -> None:
         message = await self._websocket.receive()
         if message.type is not aiohttp.WSMsgType.BINARY:
             self._ended = True  # closed, for whatever reason: only the trailer proves an end
-            return b""
-        if not message.data:
-            return b""
-        channel, payload = message.data[0], message.data[1:]
-        if channel == _STDERR:
-            self.complain(payload)
-        elif channel == _STATUS:
-            self.complain(_problem(payload))
-        return bytes(payload) if channel == _STDOUT else b""
+        elif len(message.data) > 1:
+            channel, payload = message.data[0], message.data[1:]
+            if channel == _STDOUT:
+                self._held.append(payload)
+                self._size += len(payload)
+            elif channel == _STDERR:
+                self.complain(payload)
+            elif channel == _STATUS:
+                self.complain(_problem(payload))
 
     async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait({self._reader})
         with suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with asyncio.timeout(5):
                 await self._websocket.close()

@@ -8,14 +8,13 @@ The script and the command's arguments come on stdin as well. What a channel sta
 Kubernetes' API takes arguments as part of an address, whose length proxies limit, and sshd's user shell takes all of
 them as one, of at most 128 KiB.
 
-Where a channel may lose bytes in silence, as Kubernetes' does, that line has the output's hash, and input goes in
+Where a channel may lose bytes in silence, as Kubernetes' does, that line has the output's checksum, and input goes in
 frames of a size and so many bytes: the command sees an end of input only after the last of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import secrets
 import shlex
@@ -27,6 +26,7 @@ from pathlib import PurePosixPath
 from app.archives.streams import ByteStream, from_bytes
 from app.deployments import remote_scripts as scripts
 from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome, SiteTree, User
+from app.deployments.checksums import CHECKSUMS, Checksum, Unchecked
 from app.deployments.confinement import confine, shell_text
 from app.deployments.process import SEARCH_PATH, raise_unless
 from app.deployments.remote_tree import RemoteTree
@@ -49,13 +49,16 @@ _BOOTSTRAP = (
     'eval "$text"'
 )
 _END = "liberu-end {nonce} "
-_HASH = hashlib.sha256().digest_size * 2
-_TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _HASH + 1
+_CHECKSUM = 66
+_TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _CHECKSUM + 1
 _FRAME = 1 << 20
 _INHERITED = "/proc/self/fd/9"
 _ALIVE = b"liberu-alive\n"
-#: Which group, and in it the wrapper and when that was started. bash may say before that it does not know the locale.
-_GROUP = re.compile(rb"^liberu-group (\d+) (\d+) (\d+)\n", re.MULTILINE)
+#: Which group, in it the wrapper and when that was started, and what makes the checksum. bash may say before that it
+#: does not know the locale.
+_GROUP = re.compile(rb"^liberu-group (\d+) (\d+) (\d+) (\S+)\n", re.MULTILINE)
+#: Worth a thread, in bytes.
+_MUCH = 64 << 10
 #: Seconds without a sign of life after which a command is given up, and at most between two of them.
 SILENCE = 120.0
 _MOST_BEAT = 15
@@ -266,7 +269,7 @@ class _Command:
         self._channel: Channel | None = None
         self._feeder: asyncio.Task[None] | None = None
         self._trailer = b""
-        self._hash = hashlib.sha256()
+        self._checksum: Checksum = Unchecked()
         self._finished = False
 
     async def start(self, env: Mapping[str, str], input: ByteStream | None) -> None:
@@ -323,13 +326,17 @@ class _Command:
         """Stdout without the trailer."""
         assert self._channel is not None
         held = b""
+        if (told := _GROUP.search(self._channel.stderr)) is not None:
+            self._checksum = CHECKSUMS.get(told[4].decode("ascii", "replace"), Unchecked)()
         while chunk := await self._heard(self._channel):
             held += chunk
             if len(held) > _TRAILER:
-                if self._deployment.framed:
-                    self._hash.update(held[:-_TRAILER])
-                yield held[:-_TRAILER]
-                held = held[-_TRAILER:]
+                passed, held = held[:-_TRAILER], held[-_TRAILER:]
+                if self._deployment.framed and len(passed) > _MUCH:
+                    await asyncio.to_thread(self._checksum.update, passed)
+                else:
+                    self._checksum.update(passed)
+                yield passed
             self._trailer = held
             if self._feeder is not None and self._status():
                 await self._stop_feeding()
@@ -371,7 +378,7 @@ class _Command:
         return found[0] if found else None
 
     def _proof(self) -> list[str]:
-        """Status and hash; empty when the end is not proven."""
+        """Status and checksum; empty when the end is not proven."""
         expected = _END.format(nonce=self._nonce).encode()
         if len(self._trailer) == _TRAILER and self._trailer.startswith(expected) and self._trailer.endswith(b"\n"):
             return self._trailer[len(expected) :].decode("ascii", "replace").split()
@@ -387,8 +394,10 @@ class _Command:
             raise self._unproven(stderr)
         self._finished = True
         told = self._proof()[-1]
-        if self._deployment.framed and told not in ("-", self._hash.hexdigest()):
-            raise StreamCut(f"The output of {self.name} arrived changed or incomplete: its hash is not the one sent")
+        if told != self._checksum.text:
+            raise StreamCut(
+                f"The output of {self.name} arrived changed or incomplete: its checksum is not the one sent"
+            )
         return int(status), stderr
 
     def _stderr(self) -> str:
@@ -423,7 +432,7 @@ class _Command:
         if self._channel is None:
             return None
         found = _GROUP.search(self._channel.stderr)
-        return None if found is None else [number.decode() for number in found.groups()]
+        return None if found is None else [number.decode() for number in found.groups()[:3]]
 
     async def _kill(self) -> None:
         """Through a channel of its own: most protocols let a command run on when its channel is closed."""

@@ -99,21 +99,26 @@ started() {
     }
   } 8<&0
 }
-# Output, and after it a line that proves its end: status, and the hash of what was sent.
+# Output, and after it a line that proves its end: status, and the checksum of what was sent.
 proven() {
-  if [ "$framed" = 1 ] && command -v sha256sum >/dev/null; then
+  if [ "$sum" != - ]; then
     exec 4>&1
-    set -- $({ { { started "$@" 4>&- 5>&- 6>&-; echo "$?" >&5; } | tee /proc/self/fd/6 >&4; } 6>&1 | sha256sum >&5; } 5>&1)
+    set -- $({ { { started "$@" 4>&- 5>&- 6>&-; echo "$?" >&5; } | tee /proc/self/fd/6 >&4; } 6>&1 | "$sum" >&5; } 5>&1)
+    set -- "$1" "$2:$3"
     exec 4>&-
   else
     started "$@"
     set -- "$?" -
   fi
-  stops || printf 'liberu-end %s %03d %-64s\n' "$nonce" "$1" "$2"
+  stops || printf 'liberu-end %s %03d %-66s\n' "$nonce" "$1" "$2"
   return "$1"
 }
-# Whom to kill, and by what it is told from a later process of the same number.
-group() { group=$5 && trap stop TERM && echo "liberu-group $5 $$ ${22}" >&2; }
+sum=-
+if [ "$framed" = 1 ]; then
+  for tool in sha256sum cksum; do ! command -v "$tool" >/dev/null || sum=$tool; done
+fi
+# Whom to kill, by what it is told from a later process of the same number, and what makes the checksum.
+group() { group=$5 && trap stop TERM && echo "liberu-group $5 $$ ${22} $sum" >&2; }
 IFS= read -r line <"/proc/$$/stat" && group $line
 if [ -n "$cwd" ]; then
   # What was entered stays open, whatever its path means by then; its true path shows that no link led here.
