@@ -64,7 +64,7 @@ freeze() {
 # Signs of life on stderr: silence means that we, or the line, hang.
 beats() {
   exec 3>&2 2>/dev/null
-  trap 'kill "$!"; wait "$!"; exit' TERM
+  trap 'kill -9 "$!"; wait "$!"; exit' TERM
   while sleep "$beat" & wait "$!"; do
     kill -0 "$$" || exit
     echo liberu-alive >&3
@@ -118,7 +118,7 @@ if [ "$framed" = 1 ]; then
   for tool in sha256sum cksum; do ! command -v "$tool" >/dev/null || sum=$tool; done
 fi
 # Whom to kill, by what it is told from a later process of the same number, and what makes the checksum.
-group() { group=$5 && trap stop TERM && echo "liberu-group $5 $$ ${22} $sum" >&2; }
+group() { group=$5 && echo "liberu-group $5 $$ ${22} $sum" >&2; }
 IFS= read -r line <"/proc/$$/stat" && group $line
 if [ -n "$cwd" ]; then
   # What was entered stays open, whatever its path means by then; its true path shows that no link led here.
@@ -138,21 +138,23 @@ if [ -n "$user" ] && [ "$user" != "$(id -u):$(id -g)" ]; then
 fi
 umask 077
 exec 3<&0 </dev/null
+# Before the trap: a shell that is forked with one swallows what comes until it has reset it.
 beats >/dev/null 3<&- &
 beside=$!
 if [ "$watched" = 1 ]; then
   # Nothing more comes on stdin: its end means that the other side is gone, and the command must not go on alone.
-  proven "$@" 3<&- &
-  child=$!
   { read -r line <&3; kill "$$" || kill -9 0; } >/dev/null 2>&1 &
   beside="$beside $!"
+fi
+trap stop TERM
+if [ "$watched" = 1 ]; then
+  proven "$@" 3<&- &
 elif [ "$framed" = 1 ]; then
   unframed <&3 3<&- | proven "$@" 3<&- &
-  child=$!
 else
   proven "$@" <&3 3<&- &
-  child=$!
 fi
+child=$!
 exec 3<&-
 wait "$child"
 status=$?

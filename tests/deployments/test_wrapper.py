@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import subprocess
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.components.files import FilesComponent
 from app.components.mysql import MysqlComponent
 from app.components.mysql_client import Account, MysqlTarget
 from app.deployments.base import User
+from app.deployments.checksums import CHECKSUMS
 from app.deployments.kubernetes import Cluster, KubernetesDeployment
 from demo.docker_engine import busybox_root, gnu_root
 from demo.kubernetes_double import ClusterDouble, Pod, cluster_double
@@ -165,3 +167,24 @@ async def test_a_backup_and_a_restore_leave_no_process(pod: KubernetesDeployment
     component = MysqlComponent(pod, MysqlTarget(pod._pod, owner, admin, "127.0.0.1", mariadb.port))
     archive = await collect(await component.dump())
     await component.restore(from_bytes(archive), Context(safety=MemorySafety(component.dump)).context, len(archive))
+
+
+async def test_commands_that_end_at_once_end_at_once(pod: KubernetesDeployment) -> None:
+    """What the wrapper has started beside them may not have begun yet when it is told to end."""
+    async with asyncio.timeout(60):
+        for _ in range(15):
+            await asyncio.gather(*(pod.run(["true"]) for _ in range(8)))
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 70_000, 3 << 20])
+def test_a_checksum_is_what_the_program_prints(size: int) -> None:
+    content = random.Random(size).randbytes(size)
+    for name, kind in CHECKSUMS.items():
+        ours = kind()
+        for start in range(0, size, 65_521):
+            ours.update(content[start : start + 65_521])
+        if name == "-":
+            assert ours.text == "-"
+        else:
+            words = subprocess.run([name], input=content, capture_output=True, check=True).stdout.decode().split()
+            assert ours.text == ":".join(words[:2])
