@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -66,14 +67,15 @@ class Shop:
 
     def when(self, text: bytes | None, end: Callable[[Shop], None], times: int = 1) -> None:
         """Let it be ended when a command gets this as input, or, with None, once 300 KB were read from it."""
-        seen = left = 0
+        seen, left, armed = 0, times, True
 
         def over(_: Pod, data: bytes) -> None:
-            nonlocal seen, left
+            nonlocal seen, left, armed
             seen += len(data)
-            if text in data if text is not None else seen > 300_000:
-                seen, left = 0, left + 1
-                if left == times:
+            armed = armed or not data  # another command begins
+            if armed and (text in data if text is not None else seen > 300_000):
+                seen, left, armed = 0, left - 1, text is None
+                if not left:
                     self.cluster.watching = self.cluster.hearing = None
                 end(self)
 
@@ -93,6 +95,19 @@ class Shop:
             "POST", f"/api/backups/{backup['id']}/restore", 202, json={"clear_existing": True}
         )
         return started
+
+    def begin_backup(self) -> dict[str, Any]:
+        body = {"domain_id": self.domain["id"], "type": "files"}
+        started: dict[str, Any] = self.service.call("POST", "/api/backups", 202, json=body)
+        return started
+
+    def waits(self, started: dict[str, Any]) -> str:
+        """Comes when its first part waits to be begun again: for what."""
+        path = f"/api/operations/{started['id']}"
+        told: str = self.service.until(
+            lambda: self.service.call("GET", path)["progress"].get("1", {}), lambda part: part.get("tries") == 2
+        )["waits_for"]
+        return told
 
     def restore(self, backup: dict[str, Any]) -> dict[str, Any]:
         return self.service.wait(self.begin(backup))
@@ -170,6 +185,7 @@ def warned(part: dict[str, Any]) -> str:
     return message
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("end", ENDS)
 def test_a_backup_goes_on_where_the_site_is_then(shop: Shop, end: str) -> None:
     before, (ends, told) = snapshot(shop.root), ENDS[end]
@@ -184,6 +200,7 @@ def test_a_backup_goes_on_where_the_site_is_then(shop: Shop, end: str) -> None:
     assert shop.differs(before) == []
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("moment", [EXTRACTING, SWAPPING], ids=["extracting", "swapping"])
 @pytest.mark.parametrize("end", ENDS)
 def test_a_restore_begins_again_where_the_site_is_then(shop: Shop, end: str, moment: bytes) -> None:
@@ -206,15 +223,118 @@ def test_what_is_cut_off_three_times_fails_and_says_why(shop: Shop, restoring: b
         live = shop.change()
         shop.when(EXTRACTING, Shop.out_of_memory, times=3)
         ended = shop.restore(backup)
-        [part] = ended["result"]["components"]
         assert shop.differs(live) == []
         shop.clean()
     else:
         shop.when(None, Shop.out_of_memory, times=3)
         backup = shop.service.backup(shop.domain)
-        ended, [part] = backup["operation"], backup["components"]
-        assert [path for path in stored(shop.service.folder / "backups") if shop.domain["domain_name"] in str(path)] == []
+        ended = backup["operation"]
+        assert [
+            path for path in stored(shop.service.folder / "backups") if shop.domain["domain_name"] in str(path)
+        ] == []
     assert (ended["status"], ended["error_code"]) == ("failed", "stream_cut"), ended
     assert shop.pod.restarts == 3
     for told in ("web-1 was OOMKilled", "begun 3 times", "ended before its end was confirmed"):
         assert told in ended["error_message"]
+
+
+@pytest.mark.parametrize("away", ["api", "kubelet"])
+def test_it_waits_until_the_cluster_is_there_again(shop: Shop, away: str) -> None:
+    def ends(shop: Shop) -> None:
+        shop.cluster.away = away
+        shop.cluster.cut()
+
+    shop.when(None, ends)
+    started = shop.begin_backup()
+    told = shop.waits(started)
+    shop.cluster.away = None
+    assert shop.service.wait(started)["status"] == "completed"
+    [part] = shop.service.call("GET", f"/api/backups/{started['backup_id']}")["components"]
+    assert told.startswith("the site of its files again: ")
+    assert ("the cluster does not tell" if away == "api" else "was not restarted") in warned(part)
+
+
+@pytest.mark.parametrize("restoring", [False, True], ids=["backup", "restore"])
+def test_a_kubelet_that_stays_away_ends_it_within_its_time(shop: Shop, restoring: bool) -> None:
+    def ends(shop: Shop) -> None:
+        shop.cluster.away = "kubelet"
+        shop.cluster.cut()
+
+    if restoring:
+        backup = shop.service.backup(shop.domain)
+        live = shop.change()
+        shop.when(EXTRACTING, ends)
+        ended = shop.restore(backup)
+        assert shop.differs(live) == []
+    else:
+        shop.when(None, ends)
+        ended = shop.service.wait(shop.begin_backup())
+    assert (ended["status"], ended["error_code"]) == ("failed", "stream_cut"), ended
+    assert "waited for in vain" in ended["error_message"]
+    assert "(500 " in ended["error_message"], "what it is waited for says why it is not there"
+
+
+def test_what_is_denied_is_not_waited_for(shop: Shop) -> None:
+    def ends(shop: Shop) -> None:
+        shop.cluster.denied.add("list pods")
+        shop.deleted()
+
+    shop.when(None, ends)
+    ended = shop.service.wait(shop.begin_backup())
+    assert (ended["status"], ended["error_code"]) == ("failed", "stream_cut"), ended
+    assert "denies `list on pods`" in ended["error_message"]
+    assert "in vain" not in ended["error_message"]
+
+
+def test_without_the_right_to_read_events_the_pods_state_is_told(shop: Shop) -> None:
+    shop.cluster.denied.add("list events")
+    shop.when(None, Shop.deleted)
+    backup = shop.service.backup(shop.domain)
+    assert warned(backup["components"][0]).endswith("/web-1 was deleted")
+
+
+@pytest.mark.parametrize("restoring", [False, True], ids=["backup", "restore"])
+def test_it_is_cancelled_while_it_waits(shop: Shop, restoring: bool) -> None:
+    backup = shop.service.backup(shop.domain) if restoring else {}
+    live = shop.change()
+    gone = shop.pod
+    shop.when(EXTRACTING if restoring else None, lambda shop: shop.cluster.replace(gone, None))
+    started = shop.begin(backup) if restoring else shop.begin_backup()
+    shop.waits(started)
+    shop.cluster.pods.append(replace(gone, name="web-2", uid="uid-2", ready=False, phase="Pending"))
+    shop.service.call("POST", f"/api/operations/{started['id']}/cancel")
+    shop.cluster.pods[:] = [replace(gone, name="web-3", uid="uid-3")]
+    ended = shop.service.wait(started)
+    assert (ended["status"], ended["error_code"]) == ("cancelled", None), ended
+    assert shop.differs(live) == []
+    shop.service.backup(shop.domain)
+    shop.clean()
+
+
+@pytest.mark.parametrize("moment", ["waiting", "again"])
+def test_kill_9_between_the_tries_leaves_nothing_behind(shop: Shop, moment: str) -> None:
+    before, backup, gone = snapshot(shop.root), shop.service.backup(shop.domain), shop.pod
+    shop.change()
+
+    def ends(shop: Shop) -> None:
+        if moment == "waiting":
+            shop.cluster.replace(gone, None)
+        elif shop.count == 1:
+            shop.deleted()
+        else:
+            shop.service.signal(signal.SIGKILL)
+
+    shop.when(EXTRACTING, ends, times=2 if moment == "again" else 1)
+    started = shop.begin(backup)
+    if moment == "waiting":
+        shop.waits(started)
+    else:
+        shop.service.until(lambda: shop.service.alive, lambda alive: not alive)
+    shop.service.kill()
+    if moment == "waiting":
+        shop.cluster.pods.append(replace(gone, name="web-2", uid="uid-2"))
+    shop.service.start()
+    ended = shop.service.wait(started)
+    assert (ended["status"], ended["attempt"]) == ("completed", 2), ended
+    shop.clean()
+    assert shop.differs(before) == []
