@@ -3,6 +3,7 @@
 # many LINES of a secret, then the command's input.
 IFS= read -r nonce || exit 125
 while IFS= read -r line && [ -n "$line" ]; do export "$line"; done
+group=
 cwd=$1 entered=$2 watched=$3 framed=$4 user=$5 lines=$6 beat=$7
 shift 7
 unset private
@@ -64,7 +65,7 @@ freeze() {
 # Signs of life on stderr: silence means that we, or the line, hang.
 beats() {
   exec 3>&2 2>/dev/null
-  trap 'kill "$!"; wait "$!"; exit' TERM
+  trap 'kill -9 "$!"; wait "$!"; exit' TERM
   while sleep "$beat" & wait "$!"; do
     kill -0 "$$" || exit
     echo liberu-alive >&3
@@ -133,14 +134,19 @@ if [ -n "$user" ] && [ "$user" != "$(id -u):$(id -g)" ]; then
 fi
 umask 077
 exec 3<&0 </dev/null
+# With our trap a signal that comes before they are what they will be would be lost in them: both would stay for ever.
+trap - TERM
 beats >/dev/null 3<&- &
 beside=$!
 if [ "$watched" = 1 ]; then
   # Nothing more comes on stdin: its end means that the other side is gone, and the command must not go on alone.
-  proven "$@" 3<&- &
-  child=$!
   { read -r line <&3; kill "$$" || kill -9 0; } >/dev/null 2>&1 &
   beside="$beside $!"
+fi
+[ -z "$group" ] || trap stop TERM
+if [ "$watched" = 1 ]; then
+  proven "$@" 3<&- &
+  child=$!
 elif [ "$framed" = 1 ]; then
   unframed <&3 3<&- | proven "$@" 3<&- &
   child=$!
