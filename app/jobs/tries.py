@@ -37,9 +37,9 @@ _CUT = (StreamCut, DeploymentUnreachable, TargetGone)
 _COMING = (*_CUT, TargetMissing, DatabaseUnreachable)
 #: What a command, or a database's client, may tell of a server that ends.
 _BY_THE_END = (CommandFailed, ComponentError)
-_NEVER = (DatabaseAccessDenied, ProofImpossible, RestoreUnsettled)
+_NEVER = (DatabaseAccessDenied, ProofImpossible)
 #: What may have been cut while it made ready, or was put right: its cause tells.
-_AROUND = (ConsentRequired, SwapUnfinished)
+_AROUND = (ConsentRequired, RestoreUnsettled, SwapUnfinished)
 _LAST_PAUSE = 15.0
 
 
