@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -43,8 +44,16 @@ class Blog:
         self.cluster.events.append((pod.uid, "Killing", "Stopping container"))
         self.cluster.replace(pod, replace(pod, name=f"db-{self.count}", uid=f"db-{self.count}"))
 
-    def when(self, text: bytes | None) -> None:
-        """Delete the pod when a command gets this as input, or, with None, once 400 KB were read from it."""
+    def ending(self) -> None:
+        """It is told to end: its server hangs up, and what runs in it may go on."""
+        [pod] = self.cluster.pods
+        self.count += 1
+        pod.deleted = True
+        self.cluster.pods.append(replace(pod, name=f"db-{self.count}", uid=f"db-{self.count}", deleted=False))
+        self.run("KILL USER blog@localhost; KILL USER boss@localhost")
+
+    def when(self, text: bytes | None, end: Callable[[Blog], None] = deleted) -> None:
+        """Let the pod end when a command gets this as input, or, with None, once 400 KB were read from it."""
         seen = 0
 
         def over(_: Pod, data: bytes) -> None:
@@ -52,7 +61,7 @@ class Blog:
             seen += len(data)
             if text in data if text is not None else seen > 400_000:
                 self.cluster.watching = self.cluster.hearing = None
-                self.deleted()
+                end(self)
 
         if text is None:
             self.cluster.hearing = over
@@ -90,7 +99,7 @@ def service(cluster: ClusterDouble) -> Iterator[Service]:
 def blog(
     cluster: ClusterDouble, service: Service, mariadb: MariadbServer, request: pytest.FixtureRequest
 ) -> Iterator[Blog]:
-    name = f"cut-{request.param.replace('_', '-')}"
+    name = f"blog-{secrets.token_hex(4)}"
     root = cluster.root(name)
     gnu_root(root, ("mariadb", "mariadb-dump"))
     cluster.mount(root)
@@ -132,3 +141,21 @@ def test_a_dump_and_a_restore_go_on_in_the_successor(blog: Blog) -> None:
     assert "db-1 was deleted" in warned(ended["result"]["components"][0])
     assert (blog.sum(), blog.run("SHOW TABLES")) == (before, "posts")
     assert blog.service.call("GET", f"/api/domains/{blog.domain['id']}/remains") == []
+
+
+def test_a_server_that_ends_before_its_pod_has_cut_the_dump_off(blog: Blog) -> None:
+    blog.when(None, Blog.ending)
+    backup = blog.backup()
+    [part] = backup["components"]
+    assert (backup["status"], part["place"]["pod"]) == ("completed", "db-1"), backup
+    assert "db-0 is being deleted" in warned(part)
+
+
+@pytest.mark.parametrize("blog", ["admin"], indirect=True)
+def test_a_backup_whose_proof_is_cut_off_is_a_backup(blog: Blog) -> None:
+    blog.when(b"INSERT INTO `posts`")
+    backup = blog.backup()
+    [part] = backup["components"]
+    assert backup["status"] == "completed", backup
+    assert "proof_not_done" in [warning["code"] for warning in part["warnings"]]
+    assert blog.count == 1
