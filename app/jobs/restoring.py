@@ -23,7 +23,6 @@ from app.db.session import Database
 from app.deployments.tree import STAGING_PREFIX, SwapPlan
 from app.errors import (
     ComponentError,
-    JobError,
     LiberuError,
     NotFound,
     OperationCancelled,
@@ -241,7 +240,7 @@ class Restoring:
     ) -> bool:
         """Whether a part that was cut off can be restored as if nothing had been: what its try has left is undone and
         removed, where the site runs now, and its journal begins anew. Not once the new is live, or when it cannot be
-        told; what became of it then is told by `error`. Raises JobError."""
+        told; what became of it then is told by `error`."""
         journal = restoring.journal
         if journal.get(COMMITTING):
             return False
@@ -250,7 +249,6 @@ class Restoring:
             await context.record(journal=operation.journal)
 
         try:
-            await context.beat()
             async with self._site(journal["domain_id"]) as (domain, site):
                 if _begun(journal):
                     work = self._resettled(restoring.operation, domain, site, journal, saved, context, resumes=False)
@@ -261,17 +259,15 @@ class Restoring:
                 if journal.get("tidy"):
                     component = await site.rebuilt(journal["kind"], journal["name"], journal)
                     await component.tidy(journal)
-                    await saved(journal)
-        except JobError:
-            raise
+            if journal.get("unsettled") or journal.get("tidy") or left(journal):
+                await saved(journal)
+                return False
+            for key in journal.keys() - _LASTING:
+                del journal[key]
+            await saved(journal)
         except LiberuError as problem:
             log.warning("%s is not restored again: %s", restoring.operation, problem.message)
             return False
-        if journal.get("unsettled") or journal.get("tidy") or left(journal):
-            return False
-        for key in journal.keys() - _LASTING:
-            del journal[key]
-        await saved(journal)
         return True
 
     @asynccontextmanager
