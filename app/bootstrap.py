@@ -26,7 +26,7 @@ from app.db.schema import is_at, newest
 from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.secret_files import remove_old
-from app.errors import KeyMaterialInvalid
+from app.errors import InvalidRequest, KeyMaterialInvalid
 from app.jobs.background import BackgroundTask
 from app.jobs.backup import BackupJob
 from app.jobs.bulk_restore import BulkRestoreJob
@@ -116,6 +116,13 @@ async def starting(settings: Settings) -> AsyncGenerator[None, None]:
     def lock() -> psycopg.Connection:
         url = settings.database_url.replace("postgresql+asyncpg", "postgresql")
         connection = psycopg.connect(url, autocommit=True)
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":  # it would give bytes, not text
+            connection.close()
+            raise InvalidRequest(
+                f"The state database {connection.info.dbname} has the encoding SQL_ASCII, in which text has no "
+                "meaning. Make another one (CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0) and name it in "
+                "LIBERU_DATABASE__URL"
+            )
         connection.execute("SELECT pg_advisory_lock(%s)", (_STARTING,))
         return connection
 
@@ -185,7 +192,9 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
             await DomainRepository(session).remember(domain_id, found)
 
     where = settings.deployments
-    deployments = DeploymentRegistry(where.docker_url, where.kubeconfig, where.rollout_seconds)
+    deployments = DeploymentRegistry(
+        where.docker_url, where.kubeconfig, where.rollout_seconds, silence=where.silence_seconds
+    )
     components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
     room = Room(None if settings.replicated else settings.data, settings.jobs.data_reserve_bytes)
     engine = JobEngine(settings.engine_url, database, settings.jobs, room.waiting, replicated=settings.replicated)
@@ -193,7 +202,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     new_databases = NewDatabases(operations, keys.cipher)
     creating = Creating(database, new_databases)
     restoring = Restoring(database, components, keys, destinations.opened, settings.restores, creating)
-    restores = RestoreJob(database, components, destinations, keys, restoring, creating)
+    restores = RestoreJob(database, components, destinations, keys, restoring, creating, settings.jobs)
     domains = DomainService(keys.cipher, settings.sites)
     sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
     leaves: dict[str, Job] = {

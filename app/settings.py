@@ -106,8 +106,10 @@ class DeploymentSettings(BaseModel):
     """`docker_url`: the engine whose containers sites run in, unix:///path or tcp://host:port. `kubeconfig`: of the
     clusters whose pods sites run in, one file or several with `:` between them; a domain may name a context, else the
     current one (of the last file) is meant. None: the cluster that this service runs in, if any. `rollout_seconds`:
-    how long an operation waits for a pod that is ready, while there are others."""
+    how long an operation waits for a pod that is ready, while there are others. `silence_seconds`: after so long
+    without any sign of life a command over SSH, in a container or in a pod is given up."""
 
+    silence_seconds: float = Field(120, ge=10)
     kubeconfig: Path | None = None
     rollout_seconds: float = Field(120, ge=0, le=3600)
     docker_url: str = Field("unix:///var/run/docker.sock", pattern=r"^(unix:///|tcp://)[^\s]+$")
@@ -120,8 +122,9 @@ class JobSettings(BaseModel):
     PostgreSQL 0.5; an operation waits half of that on average. `dispatch_seconds`: how often it is looked for
     operations that another process has recorded. `reserve_bytes`: a backup does not start when less than this would
     be left at its destination; `data_reserve_bytes`: backups and imports wait while the data folder has less, if the
-    databases are there. `reconcile_seconds`: how often it is looked for operations that were recorded and never
-    queued, or that nobody runs any more.
+    databases are there. `part_tries`: how often a part of a backup or restore is begun in all whose stream is cut;
+    `part_wait_seconds`: for how long in all it is waited for its site to be there again. `reconcile_seconds`: how
+    often it is looked for operations that were recorded and never queued, or that nobody runs any more.
 
     With PostgreSQL: `role`: what this process does, requests, operations or both. `lease_seconds`: how long after its
     last sign of life a process' operations are taken over by another one.
@@ -138,6 +141,8 @@ class JobSettings(BaseModel):
     parents: int = Field(4, ge=1)
     components: int = Field(3, ge=1)
     max_attempts: int = Field(5, ge=1)
+    part_tries: int = Field(3, ge=1, le=100)
+    part_wait_seconds: float = Field(600, ge=0)
     reserve_bytes: int = Field(64 << 20, ge=0)
     data_reserve_bytes: int = Field(16 << 20, ge=0)
     polling_seconds: float | None = Field(None, gt=0)

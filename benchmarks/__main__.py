@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import databases, deployments, destinations, imports, jobs, memory, pipeline, ssh_restore
+from benchmarks import databases, deployments, destinations, imports, jobs, kubernetes, memory, pipeline, ssh_restore
 
 BENCHMARKS = {
     "pipeline": pipeline.main, "memory": memory.main, "destinations": destinations.main,
     "deployments": deployments.main, "import": imports.main, "jobs": jobs.main, "ssh-restore": ssh_restore.main,
-    "databases": databases.main,
+    "databases": databases.main, "kubernetes": kubernetes.main,
 }  # fmt: skip
 
 

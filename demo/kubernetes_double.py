@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import random
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +57,19 @@ class Pod:
     #: It stays Running and Ready for its grace period.
     deleted: bool = False
     waiting: str | None = None
+    restarts: int = 0
+    #: How its containers ended the last time, as {"reason": "OOMKilled", "exitCode": 137}.
+    ended: dict[str, Any] | None = None
+    reason: str | None = None
+    message: str | None = None
+    conditions: list[dict[str, str]] = field(default_factory=list)  # beside Ready
     uid: str = field(default_factory=lambda: str(uuid4()))
+    user: tuple[int, int, int] | None = None  # runAsUser, runAsGroup, fsGroup
+
+    def enter(self, root: Path) -> list[str]:
+        """What begins a command in a container."""
+        who = [] if self.user is None else ["--userspec={}:{}".format(*self.user), f"--groups={self.user[2]}"]
+        return ["chroot", *who, str(root)]
 
     def document(self) -> dict[str, Any]:
         metadata: dict[str, Any] = {
@@ -78,10 +92,13 @@ class Pod:
             },
             "status": {
                 "phase": self.phase,
-                "conditions": [{"type": "Ready", "status": "True" if self.ready else "False"}],
+                "reason": self.reason,
+                "message": self.message,
+                "conditions": [{"type": "Ready", "status": "True" if self.ready else "False"}, *self.conditions],
                 "containerStatuses": [
-                    {"name": name, "ready": self.ready, "restartCount": 0, "image": "x", "imageID": "x",
-                     "state": state} for name in containers
+                    {"name": name, "ready": self.ready, "restartCount": self.restarts, "image": "x", "imageID": "x",
+                     "state": state, "lastState": {"terminated": self.ended} if self.ended else {}}
+                    for name in containers
                 ],
             },
         }  # fmt: skip
@@ -122,11 +139,18 @@ class ClusterDouble:
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
         self.hosts: dict[str, list[str]] = {}  # namespace → what its Ingress serves
         self.replicas: dict[tuple[str, str], int] = {}  # namespace and StatefulSet → how many pods it is to have
+        self.events: list[tuple[str, str, str]] = []  # a pod's uid, a reason, a message
+        self.away: str | None = None  # "api": nothing is answered; "kubelet": no command can be begun
         self.listed = 0  # how often it was asked for pods
+        self.watching: Callable[[Pod, bytes], None] | None = None  # see _watched
+        self.hearing: Callable[[Pod, bytes], None] | None = None  # gets what a command prints
+        self._sessions: list[tuple[Pod, _Session]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="kubernetes double", daemon=True)
         self._started = threading.Event()
         self._keeper: subprocess.Popen[bytes] | None = None
+        self._own: dict[Path, tuple[subprocess.Popen[bytes], int]] = {}
+        self._runner: web.AppRunner | None = None
 
     def root(self, name: str) -> Path:
         """A folder for a container's root, with /proc and /dev once `mount` was called."""
@@ -137,13 +161,71 @@ class ClusterDouble:
     def mount(self, root: Path) -> None:
         for name in ("proc", "dev"):
             (root / name).mkdir(exist_ok=True)
-            subprocess.run([*self.entered(), "mount", "--rbind", f"/{name}", str(root / name)], check=True)
+            self._mount("--rbind", f"/{name}", str(root / name))
+
+    def volume(self, root: Path, source: Path, at: str) -> None:
+        """Mount a folder in a container's root."""
+        self._mount("--bind", str(source), str(root / at))
+
+    def read_only(self, root: Path) -> None:
+        """As `readOnlyRootFilesystem` does; what was mounted in it before stays as it is. Before any `volume`."""
+        self._mount("--bind", str(root), str(root))
+        self._mount("-o", "remount,bind,ro", str(root))
+
+    def _mount(self, *arguments: str) -> None:
+        subprocess.run([*self.entered(), "mount", *arguments], check=True)
+
+    def replace(self, pod: Pod, successor: Pod | None) -> None:
+        """Delete a pod with no grace: whatever runs in it is killed. Its successor, if any, has started already."""
+        self.pods[:] = [*(found for found in self.pods if found is not pod), *([successor] if successor else ())]
+        for there, session in list(self._sessions):
+            if there is pod:
+                session.kill()
+
+    def restart(self, pod: Pod, reason: str = "OOMKilled", status: int = 137) -> None:
+        """Its containers end with all that runs in them, and are there again."""
+        pod.restarts, pod.ended = pod.restarts + 1, {"reason": reason, "exitCode": status}
+        for there, session in list(self._sessions):
+            if there is pod:
+                session.kill()
+
+    def cut(self) -> None:
+        """Every connection breaks, as when the API server ends; commands run on, their input has ended."""
+        self._loop.call_soon_threadsafe(self._abort)
+
+    def _abort(self) -> None:
+        assert self._runner is not None and self._runner.server is not None
+        for handler in list(self._runner.server.connections):
+            if handler.transport is not None:
+                handler.transport.abort()
 
     def entered(self) -> list[str]:
         """What begins a command that sees the mounts: they are in a namespace that ends with this process, however it
         ends. Whoever deletes our folder then deletes nothing through a mount of /dev."""
         assert self._keeper is not None
         return ["nsenter", f"--mount=/proc/{self._keeper.pid}/ns/mnt", "--"]
+
+    def own_processes(self, root: Path) -> int:
+        """Give a container processes of its own, below a PID 1 that waits for none, as `sleep` and `mysqld` do; in
+        place of `mount`. Returns that one's number here."""
+        (root / "proc").mkdir(exist_ok=True)
+        (root / "dev").mkdir(exist_ok=True)
+        script = 'mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc" && echo && exec sleep 1000000'
+        argv = [*self.entered(), "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"]
+        process = subprocess.Popen([*argv, str(root)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        first = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        self._own[root] = process, first
+        return first
+
+    def into(self, root: Path) -> list[str]:
+        """What begins a command that sees a container's mounts and processes; see Pod.enter."""
+        if root in self._own:
+            first = self._own[root][1]
+            inside = [f"--mount=/proc/{first}/ns/mnt", f"--pid=/proc/{first}/ns/pid"]
+            return ["nsenter", *inside, "--", "setsid"]
+        return self.entered()
 
     def kubeconfig(self, port: int | None = None) -> Path:
         path = self.folder / f"kubeconfig-{port or self.port}"
@@ -176,12 +258,15 @@ class ClusterDouble:
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(20)
+        for process, _ in self._own.values():
+            process.kill()
+            process.communicate()
         if self._keeper is not None:
             self._keeper.communicate()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        runner = web.AppRunner(self._application(), handle_signals=False)
+        runner = self._runner = web.AppRunner(self._application(), handle_signals=False)
         self._loop.run_until_complete(runner.setup())
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(self.folder / "cert.pem", self.folder / "key.pem")
@@ -203,6 +288,7 @@ class ClusterDouble:
         application.router.add_get(f"{base}/pods/{{name}}", self._get)
         application.router.add_delete(f"{base}/pods/{{name}}", self._delete)
         application.router.add_get(f"{base}/secrets/{{name}}", self._secret)
+        application.router.add_get(f"{base}/events", self._events)
         application.router.add_get(f"{base}/pods/{{name}}/exec", self._exec)
         sets = "/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"
         application.router.add_get(sets, self._stateful_set)
@@ -211,6 +297,8 @@ class ClusterDouble:
         return application
 
     def _allow(self, request: web.Request, *wanted: str) -> None:
+        if self.away == "api" and request.transport is not None:
+            request.transport.abort()
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             raise web.HTTPUnauthorized(text="{}")
         if self.denied & set(wanted):
@@ -220,12 +308,25 @@ class ClusterDouble:
         self._allow(request, "list pods")
         wanted = request.query.get("labelSelector", "")
         self.listed += 1
+        name = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
         found = [
             pod.document()
             for pod in self.pods
-            if pod.namespace == request.match_info["namespace"] and selects(wanted, pod.labels)
+            if pod.namespace == request.match_info["namespace"]
+            and selects(wanted, pod.labels)
+            and name in ("", pod.name)
         ]
         return web.json_response({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": found})
+
+    async def _events(self, request: web.Request) -> web.Response:
+        self._allow(request, "list events")
+        wanted = request.query.get("fieldSelector", "").removeprefix("involvedObject.uid=")
+        found = [
+            {"metadata": {"name": f"e{number}"}, "involvedObject": {"uid": uid}, "reason": reason, "message": message,
+             "lastTimestamp": f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z"}
+            for number, (uid, reason, message) in enumerate(self.events) if uid == wanted
+        ]  # fmt: skip
+        return web.json_response({"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": found})
 
     def _find(self, request: web.Request) -> Pod:
         for pod in self.pods:
@@ -281,8 +382,12 @@ class ClusterDouble:
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         self._allow(request, "create pods/exec", "get pods/exec")
+        self._watched(self._find(request), b"")
         pod = self._find(request)
         root = pod.containers.get(request.query.get("container", ""))
+        if self.away == "kubelet":
+            message = "error dialing backend: dial tcp 192.0.2.7:10250: connect: connection refused"
+            raise web.HTTPInternalServerError(text=json.dumps({"message": message}))
         if root is None or pod.phase != "Running":
             raise web.HTTPBadRequest(text="{}")
         offered = [name.strip() for name in request.headers.get("sec-websocket-protocol", "").split(",")]
@@ -291,13 +396,29 @@ class ClusterDouble:
         socket = web.WebSocketResponse(protocols=self.protocols, max_msg_size=_TOO_LARGE)
         await socket.prepare(request)
         chosen = next(name for name in self.protocols if name in offered)
-        argv = [*self.entered(), "chroot", str(root), *request.query.getall("command")]
-        await _Session(socket, argv, v5=chosen == V5).run()
+        argv = [*self.into(root), *pod.enter(root), *request.query.getall("command")]
+        self._watched(pod, "\n".join(argv).encode())
+        session = _Session(socket, argv, v5=chosen == V5, watching=lambda data: self._watched(pod, data))
+        session.hearing = lambda data: self.hearing and self.hearing(pod, data)
+        self._sessions.append((pod, session))
+        try:
+            await session.run()
+        finally:
+            self._sessions.remove((pod, session))
         return socket
+
+    def _watched(self, pod: Pod, data: bytes) -> None:
+        """Nothing before a command is let into the pod, then its arguments, then what it gets as input."""
+        if self.watching is not None:
+            self.watching(pod, data)
 
 
 class _Session:
-    def __init__(self, socket: web.WebSocketResponse, argv: list[str], *, v5: bool) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, argv: list[str], *, v5: bool, watching: Callable[[bytes], None]
+    ) -> None:
+        self._watching = watching
+        self.hearing: Callable[[bytes], None] = lambda data: None
         self._socket = socket
         self._argv = argv
         self._v5 = v5
@@ -337,8 +458,15 @@ class _Session:
                 "details": {"causes": [{"reason": "ExitCode", "message": str(status)}]},
             })  # fmt: skip
 
+    def kill(self) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     async def _copy(self, channel: int, stream: asyncio.StreamReader) -> None:
         while data := await stream.read(_FRAME):
+            if channel == 1:
+                self.hearing(data)
             await self._send(bytes([channel]) + data)
         self._close_stdin()  # containerd does, at the end of either
 
@@ -354,6 +482,7 @@ class _Session:
                 if self._v5 and message.data == b"\xff\x00":
                     self._close_stdin()
                 elif message.data[0] == 0:
+                    self._watching(message.data[1:])
                     self._unread = len(message.data) - 1
                     self._process.stdin.write(message.data[1:])
                     await self._process.stdin.drain()

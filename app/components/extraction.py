@@ -47,6 +47,7 @@ class Extraction:
     def __init__(self, deployment: Deployment, target: FilesTarget) -> None:
         self._deployment = deployment
         self._target = target
+        self._made: set[tuple[int, int]] = set()  # whose is what was extracted
 
     async def run(
         self,
@@ -99,6 +100,7 @@ class Extraction:
         async with aclosing(self._deployment.tree.inventory(staging)) as batches:
             async for batch in batches:
                 found = [(entry.path, entry.type, entry.size) for entry in batch]
+                self._made.update((entry.uid, entry.gid) for entry in batch)
                 differences += await asyncio.to_thread(members.compare, found, extra=not whole)
                 if len(differences) > _NAMED:
                     break
@@ -110,16 +112,27 @@ class Extraction:
     async def _owners(self, staging: str, members: MemberList, report: Report) -> None:
         allowed: list[tuple[bytes, int, int]] = []
         owner = self._target.owner
+        if not self._deployment.privileged:
+            self._told(members, report)
+            return
         for path, uid, gid in members.owned_by_others(owner.uid, owner.gid):
             kept = self._kept(uid, gid)
-            if self._deployment.privileged and kept != (owner.uid, owner.gid):
+            if kept != (owner.uid, owner.gid):
                 allowed.append((path, *kept))
-            if not self._deployment.privileged or kept != (uid, gid):
+            if kept != (uid, gid):
                 report.warn("owner_changed", f"belonged to {uid}:{gid}, which is not on the allow-list", _shown(path))
         for path in await self._deployment.tree.set_owners(staging, allowed, owner) if allowed else ():
             report.warn(
                 "owner_kept", "belongs to somebody else than who restored it: its owner was left", _shown(path)
             )
+
+    def _told(self, members: MemberList, report: Report) -> None:
+        """Where nothing can be given away, as in a pod that does not run as root: all belongs to whoever
+        extracted it, not to whom the folder belongs to."""
+        for path, uid, gid in members.owned_by_others(self._target.owner.uid, self._target.owner.gid):
+            if (uid, gid) not in self._made:
+                message = f"belonged to {uid}:{gid}; only root could give it back, and commands there run as another"
+                report.warn("owner_changed", message, _shown(path))
 
     def _kept(self, uid: int, gid: int) -> tuple[int, int]:
         """Whom a member is given to: another than the owner only when that is allowed."""

@@ -263,8 +263,8 @@ class FilesComponent(Component):
         if swap.plan.state in ("planned", "undone"):
             try:
                 await swap.tidy()
-            except LiberuError as error:
-                log.warning("What a restore staged cannot be removed yet: %s", error.message)
+            except Exception as error:  # noqa: BLE001,RUF100  the restore's own error is what people must see
+                log.warning("What a restore staged cannot be removed yet: %s %s", type(error).__name__, error)
 
     async def _in_place(self, source: ByteStream, plan: SwapPlan, context: RestoreContext, report: Report) -> None:
         """Not atomic, and only with consent: empty the folder, where that is possible, then extract into it."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.archives.members import MemberList
 from app.archives.streams import ByteStream
-from app.components.base import Component, Dump, Report, RestoreContext
+from app.components.base import NOT_REMOVED, STAGING_LEFT, Component, Dump, Report, RestoreContext
 from app.components.extraction import Extraction, FilesTarget, journalled
 from app.components.maildir import MaildirRules
 from app.components.tree_dump import dump_tree
@@ -19,7 +19,7 @@ from app.components.tree_survey import report_no_mail
 from app.deployments.base import Deployment, User
 from app.deployments.swap import Swap
 from app.deployments.tree import SwapPlan
-from app.errors import LiberuError, NoSpace, TargetMissing
+from app.errors import NoSpace, TargetMissing
 from app.sizes import human_size
 
 #: Bytes that a restore leaves free.
@@ -101,7 +101,7 @@ class MailComponent(Component):
                         "dovecot-keywords have no letter for them",
                     )
             finally:
-                await asyncio.shield(self._clear(swap))
+                await asyncio.shield(self._clear(swap, report))
             return report
 
     async def _only_mail(self, staging: str, report: Report) -> None:
@@ -112,12 +112,13 @@ class MailComponent(Component):
         report_no_mail(names, report)
 
     @staticmethod
-    async def _clear(swap: Swap) -> None:
+    async def _clear(swap: Swap, report: Report) -> None:
         """Nothing live was moved. What cannot be removed now is removed by housekeeping."""
         try:
             await swap.tidy()
-        except LiberuError as error:
-            log.warning("What a restore of mail staged cannot be removed yet: %s", error.message)
+        except Exception as error:  # noqa: BLE001,RUF100  the restore's own error, if any, is what people must see
+            log.warning("What a restore of mail staged cannot be removed yet: %s %s", type(error).__name__, error)
+            report.warn(STAGING_LEFT, NOT_REMOVED.format(why=error), swap.plan.staging_path)
 
     async def tidy(self, journal: dict[str, Any]) -> None:
         if journal.get("plan"):

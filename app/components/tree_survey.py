@@ -25,23 +25,6 @@ _MOST_SPARSE = 1000
 _WORTH_KEEPING = 1 << 20
 _CHECK_SECONDS = 900
 
-#: Stands for a pattern that is made where it is used: a command is part of an address in Kubernetes' API, and with it
-#: would be too long.
-_TOO_LONG = "{too long}"
-#: $1: how many characters are too long, $2: what stands for them; then the command.
-_FIND = r"""
-long=? count=$1 stand_in=$2
-shift 2
-while [ ${#long} -lt "$count" ]; do long=$long$long; done
-while [ ${#long} -gt "$count" ]; do long=${long%?}; done
-for word do
-  shift
-  [ "$word" != "$stand_in" ] || word="$long*"
-  set -- "$@" "$word"
-done
-exec "$@"
-"""
-
 #: stdin: blocks, a space and a path, each with a zero byte. Prints "no" when --sparse must not be used: GNU tar 1.34
 #: stores a file that is said to take no blocks as zeros without a look (sparse.c, sparse_scan_file_wholesparse), and
 #: where the system cannot tell holes takes a read error for the file's end and says nothing (sparse_scan_file_raw).
@@ -122,8 +105,8 @@ class _Walk:
         self._reader = reader
         self._start = ["find", ".", "-path", f"./{STAGING_PREFIX}*", "-prune", "-o"]
         self._start += ["(", *_any(patterns), ")", "-prune", "-printf", r"x\0", "-o"]
-        self._too_long = longest(folder) + 3  # with its "./"
-        self._start += ["-path", _TOO_LONG, "-prune", "-printf", r"l%p\0", "-o"]
+        too_long = "?" * (longest(folder) + 3) + "*"  # with its "./"
+        self._start += ["-path", too_long, "-prune", "-printf", r"l%p\0", "-o"]
         self._sparse = 0
 
     async def first(self, found: Survey, *, only_files: bool = False) -> bool:
@@ -189,7 +172,6 @@ class _Walk:
         return result.status == 0 and not result.stdout
 
     async def _records(self, argv: Sequence[str], outcome: Outcome) -> AsyncGenerator[bytes, None]:
-        argv = ["sh", "-c", _FIND, "sh", str(self._too_long), _TOO_LONG, *argv]
         stream: ByteStream = self._deployment.stream(
             argv, cwd=self._folder, user=self._reader, env={"LC_ALL": "C"}, accept=range(256), outcome=outcome
         )

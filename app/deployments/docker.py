@@ -21,8 +21,15 @@ import aiohttp
 from app.archives.streams import CHUNK
 from app.deployments import remote_scripts as scripts
 from app.deployments.base import FolderArchive, User
-from app.deployments.remote import Channel, RemoteDeployment
-from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, StreamCut, TargetMissing
+from app.deployments.remote import SILENCE, Channel, RemoteDeployment
+from app.errors import (
+    DeploymentError,
+    DeploymentRefused,
+    DeploymentUnreachable,
+    StreamCut,
+    TargetGone,
+    TargetMissing,
+)
 
 _STDOUT, _STDERR = 1, 2
 _HEADER = struct.Struct(">BxxxL")
@@ -46,6 +53,15 @@ def mapped(what: str) -> Iterator[None]:
         raise _unreachable(what, error) from error
 
 
+@contextmanager
+def gone() -> Iterator[None]:
+    """A container that ran when it was chosen, and does not any more."""
+    try:
+        yield
+    except TargetMissing as error:
+        raise TargetGone(error.message) from error
+
+
 def _unreachable(what: str, error: BaseException) -> DeploymentError:
     inner: BaseException | None = error
     while inner is not None and getattr(inner, "errno", None) != errno.EACCES:
@@ -60,9 +76,10 @@ def _unreachable(what: str, error: BaseException) -> DeploymentError:
 
 
 class Engine:
-    """A Docker engine at `url`: unix:///path or tcp://host:port."""
+    """A Docker engine at `url`: unix:///path or tcp://host:port. `silence`: see RemoteDeployment."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, silence: float = SILENCE) -> None:
+        self.silence = silence
         self._url = url
         self._client: aiodocker.Docker | None = None
 
@@ -91,7 +108,7 @@ class DockerDeployment(RemoteDeployment):
     native_users = True
 
     def __init__(self, engine: Engine, container: str, name: str, archive: FolderArchive | None = None) -> None:
-        super().__init__()
+        super().__init__(engine.silence)
         self.archive = archive
         self._engine = engine
         self._container = container
@@ -107,7 +124,7 @@ class DockerDeployment(RemoteDeployment):
 
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
         what = f"Running {argv[0]} in container {self._name}"
-        with mapped(what):
+        with gone(), mapped(what):
             async with asyncio.timeout(_TIMEOUT):
                 execution = await self._engine.client.containers.container(self._container).exec(
                     list(argv),

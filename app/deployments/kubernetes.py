@@ -19,16 +19,18 @@ from kubernetes_asyncio import client, config
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.stream import WsApiClient
 
+from app.archives.streams import CHUNK
 from app.deployments.base import User
-from app.deployments.remote import Channel, RemoteDeployment
-from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, TargetMissing
+from app.deployments.remote import SILENCE, Channel, RemoteDeployment
+from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, TargetGone, TargetMissing
 
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 _CLOSE_STDIN = b"\xff\x00"
 _V5 = "v5.channel.k8s.io"
 _OFFERED = f"{_V5}, v4.channel.k8s.io"
 _TIMEOUT = 30
-#: A silent peer is found out by TCP: a WebSocket heartbeat kills the stream of a slow consumer.
+_MOST_EVENTS = 100
+#: A WebSocket's own heartbeat kills the stream of a slow consumer.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10), (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
@@ -67,9 +69,10 @@ def _explained(what: str, verb: str, status: int, reason: str) -> DeploymentErro
 
 class Cluster:
     """Of a kubeconfig (one file, or several with `:` between them), or the one that this service runs in. `context`:
-    of the kubeconfig; None: its current one."""
+    of the kubeconfig; None: its current one. `silence`: see RemoteDeployment."""
 
-    def __init__(self, kubeconfig: Path | None, context: str | None = None) -> None:
+    def __init__(self, kubeconfig: Path | None, context: str | None = None, silence: float = SILENCE) -> None:
+        self.silence = silence
         self._kubeconfig = kubeconfig
         self._context = context
         self._lock = asyncio.Lock()
@@ -101,6 +104,26 @@ class Cluster:
             api = client.NetworkingV1Api(self._client)
             found = await api.list_namespaced_ingress(namespace, _request_timeout=_TIMEOUT)
         return {rule.host for ingress in found.items for rule in ingress.spec.rules or [] if rule.host}
+
+    async def pod(self, namespace: str, name: str) -> Any:
+        """As it is now; None: there is none of that name. Raises DeploymentError."""
+        await self._connect()
+        with mapped(f"Listing pods of {namespace}", "list on pods"):
+            api = client.CoreV1Api(self._client)
+            found = await api.list_namespaced_pod(
+                namespace, field_selector=f"metadata.name={name}", _request_timeout=_TIMEOUT
+            )
+        return next(iter(found.items), None)
+
+    async def events(self, namespace: str, uid: str) -> list[Any]:
+        """What was recorded of one pod in about the last hour, the newest ones last. Raises DeploymentError."""
+        await self._connect()
+        with mapped(f"Listing events of {namespace}", "list on events"):
+            api = client.CoreV1Api(self._client)
+            found = await api.list_namespaced_event(
+                namespace, field_selector=f"involvedObject.uid={uid}", limit=_MOST_EVENTS, _request_timeout=_TIMEOUT
+            )
+        return list(found.items)
 
     async def replicas(self, namespace: str, stateful_set: str) -> int:
         """How many pods a StatefulSet is to have. Raises DeploymentError."""
@@ -134,7 +157,7 @@ class KubernetesDeployment(RemoteDeployment):
     framed = True
 
     def __init__(self, cluster: Cluster, namespace: str, pod: str, container: str) -> None:
-        super().__init__()
+        super().__init__(cluster.silence)
         self._cluster = cluster
         self._namespace = namespace
         self._pod = pod
@@ -142,9 +165,12 @@ class KubernetesDeployment(RemoteDeployment):
 
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
         what = f"Running {argv[0]} in {self._namespace}/{self._pod} ({self._container})"
-        with mapped(what, "get and create on pods/exec"):
-            async with asyncio.timeout(_TIMEOUT):
-                websocket = await self._cluster.exec(self._namespace, self._pod, self._container, argv)
+        try:
+            with mapped(what, "get and create on pods/exec"):
+                async with asyncio.timeout(_TIMEOUT):
+                    websocket = await self._cluster.exec(self._namespace, self._pod, self._container, argv)
+        except TargetMissing as error:  # it was there when it was chosen
+            raise TargetGone(error.message) from error
         return _ExecChannel(websocket, what)
 
 
@@ -154,8 +180,11 @@ class _ExecChannel(Channel):
         self._websocket = websocket
         self._what = what
         self._v5 = websocket._response.headers.get("Sec-WebSocket-Protocol") == _V5  # aiohttp's own says None
-        self._ahead = b""
+        self._held: list[bytes] = []  # of stdout, not received yet
+        self._size = 0
         self._ended = False
+        self._reader: asyncio.Task[None] | None = None
+        self._arrived, self._room = asyncio.Event(), asyncio.Event()
         self._protocol = websocket._conn.protocol
         self._transport = self._protocol.transport
         connected = websocket.get_extra_info("socket")
@@ -180,31 +209,53 @@ class _ExecChannel(Channel):
                 await self._send(_CLOSE_STDIN)
 
     async def answer(self) -> None:
-        while not self.answered and not self._ahead and not self._ended:
-            self._ahead = await self._frame()
+        while not self.answered and not self._held and not self._ended:
+            await self._more()
 
     async def receive(self) -> bytes:
-        stdout, self._ahead = self._ahead, b""
-        while not stdout and not self._ended:
-            stdout = await self._frame()
+        while not self._held and not self._ended:
+            await self._more()
+        stdout, self._held, self._size = b"".join(self._held), [], 0
+        self._room.set()
         return stdout
 
-    async def _frame(self) -> bytes:
-        """The next frame: its payload when it is stdout."""
+    async def _more(self) -> None:
+        self._arrived.clear()
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
+        await self._arrived.wait()
+
+    async def _read(self) -> None:
+        """Frames have 32 KiB at most: they are gathered while nobody takes them."""
+        try:
+            while not self._ended:
+                while self._size >= CHUNK:
+                    self._room.clear()
+                    await self._room.wait()
+                await self._frame()
+                self._arrived.set()
+        finally:
+            self._ended = True
+            self._arrived.set()
+
+    async def _frame(self) -> None:
         message = await self._websocket.receive()
         if message.type is not aiohttp.WSMsgType.BINARY:
             self._ended = True  # closed, for whatever reason: only the trailer proves an end
-            return b""
-        if not message.data:
-            return b""
-        channel, payload = message.data[0], message.data[1:]
-        if channel == _STDERR:
-            self.complain(payload)
-        elif channel == _STATUS:
-            self.complain(_problem(payload))
-        return bytes(payload) if channel == _STDOUT else b""
+        elif len(message.data) > 1:
+            channel, payload = message.data[0], message.data[1:]
+            if channel == _STDOUT:
+                self._held.append(payload)
+                self._size += len(payload)
+            elif channel == _STDERR:
+                self.complain(payload)
+            elif channel == _STATUS:
+                self.complain(_problem(payload))
 
     async def close(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait({self._reader})
         with suppress(aiohttp.ClientError, OSError, TimeoutError):
             async with asyncio.timeout(5):
                 await self._websocket.close()

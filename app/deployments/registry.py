@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 class DeploymentRegistry:
     """`docker_url`: the engine of sites that run in containers, `kubeconfig`: the clusters of those in pods, None for
-    the one that we run in; each is asked when it is needed. `rollout_seconds`: how long a pod is waited for."""
+    the one that we run in; each is asked when it is needed. `rollout_seconds`: how long a pod is waited for.
+    `silence`: seconds without any sign of life from a command elsewhere after which it is given up."""
 
-    def __init__(self, docker_url: str, kubeconfig: Path | None = None, rollout_seconds: float = 0) -> None:
+    def __init__(
+        self, docker_url: str, kubeconfig: Path | None = None, rollout_seconds: float = 0, silence: float = 120
+    ) -> None:
         self._rollout_seconds = rollout_seconds
         self._docker_url = docker_url
+        self._silence = silence
         self._kubeconfig = kubeconfig
         self._engine: Engine | None = None
         self._clusters: dict[str | None, Cluster] = {}
@@ -31,14 +35,14 @@ class DeploymentRegistry:
         from app.deployments.kubernetes import Cluster
 
         if context not in self._clusters:
-            self._clusters[context] = Cluster(self._kubeconfig, context)
+            self._clusters[context] = Cluster(self._kubeconfig, context, self._silence)
         return self._clusters[context]
 
     def _docker(self) -> Engine:
         from app.deployments.docker import Engine
 
         if self._engine is None:
-            self._engine = Engine(self._docker_url)
+            self._engine = Engine(self._docker_url, self._silence)
         return self._engine
 
     async def open(self, place: DomainPlace, pin: Pin) -> Site:
@@ -58,7 +62,7 @@ class DeploymentRegistry:
         if kind == "ssh":
             from app.deployments.ssh import SshDeployment, server_of
 
-            return OneDeployment(SshDeployment(server_of(place.configuration), pin))
+            return OneDeployment(SshDeployment(server_of(place.configuration, self._silence), pin))
         if kind == "docker":
             from app.deployments.docker_site import DockerSite
 

@@ -4,15 +4,20 @@ Each command runs below a small shell script (wrapper.sh) that makes up for what
 comes on stdin, so that no secret is in a process list; a line with a nonce after the command's last byte proves that
 its output is whole and tells its status; and when the line breaks the command is killed at its end.
 
-Where a channel may lose bytes in silence, as Kubernetes' does, that line has the output's hash, and input goes in
+The script and the command's arguments come on stdin as well. What a channel starts is short and always the same:
+Kubernetes' API takes arguments as part of an address, whose length proxies limit, and sshd's user shell takes all of
+them as one, of at most 128 KiB.
+
+Where a channel may lose bytes in silence, as Kubernetes' does, that line has the output's checksum, and input goes in
 frames of a size and so many bytes: the command sees an end of input only after the last of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import re
 import secrets
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -21,6 +26,7 @@ from pathlib import PurePosixPath
 from app.archives.streams import ByteStream, from_bytes
 from app.deployments import remote_scripts as scripts
 from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome, SiteTree, User
+from app.deployments.checksums import CHECKSUMS, Checksum, Unchecked
 from app.deployments.confinement import confine, shell_text
 from app.deployments.process import SEARCH_PATH, raise_unless
 from app.deployments.remote_tree import RemoteTree
@@ -36,11 +42,26 @@ from app.errors import (
 )
 
 _WRAPPER = shell_text("wrapper.sh")
+#: Runs a text that comes on stdin behind its size.
+_BOOTSTRAP = (
+    "IFS= read -r size || exit 125; "
+    'text=$(dd bs="$size" count=1 iflag=fullblock 2>/dev/null) || { echo "dd cannot be run" >&2; exit 127; }; '
+    'eval "$text"'
+)
 _END = "liberu-end {nonce} "
-_HASH = hashlib.sha256().digest_size * 2
-_TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _HASH + 1
+_CHECKSUM = 66
+_TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _CHECKSUM + 1
 _FRAME = 1 << 20
 _INHERITED = "/proc/self/fd/9"
+_ALIVE = b"liberu-alive\n"
+#: Which group, in it the wrapper and when that was started, and what makes the checksum. bash may say before that it
+#: does not know the locale.
+_GROUP = re.compile(rb"^liberu-group (\d+) (\d+) (\d+) (\S+)\n", re.MULTILINE)
+#: Worth a thread, in bytes.
+_MUCH = 64 << 10
+#: Seconds without a sign of life after which a command is given up, and at most between two of them.
+SILENCE = 120.0
+_MOST_BEAT = 15
 _KILL_SECONDS = 10
 _ANSWER_SECONDS = 60
 
@@ -50,11 +71,27 @@ class Channel(ABC):
 
     def __init__(self) -> None:
         self.stderr = bytearray()
+        self._silence = SILENCE
+        self._patience: asyncio.Timeout | None = None
 
     def complain(self, data: bytes) -> None:
-        """Keep stderr up to 1 MiB; the rest is read and dropped, so that no command blocks on it."""
+        """Keep stderr up to 1 MiB, without signs of life; the rest is read and dropped, so that no command blocks."""
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time() + self._silence)
         if len(self.stderr) < MAX_STDERR:
+            before = max(0, len(self.stderr) - len(_ALIVE))  # one may come in two pieces
             self.stderr += data
+            self.stderr[before:] = self.stderr[before:].replace(_ALIVE, b"")
+
+    async def listen(self, silence: float) -> bytes:
+        """`receive`, unless nothing at all comes for so many seconds: then TimeoutError. While nobody listens nothing
+        is read, and no time counts."""
+        self._silence = silence
+        try:
+            async with asyncio.timeout(silence) as self._patience:
+                return await self.receive()
+        finally:
+            self._patience = None
 
     @property
     def lost(self) -> bool:
@@ -64,7 +101,7 @@ class Channel(ABC):
     @property
     def answered(self) -> bool:
         """Whether the wrapper's first line has come."""
-        return b"\n" in self.stderr
+        return _GROUP.search(self.stderr) is not None
 
     @abstractmethod
     async def answer(self) -> None:
@@ -95,14 +132,16 @@ class RemoteDeployment(Deployment):
 
     `prefix`: put before every command, as sudo is. `native_users`: `open` can run a command as another user in a
     folder that this user may not enter; elsewhere the wrapper does it. `framed`: the channel alone proves nothing of
-    what it carries, or cannot end input.
+    what it carries, or cannot end input. `silence`: seconds without any sign of life, which the wrapper gives however
+    quiet its command is, after which that is given up.
     """
 
     prefix: tuple[str, ...] = ()
     native_users = False
     framed = False
 
-    def __init__(self) -> None:
+    def __init__(self, silence: float = SILENCE) -> None:
+        self.silence = silence
         self._tree = RemoteTree(self)
         self._root: bool | None = None
 
@@ -220,19 +259,22 @@ class _Command:
         self._secret = secret.splitlines()
         shown = with_path(argv, name, _INHERITED)
         shown = confine(shown) if confined else shown
-        wrapped = ["sh", "-c", _WRAPPER, "sh", self._cwd or "", *flags, who, str(len(self._secret)), *shown]
+        seconds = min(_MOST_BEAT, deployment.silence / 4)
+        beat = f"{int(seconds) or seconds:g}"
+        self._text = _script([self._cwd or "", *flags, who, str(len(self._secret)), beat, *shown])
         self._argv = [
-            *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent", *wrapped,
+            *deployment.prefix, "env", "-i", f"PATH={SEARCH_PATH}", "LC_ALL=C.UTF-8", "HOME=/nonexistent",
+            "sh", "-c", _BOOTSTRAP, "sh",
         ]  # fmt: skip
         self._channel: Channel | None = None
         self._feeder: asyncio.Task[None] | None = None
         self._trailer = b""
-        self._hash = hashlib.sha256()
+        self._checksum: Checksum = Unchecked()
         self._finished = False
 
     async def start(self, env: Mapping[str, str], input: ByteStream | None) -> None:
         try:
-            channel = await self._begin(_header(self._nonce, env, self._secret))
+            channel = await self._begin(self._text + _header(self._nonce, env, self._secret))
         except BaseException:
             if input is not None:
                 await input.aclose()
@@ -243,10 +285,10 @@ class _Command:
     async def _begin(self, header: bytes) -> Channel:
         cwd = None if self._native is None else self._cwd
         self._channel = channel = await self._deployment.open(self._argv, cwd, self._native)
-        with suppress(BrokenPipeError):  # what happened shows in the output
-            await channel.send(header)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
+                with suppress(BrokenPipeError):  # what happened shows in the output
+                    await channel.send(header)
                 await channel.answer()
         except TimeoutError as error:
             raise DeploymentUnreachable(f"{self.name} did not start within {_ANSWER_SECONDS} seconds") from error
@@ -284,18 +326,34 @@ class _Command:
         """Stdout without the trailer."""
         assert self._channel is not None
         held = b""
-        while chunk := await self._channel.receive():
+        if (told := _GROUP.search(self._channel.stderr)) is not None:
+            self._checksum = CHECKSUMS.get(told[4].decode("ascii", "replace"), Unchecked)()
+        while chunk := await self._heard(self._channel):
             held += chunk
             if len(held) > _TRAILER:
-                if self._deployment.framed:
-                    self._hash.update(held[:-_TRAILER])
-                yield held[:-_TRAILER]
-                held = held[-_TRAILER:]
+                passed, held = held[:-_TRAILER], held[-_TRAILER:]
+                if self._deployment.framed and len(passed) > _MUCH:
+                    await asyncio.to_thread(self._checksum.update, passed)
+                else:
+                    self._checksum.update(passed)
+                yield passed
             self._trailer = held
             if self._feeder is not None and self._status():
                 await self._stop_feeding()
         if held and not self._status():
             yield held
+
+    async def _heard(self, channel: Channel) -> bytes:
+        silence = self._deployment.silence
+        try:
+            return await channel.listen(silence)
+        except TimeoutError as error:
+            if self._status():  # all has come
+                return b""
+            raise DeploymentUnreachable(
+                f"{self.name} gave no sign of life for {silence:g} seconds: the machine that it runs on, or what "
+                "leads there, hangs"
+            ) from error
 
     async def _stop_feeding(self) -> None:
         """The command has ended, whatever of its input is left."""
@@ -320,7 +378,7 @@ class _Command:
         return found[0] if found else None
 
     def _proof(self) -> list[str]:
-        """Status and hash; empty when the end is not proven."""
+        """Status and checksum; empty when the end is not proven."""
         expected = _END.format(nonce=self._nonce).encode()
         if len(self._trailer) == _TRAILER and self._trailer.startswith(expected) and self._trailer.endswith(b"\n"):
             return self._trailer[len(expected) :].decode("ascii", "replace").split()
@@ -336,14 +394,16 @@ class _Command:
             raise self._unproven(stderr)
         self._finished = True
         told = self._proof()[-1]
-        if self._deployment.framed and told not in ("-", self._hash.hexdigest()):
-            raise StreamCut(f"The output of {self.name} arrived changed or incomplete: its hash is not the one sent")
+        if told != self._checksum.text:
+            raise StreamCut(
+                f"The output of {self.name} arrived changed or incomplete: its checksum is not the one sent"
+            )
         return int(status), stderr
 
     def _stderr(self) -> str:
         assert self._channel is not None
-        text = self._channel.stderr.decode("utf-8", "replace")
-        return "\n".join(line for line in text.splitlines() if not line.startswith("liberu-group ")).strip()
+        found = _GROUP.search(self._channel.stderr)
+        return self._channel.stderr[found.end() if found else 0 :].decode("utf-8", "replace").strip()
 
     def _unproven(self, stderr: str) -> DeploymentError:
         if "liberu-no-folder" in stderr:
@@ -371,10 +431,8 @@ class _Command:
         """The process group at the other end, the wrapper's number and its start time."""
         if self._channel is None:
             return None
-        first = bytes(self._channel.stderr[:100]).partition(b"\n")[0].decode("ascii", "replace").split()
-        if len(first) == 4 and first[0] == "liberu-group" and all(word.isdecimal() for word in first[1:]):
-            return first[1:]
-        return None
+        found = _GROUP.search(self._channel.stderr)
+        return None if found is None else [number.decode() for number in found.groups()[:3]]
 
     async def _kill(self) -> None:
         """Through a channel of its own: most protocols let a command run on when its channel is closed."""
@@ -402,6 +460,18 @@ class _Command:
             await self._kill()
         if self._channel is not None:
             await self._channel.close()
+
+
+def _script(arguments: Sequence[str]) -> bytes:
+    """The wrapper with its arguments, behind its size. A text that was cut is one that no shell begins to run.
+
+    Raises InvalidRequest.
+    """
+    words = " ".join(shlex.quote(word) for word in arguments)
+    if "\0" in words:
+        raise InvalidRequest("An argument of a command cannot have a zero byte")
+    text = f"{{\nset -- {words}\n{_WRAPPER}\n}}".encode("utf-8", "surrogateescape")
+    return b"%d\n%b" % (len(text), text)
 
 
 def _header(nonce: str, env: Mapping[str, str], secret: Sequence[str]) -> bytes:

@@ -4,14 +4,24 @@ xargs -0.
 `$1` and on are arguments; the working folder is what the caller entered.
 """
 
-#: $1: a process group, $2: the wrapper in it, $3: when that was started. A container that was restarted has other
-#: processes of the same numbers.
+#: $1: a process group, $2: the wrapper in it, which ends it in good order, $3: when that was started. A container
+#: that was restarted has other processes of the same numbers.
 KILL = r"""
-group=$1 started=$3
-IFS= read -r line <"/proc/$2/stat" || exit 0
+group=$1 wrapper=$2 started=$3 tries=100
+exec 2>/dev/null
+IFS= read -r line <"/proc/$wrapper/stat" || exit 0
 set -- $line
 [ "${22}" = "$started" ] || exit 0
-kill -9 -- "-$group" 2>/dev/null || kill -9 "-$group"
+kill "$wrapper"
+kill -CONT "$wrapper"
+while [ $((tries -= 1)) -gt 0 ]; do
+  sleep 0.05 || sleep 1
+  line=
+  IFS= read -r line <"/proc/$wrapper/stat"
+  set -- ${line##*) }
+  case $1 in '' | Z) exit 0 ;; esac
+done
+kill -9 -- "-$group" || kill -9 "-$group"
 """
 
 #: $1: a group's name. getent knows those of directories too; not every image has it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 from app.archives.streams import ByteStream
 from app.deployments import merge_scripts, owner_scripts, swap_scripts
@@ -26,12 +26,13 @@ from app.deployments.tree import (
     Entry,
     MergeRules,
     SiteTree,
+    Staged,
     SwapMode,
     SwapPlan,
     TreeStatus,
     User,
 )
-from app.errors import NoSpace, StagingLost, SwapImpossible, TargetMissing
+from app.errors import DeploymentUnreachable, NoSpace, StagingLost, SwapImpossible, TargetMissing
 
 Parts = tuple[bytes, ...]
 _BATCH = 2000
@@ -53,7 +54,10 @@ class RemoteTree(SiteTree):
         return "entries"
 
     async def mounts(self, path: str) -> list[str]:
-        table = await self._deployment.run(["cat", "/proc/self/mountinfo"], timeout=60)
+        try:
+            table = await self._deployment.run(["cat", "/proc/self/mountinfo"], timeout=60)
+        except TimeoutError as error:
+            raise DeploymentUnreachable(f"What is mounted below {path} was not told within 60 seconds") from error
         return mounts_below(table.stdout.decode("utf-8", "surrogateescape"), path)
 
     async def immutable(self, path: str, *, deep: bool) -> list[str]:
@@ -179,17 +183,16 @@ class RemoteTree(SiteTree):
     async def carry_over(self, plan: SwapPlan, roots: Sequence[bytes]) -> int:
         """Raises SwapImpossible with the names of those that could not be carried over."""
         tops = [root if root == b"." else b"./" + root for root in checked_paths(roots)]
-        argv, env = self._argv(plan.staging_name, str(plan.staging)), self._environment(merge_scripts.CHANGED)
-        listed = self._deployment.stream(argv, input=_nul(tops), env=env, cwd=plan.target, accept=range(126))
+        argv = _argv(merge_scripts.CHANGED, plan.staging_name, str(plan.staging))
+        listed = self._deployment.stream(argv, input=_nul(tops), cwd=plan.target, accept=range(126))
         changed: list[bytes] = []
         async with aclosing(split(listed, b"\0")) as names:
             async for name in names:
                 changed.append(name)
         if not changed:
             return 0
-        argv, env, user = self._argv(plan.target), self._environment(merge_scripts.CARRY), await self._owner(plan)
-        old = f"{plan.staging_path}/old"
-        done = await self._deployment.run(argv, cwd=old, input=_nul(changed), env=env, user=user)
+        argv, old, user = _argv(merge_scripts.CARRY, plan.target), f"{plan.staging_path}/old", await self._owner(plan)
+        done = await self._deployment.run(argv, cwd=old, input=_nul(changed), user=user)
         if done.stderr:
             raise SwapImpossible(
                 f"{plan.target}: changed while it was swapped, and not carried over: {done.stderr[:500]}"
@@ -224,8 +227,17 @@ class RemoteTree(SiteTree):
         if mounted:
             raise SwapImpossible(f"{mounted[0]} is mounted in what is to be removed; unmount it")
         script = swap_scripts.REMOVE if plan.staging is not None else swap_scripts.REMOVE_UNMADE
-        with suppress(TargetMissing):
+        try:
             await self._swap_script(script, plan)
+        except TargetMissing:
+            await self._deployment.run(["true"])  # raises when it is the container that is gone, not the folder
+
+    async def staged(self, path: str) -> list[Staged]:
+        found = await self._script(swap_scripts.STAGED, path, STAGING_PREFIX)
+        records = [record.split(b" ", 2) for record in found.stdout.split(b"\0")[:-1]]
+        return [
+            Staged(name.decode("utf-8", "backslashreplace"), int(inode), old == b"1") for inode, old, name in records
+        ]
 
     async def _swap_script(
         self,
@@ -251,16 +263,6 @@ class RemoteTree(SiteTree):
         status = await self.status(plan.target)
         return User(status.uid, status.gid)
 
-    @staticmethod
-    def _argv(*arguments: str) -> list[str]:
-        """Of a script that comes as `_environment` has it: an API server's proxy may allow URLs of 8 KiB."""
-        return ["sh", "-c", _FROM_ENVIRONMENT, "sh", *arguments]
-
-    @staticmethod
-    def _environment(script: str) -> dict[str, str]:
-        lines = (line.strip() for line in f"{swap_scripts.COMMON}\n{script}".splitlines())
-        return {"liberu_script": "\t".join(line for line in lines if line and not line.startswith("#"))}
-
     async def _script(
         self,
         script: str,
@@ -274,8 +276,7 @@ class RemoteTree(SiteTree):
         input = None if names is None else _nul(names)
         outcome, kept = Outcome(), bytearray()
         output = self._deployment.stream(
-            self._argv(*arguments), cwd=path, input=input, env=self._environment(script), user=user,
-            accept=range(256), outcome=outcome,
+            _argv(script, *arguments), cwd=path, input=input, user=user, accept=range(256), outcome=outcome
         )  # fmt: skip
         async with aclosing(output):
             async for chunk in output:
@@ -295,10 +296,6 @@ class RemoteTree(SiteTree):
 
 
 _MOST_LISTED = 64 << 20
-# A variable is one line.
-_FROM_ENVIRONMENT = (
-    r'''script=$(printf %s "$liberu_script" | tr "\t" "\n") && unset liberu_script && eval "$script"'''
-)
 # Flags come as suSDiad… and a path. sed, since a shell reads a pipe byte by byte.
 _IMMUTABLE = r"""
 command -v lsattr >/dev/null || exit 0
@@ -307,6 +304,10 @@ lsattr "$1" . 2>/dev/null |
   head -n 20
 """
 _WITHOUT_STAGING = ("-path", f"./{STAGING_PREFIX}*", "-prune", "-o")
+
+
+def _argv(script: str, *arguments: str) -> list[str]:
+    return ["sh", "-c", f"{swap_scripts.COMMON}\n{script}", "sh", *arguments]
 
 
 async def _nul(names: Sequence[bytes]) -> ByteStream:

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from app.addresses import AddressGuard
 from app.archives.streams import CHUNK
 from app.deployments.base import User
-from app.deployments.remote import Channel, RemoteDeployment
+from app.deployments.remote import SILENCE, Channel, RemoteDeployment
 from app.deployments.site import Pin
 from app.errors import (
     DeploymentKeyMismatch,
@@ -65,11 +65,13 @@ def mapped(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class SshServer:
-    """`sudo`: run everything as root, which `sudo -n` must allow without a password."""
+    """`sudo`: run everything as root, which `sudo -n` must allow without a password. `silence`: see
+    RemoteDeployment."""
 
     account: SshAccount
     sudo: bool = False
     timeout: float = 30
+    silence: float = SILENCE
 
     @property
     def name(self) -> str:
@@ -82,7 +84,7 @@ class SshDeployment(RemoteDeployment):
     kind = "ssh"
 
     def __init__(self, server: SshServer, pin: Pin) -> None:
-        super().__init__()
+        super().__init__(server.silence)
         self._server = server
         self._pin = pin
         self._lock = asyncio.Lock()
@@ -228,7 +230,7 @@ class _SshChannel(Channel):
         released()
 
 
-def server_of(configuration: dict[str, Any]) -> SshServer:
+def server_of(configuration: dict[str, Any], silence: float = SILENCE) -> SshServer:
     """From a domain's deployment setting, with its secrets. Raises InvalidRequest."""
     if not configuration.get("password") and not configuration.get("private_key"):
         raise InvalidRequest("A password or a private key is needed to log in", field="deployment")
@@ -241,7 +243,7 @@ def server_of(configuration: dict[str, Any]) -> SshServer:
         passphrase=_secret(configuration, "passphrase"),
         host_key=configuration.get("host_key"),
     )
-    return SshServer(account, configuration.get("sudo", False))
+    return SshServer(account, configuration.get("sudo", False), silence=silence)
 
 
 def _secret(configuration: dict[str, Any], name: str) -> SecretStr | None:

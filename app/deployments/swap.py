@@ -198,8 +198,10 @@ class Swap:
         try:
             await self._backward()
         except LiberuError as error:
-            log.exception("The swap of %s stopped half-way and could not be undone", self.plan.target)
-            raise self._unfinished(error) from cause
+            log.warning(
+                "The swap of %s stopped half-way and cannot be undone yet: %s", self.plan.target, error.message
+            )
+            raise self._unfinished(error, cause) from cause
 
     async def _carry_over(self) -> None:
         """The site is live: what goes wrong now is told, and fails nothing."""
@@ -214,10 +216,11 @@ class Swap:
             log.warning("Files that arrived at %s were not all carried over: %s", self.plan.target, error.message)
             self.troubles.append(error.message)
 
-    def _unfinished(self, error: LiberuError | None) -> SwapUnfinished:
-        reason = f" ({error.message})" if error is not None else ""
+    def _unfinished(self, error: LiberuError | None, cause: BaseException | None = None) -> SwapUnfinished:
+        """`cause`: why it stopped. `error`: why it is not settled."""
+        why, reason = (f" ({one.message})" if isinstance(one, LiberuError) else "" for one in (cause, error))
         return SwapUnfinished(
-            f"{self.plan.target}: the swap stopped half-way and could not be undone yet{reason}. What was live and "
-            f"is missing there lies in {self.plan.staging_path}/{self.plan.old_tree}; nothing was removed. It is "
+            f"{self.plan.target}: the swap stopped half-way{why} and could not be undone yet{reason}. What was live "
+            f"and is missing there lies in {self.plan.staging_path}/{self.plan.old_tree}; nothing was removed. It is "
             "tried again: by housekeeping, and before the next backup or restore of this domain"
         )

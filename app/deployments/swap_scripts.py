@@ -39,12 +39,16 @@ freeze() {
 }
 """
 
-#: $1: staging's name, $2: UID:GID of whom `new` is given to, or nothing. Prints its inode.
+#: $1: staging's name, $2: UID:GID of whom `new` is given to, or nothing. Prints its inode. The target's own time
+#: stays.
 PREPARE = r"""
+was=$(stat -c "%y" .) seconds=$(stat -c %Y .)
 mkdir -- "./$1"
 staging "$1"
 [ -z "$(ls -A .)" ] || { echo "$1 was replaced while it was made" >&2; exit 77; }
 mkdir new
+touch -d "$was" new 2>/dev/null || touch -d "@$seconds" new
+touch -r new /proc/self/fd/8/. 2>/dev/null || :
 [ -z "$2" ] || chown -h -- "$2" new
 stat -c %i .
 """
@@ -228,14 +232,37 @@ flush
 """
 )
 
+_OLD = r"""
+old() {
+  for folder in old half arrived; do
+    [ ! -d "$folder" ] || [ -z "$(ls -A "$folder")" ] || echo "$folder"
+  done
+}
+"""
+
 #: $1, $2: staging. Prints something when what was live is in it.
-HOLDS_OLD = r"""
+HOLDS_OLD = (
+    _OLD
+    + r"""
 [ -d "./$1" ] || exit 0
 staging "$1" "$2"
-for folder in old half arrived; do
-  [ ! -d "$folder" ] || [ -z "$(ls -A "$folder")" ] || echo "$folder"
+old
+"""
+)
+
+#: $1: how the names of staging folders begin. Prints of those that are ours alone: inode, 1 where what was live is in
+#: it, name.
+STAGED = (
+    _OLD
+    + r"""
+exec 8<.
+for name in "./$1"*; do
+  if [ -d "$name" ] && [ ! -L "$name" ]; then
+    (cd -- "$name" && alone && printf '%s %s %s\0' "$(stat -c %i .)" "$([ -z "$(old)" ] || echo 1)" "${name#./}") || :
+  fi
 done
 """
+)
 
 #: In staging. No other file system is entered, where rm can be told so.
 EMPTY = (

@@ -49,6 +49,14 @@ class Entry(NamedTuple):
     fixed: bool = False
 
 
+class Staged(NamedTuple):
+    """A staging folder as it was found. `holds_old`: something that was live is in it."""
+
+    name: str
+    inode: int
+    holds_old: bool
+
+
 @dataclass(slots=True)
 class SwapPlan:
     """What a swap does and how far it is: its journal, kept in the database. What lies at the target can be changed
@@ -227,6 +235,11 @@ class SiteTree(ABC):
 
         Nothing in the target is removed, nor changed but by what `rules` appends. Can be repeated, with new rules.
         """
+
+    async def staged(self, path: str) -> list[Staged]:
+        """The staging folders in `path` that are ours alone. On this machine nothing is left but what is journalled,
+        and nothing is looked for. Raises TargetMissing."""
+        return []
 
     @abstractmethod
     async def holds_old(self, plan: SwapPlan) -> bool:

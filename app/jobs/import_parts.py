@@ -126,7 +126,11 @@ class ImportParts:
         warnings: list[str] = []
         owner = component.owner if isinstance(component, FilesComponent | MailComponent) else User(0, 0)
         source = self.streams.stream(item, owner, warnings)
-        report = await component.restore(self.context.metered(item.number, source), restoring, item.bytes)
+        try:
+            report = await component.restore(self.context.metered(item.number, source), restoring, item.bytes)
+        except LiberuError as error:
+            failure, _ = await self.restoring.put_right(self.operation, restoring, error, self.context)
+            raise failure from error
         tell_replicas(report, site.serving(item.component, item.name), "restored")
         facts = facts_of(report)
         facts["warnings"] += [{"code": "left_out", "message": text, "subject": None} for text in warnings]

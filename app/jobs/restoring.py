@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,14 +12,23 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.components.base import RestoreContext, Settled
+from app.components.base import COMMITTING, NOT_REMOVED, STAGING_LEFT, RestoreContext, Settled
+from app.components.extraction import journalled
 from app.db.base import now
 from app.db.models import Domain, Operation, RestoreRemains
 from app.db.repositories.domains import DomainRepository
-from app.db.repositories.operations import OperationRepository
+from app.db.repositories.operations import ACTIVE, OperationRepository
 from app.db.repositories.remains import RemainsRepository
 from app.db.session import Database
-from app.errors import ComponentError, LiberuError, NotFound
+from app.deployments.tree import STAGING_PREFIX, SwapPlan
+from app.errors import (
+    ComponentError,
+    LiberuError,
+    NotFound,
+    OperationCancelled,
+    OwnershipLost,
+    SwapUnfinished,
+)
 from app.jobs.context import JobContext, Result
 from app.jobs.creating import KEY as CREATED
 from app.jobs.creating import Creating, left
@@ -33,6 +43,10 @@ log = logging.getLogger(__name__)
 Journal = dict[str, Any]
 _FIRST_RETRY = timedelta(minutes=1)
 _LAST_RETRY = timedelta(hours=6)
+_STAGED = re.compile(re.escape(STAGING_PREFIX) + r"([0-9a-f-]{36})-(\d{1,9})")
+_MOST_FOUND = 20
+#: What a part's journal begins with, and what stays in it when it begins anew.
+_LASTING = {"kind", "name", "domain_id", "safety", CREATED}
 
 
 class Restoring:
@@ -189,6 +203,73 @@ class Restoring:
         """A database that was made for a restore that is given up goes again, once nothing in it is unsettled."""
         return None if journal.get("unsettled") else await self._creating.undo(domain.id, site, journal, record)
 
+    async def put_right(
+        self, operation: Operation, restoring: RestoreContext, error: LiberuError, context: JobContext
+    ) -> tuple[LiberuError, list[Result]]:
+        """After a part has failed: what it left of a tree is undone and removed where the site runs *now*, which may
+        be another pod than the one that failed. The error to tell, and warnings of what is still there."""
+        journal = restoring.journal
+        if not journal.get("plan") or not (journal.get("unsettled") or journal.get("tidy")):
+            return error, []
+        try:
+            await context.beat()
+        except OperationCancelled:
+            pass
+        except OwnershipLost:
+            return error, []
+
+        async def saved(_: Journal) -> None:
+            await context.record(journal=operation.journal)
+
+        try:
+            async with self._site(journal["domain_id"]) as (domain, site):
+                if journal["unsettled"]:
+                    work = self._resettled(restoring.operation, domain, site, journal, saved, context, resumes=False)
+                    error = _settled_after(error, await work)
+                if SwapPlan(**journal["plan"]).state != "swapped":
+                    component = await site.rebuilt(journal["kind"], journal["name"], journal)
+                    await component.tidy(journal)
+                    await saved(journal)
+        except LiberuError as left:
+            log.warning("What %s has left is not seen to yet: %s", restoring.operation, left.message)
+            return error, [] if journal["unsettled"] else [_left_behind(journal, left.message)]
+        return error, []
+
+    async def anew(
+        self, operation: Operation, restoring: RestoreContext, error: LiberuError, context: JobContext
+    ) -> bool:
+        """Whether a part that was cut off can be restored as if nothing had been: what its try has left is undone and
+        removed, where the site runs now, and its journal begins anew. Not once the new is live, or when it cannot be
+        told; what became of it then is told by `error`."""
+        journal = restoring.journal
+        if journal.get(COMMITTING):
+            return False
+
+        async def saved(_: Journal) -> None:
+            await context.record(journal=operation.journal)
+
+        try:
+            async with self._site(journal["domain_id"]) as (domain, site):
+                if _begun(journal):
+                    work = self._resettled(restoring.operation, domain, site, journal, saved, context, resumes=False)
+                    settled = await work
+                    if settled.state not in ("untouched", "undone"):
+                        error.message = "; ".join(filter(None, (error.message, settled.detail)))
+                        return False
+                if journal.get("tidy"):
+                    component = await site.rebuilt(journal["kind"], journal["name"], journal)
+                    await component.tidy(journal)
+            if journal.get("unsettled") or journal.get("tidy") or left(journal):
+                await saved(journal)
+                return False
+            for key in journal.keys() - _LASTING:
+                del journal[key]
+            await saved(journal)
+        except LiberuError as problem:
+            log.warning("%s is not restored again: %s", restoring.operation, problem.message)
+            return False
+        return True
+
     @asynccontextmanager
     async def _site(self, domain_id: int) -> AsyncGenerator[tuple[Domain, DomainSite], None]:
         async with self._database.transaction() as session:
@@ -245,18 +326,56 @@ class Restoring:
         """Remove what an operation that has ended has replaced, as far as it is not kept."""
         async with self._database.transaction() as session:
             rows = await RemainsRepository(session).of_operation(operation.uid)
-        await self._see_to([row for row in rows if not row.unsettled and row.due_at <= now()], None)
+        seen = await self._see_to([row for row in rows if not row.unsettled and row.due_at <= now()], None)
+        journals = {row.part: row.journal for row in rows}
+        warnings = {
+            part["number"]: _left_behind(journals[str(part["number"])], part["message"])
+            for part in seen
+            if part["status"] == "failed"
+        }
+        if warnings:
+            async with self._database.transaction() as session:
+                await OperationRepository(session).add_warnings(operation.uid, warnings)
 
     async def settle_domain(self, domain: Domain, context: JobContext) -> None:
-        """Before a backup or a restore of a domain: no earlier restore of it may be half-done, and what is due is
-        removed. Raises what keeps it from being settled."""
+        """Before a backup or a restore of a domain: no earlier restore of it may be half-done, and what is due, or
+        could not be removed before, is removed. Raises what keeps it from being settled."""
         async with self._database.transaction() as session:
             rows = await RemainsRepository(session).of_domain(domain.id)
         unsettled = [row for row in rows if row.unsettled]
         for done in await self._see_to(unsettled, context):
             if done["status"] == "failed":
                 raise done["error"]
-        await self._see_to([row for row in rows if not row.unsettled and row.due_at <= now()], context)
+        await self._see_to(
+            [row for row in rows if not row.unsettled and (row.attempts or row.due_at <= now())], context
+        )
+
+    async def clear_staging(self, domain: Domain, site: DomainSite, context: JobContext) -> list[str]:
+        """Find by their names what earlier restores have left where the domain runs, and remove it; what stays, since
+        nothing here says that it may go. What is one of the remains is seen to as such."""
+        stays: list[str] = []
+        for kind, folder, found in (await site.staged())[:_MOST_FOUND]:
+            name = _STAGED.fullmatch(found.name)
+            async with self._database.transaction() as session:
+                uid, part = name.groups() if name else ("", "")
+                operation = await OperationRepository(session).by_uid(uid)
+                if operation is not None and operation.status in ACTIVE:
+                    continue
+                if any(row.part == part for row in await RemainsRepository(session).of_operation(uid)):
+                    continue
+                plan = SwapPlan(folder, f"{uid}-{part}", "entries", clear_existing=False, staging=found.inode)
+                if operation is None or operation.domain_uid != domain.uid or found.holds_old:
+                    stays.append(f"{folder.rstrip('/')}/{found.name}")
+                    continue
+                served = site.serving(kind, kind)
+                there = {} if served is None else {VOLUME: served.volume}
+                row = RestoreRemains(
+                    operation_uid=uid, part=part, domain_id=domain.id, kind=kind, name=kind, due_at=now(),
+                    journal={"kind": kind, "name": kind, "domain_id": domain.id, **there, **journalled(plan)},
+                )  # fmt: skip
+                await RemainsRepository(session).replace(row)
+            await self._see_to([row], context)
+        return stays
 
     async def make_room(self, domain: Domain) -> bool:
         """Remove what restores of a domain have replaced, though it would be kept for longer; whether any was. What
@@ -304,7 +423,7 @@ class Restoring:
                 work = self._resettled(name, domain, site, journal, saved, context, resumes=False)
                 detail = (await work).detail
                 if journal.get("keep_hours"):  # it was finished: what it replaced is kept as after any restore
-                    row.due_at = _due(journal)
+                    row.due_at, row.attempts, row.error_message = _due(journal), 0, None
                     await self._save(row)
                     return self._seen(row, detail)
             if journal.get("tidy"):
@@ -350,6 +469,20 @@ def recorder(journal: Journal, saved: Callable[[Journal], Awaitable[None]]) -> C
         await saved(journal)
 
     return record
+
+
+def _settled_after(error: LiberuError, settled: Settled) -> LiberuError:
+    """Why a part failed whose swap stopped half-way, once that is settled."""
+    why = error.__cause__ if isinstance(error, SwapUnfinished) and isinstance(error.__cause__, LiberuError) else error
+    why.message = "; ".join(filter(None, (why.message, settled.detail)))
+    return why
+
+
+def _left_behind(journal: Journal, why: str) -> Result:
+    """A warning."""
+    plan = journal.get("plan")
+    subject = SwapPlan(**plan).staging_path if plan else journal["name"]
+    return {"code": STAGING_LEFT, "message": NOT_REMOVED.format(why=why), "subject": subject}
 
 
 def _begun(journal: Mapping[str, Any]) -> bool:

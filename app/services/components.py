@@ -23,8 +23,9 @@ from app.deployments.base import Deployment, User
 from app.deployments.detector import Detection
 from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
-from app.deployments.site import DatabaseAccount, DomainPlace, Role, Serving, Site, Waits
+from app.deployments.site import DatabaseAccount, DomainPlace, Fate, Role, Serving, Site, Waits
 from app.deployments.standalone import StandaloneDeployment
+from app.deployments.tree import Staged
 from app.errors import (
     ComponentError,
     DeploymentError,
@@ -141,6 +142,8 @@ class DomainSite:
         self._domain = domain
         self._sites = sites
         self._cipher = cipher
+        #: Whether anything of the domain was reached: then its place was there.
+        self.reached = False
 
     @property
     def facts(self) -> dict[str, str]:
@@ -154,6 +157,20 @@ class DomainSite:
         found = [f"{database.engine} {database.name}" for database in self._domain.databases if _is_cache(database)]
         with suppress(DeploymentError):
             found += await self._site.caches()
+        return found
+
+    async def staged(self) -> list[tuple[str, str, Staged]]:
+        """What restores have left in the domain's folders: the part's kind, the folder, and what lies there. Where it
+        cannot be looked at, nothing: whoever needs the folder says why."""
+        found: list[tuple[str, str, Staged]] = []
+        domain = self._domain
+        places: list[tuple[Role, str | None]] = [("files", domain.document_root), ("mail", domain.mail_path)]
+        for role, path in places:
+            if path is not None:
+                with suppress(DeploymentError):
+                    deployment = await self._site.at(role, reads=True)
+                    folder = await real_folder(deployment, path) if role == "files" else path
+                    found += [(role, folder, one) for one in await deployment.tree.staged(folder)]
         return found
 
     async def make_folders(self) -> None:
@@ -181,6 +198,11 @@ class DomainSite:
     async def build(self, kind: str, name: str, *, reads: bool = False, volume: str | None = None) -> Component:
         """`reads`: only to dump it. `volume`: of files and mail, where a restore goes on. Raises InvalidRequest,
         TargetMissing, ComponentError for an unknown kind, DeploymentError, ReplicasDiffer unless it `reads`."""
+        built = await self._built(kind, name, reads=reads, volume=volume)
+        self.reached = True
+        return built
+
+    async def _built(self, kind: str, name: str, *, reads: bool, volume: str | None) -> Component:
         domain = self._domain
         if kind == "files":
             return await self._files(await self._site.at("files", reads=reads, volume=volume), domain)
@@ -194,10 +216,27 @@ class DomainSite:
 
     def serving(self, kind: str, name: str) -> Serving | None:
         """Which pod a component was built in. None: it is in none, or was not built yet."""
+        role = self._role(kind, name)
+        return None if role is None else self._site.serving(role)
+
+    async def again(self, kind: str, name: str, volume: str | None = None) -> None:
+        """After it was cut off: choose anew where a component is, and see that it answers. Raises DeploymentError,
+        TimeoutError."""
+        role = self._role(kind, name)
+        if role is not None:
+            await self._site.again(role, volume)
+
+    async def fate(self, served: Serving | None) -> Fate | None:
+        """What has happened to what served. None: it is not known. Raises nothing."""
+        return await self._site.fate(served)
+
+    def _role(self, kind: str, name: str) -> Role | None:
+        """Where commands for a component are run; None: a database that is reached by its host."""
         if kind in ("files", "mail"):
-            return self._site.serving("files" if kind == "files" else "mail")
+            return "files" if kind == "files" else "mail"
         database = self.database(kind, name)
-        return None if database is None or database.host is not None else self._site.serving("database")
+        elsewhere = database is None or (database.host is not None and self._site.contained)
+        return None if elsewhere else "database"
 
     async def creation(self, engine: str, name: str, like: DomainDatabase | None) -> NewDatabase:
         """What makes a database that the setting has, or that is to get the server of `like`. Raises as `build`."""

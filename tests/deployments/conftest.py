@@ -59,6 +59,15 @@ def tarless_root(root: Path) -> None:
     (root / "bin/tar").unlink()
 
 
+def old_bash_root(root: Path) -> None:
+    """GNU tools, and a shell that puts here-documents into files, as bash before 5.1 did."""
+    gnu_root(root, ("bash",))
+    shutil.copytree("/usr/lib/locale/C.utf8", root / "usr/lib/locale/C.utf8")
+    (root / "bin/sh").unlink()
+    (root / "bin/sh").write_text('#!/bin/bash\nexport BASH_COMPAT=50\nexec -a sh /bin/bash "$@"\n')
+    (root / "bin/sh").chmod(0o755)
+
+
 @pytest.fixture(scope="session")
 def ssh() -> Iterator[SshHost]:
     with ssh_host() as host:
@@ -73,11 +82,15 @@ def ssh_sudo() -> Iterator[SshHost]:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[ClusterDouble]:
-    """With a pod of GNU tools and one of busybox."""
+    """With a pod of GNU tools, one of busybox, and one where only a volume can be written."""
     with cluster_double() as started:
-        for kind, make in (("gnu", gnu_root), ("busybox", busybox_root)):
+        for kind, make in (("gnu", gnu_root), ("busybox", busybox_root), ("readonly", old_bash_root)):
             root = started.root(kind)
             make(root)
+            if kind == "readonly":
+                (root / "data").mkdir()
+                started.read_only(root)
+                started.volume(root, started.root("volume"), "data")
             started.mount(root)
             started.pods.append(Pod("hosting", kind, {"app": kind}, {"web": root}))
         yield started

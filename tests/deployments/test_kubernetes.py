@@ -97,6 +97,8 @@ async def test_the_right_pod_and_container_are_chosen(cluster: ClusterDouble, re
         secrets = {("hosting-shop-example-com", f"{name}-credentials"): {"MYSQL_USER": "u", "MYSQL_PASSWORD": "p"}}
         with changed(cluster, secrets=secrets):
             account = await site.database_account("mysql")
+            with changed(cluster, denied={"get secrets"}):
+                assert (await site.database_account("mysql")).username == "fromenv"
         assert (account.username, account.password) == ("u", "p")
         with pytest.raises(TargetAmbiguous, match="one, two"):
             await KubernetesSite(reached, DOMAIN, {"selector": "app=other"}).at("files")

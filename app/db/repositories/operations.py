@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -136,6 +138,19 @@ class OperationRepository(Repository):
 
     async def forget_journal(self, uid: str) -> None:
         await self._session.execute(update(Operation).where(Operation.uid == uid).values(journal={}))
+
+    async def add_warnings(self, uid: str, warnings: Mapping[int, dict[str, Any]]) -> None:
+        """To parts of an operation's result, which has ended; where there is none of that code yet."""
+        operation = await self.by_uid(uid)
+        if operation is None:
+            return
+        result = deepcopy(operation.result)
+        for part in [*result.get("components", ()), *result.get("items", ())]:
+            warning = warnings.get(part["number"])
+            if warning is not None and all(one["code"] != warning["code"] for one in part.get("warnings", ())):
+                part.setdefault("warnings", []).append(warning)
+        operation.result = result
+        await self.flush()
 
     async def swept(self, destination_id: int, since: datetime) -> bool:
         """Whether leftovers were looked for at a destination since then, or are."""
