@@ -45,6 +45,8 @@ class Pod:
     phase: str = "Running"
     ready: bool = True
     env: dict[str, str] = field(default_factory=dict)
+    #: What commands have in their environment besides, from Secrets that the pod names.
+    secret_env: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
     node: str = "node-1"
     #: Name → its source as the API has it, as {"persistentVolumeClaim": {"claimName": "site"}}.
@@ -104,7 +106,11 @@ class Pod:
         }  # fmt: skip
 
     def _container(self, name: str) -> dict[str, Any]:
-        env = [{"name": key, "value": value} for key, value in self.env.items()]
+        env: list[dict[str, Any]] = [{"name": key, "value": value} for key, value in self.env.items()]
+        env += [
+            {"name": key, "valueFrom": {"secretKeyRef": {"name": "accounts", "key": key.lower()}}}
+            for key in self.secret_env
+        ]
         return {"name": name, "image": "x", "env": env, "volumeMounts": self.mounts.get(name, [])}
 
 
@@ -399,6 +405,7 @@ class ClusterDouble:
         argv = [*self.into(root), *pod.enter(root), *request.query.getall("command")]
         self._watched(pod, "\n".join(argv).encode())
         session = _Session(socket, argv, v5=chosen == V5, watching=lambda data: self._watched(pod, data))
+        session.env = {"PATH": os.environ["PATH"], **pod.env, **pod.secret_env}
         session.hearing = lambda data: self.hearing and self.hearing(pod, data)
         self._sessions.append((pod, session))
         try:
@@ -422,6 +429,7 @@ class _Session:
         self._socket = socket
         self._argv = argv
         self._v5 = v5
+        self.env: dict[str, str] | None = None
         self._process: Any = None
         self._gone = False
         self._unread = 0
@@ -430,7 +438,7 @@ class _Session:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._argv, stdin=asyncio.subprocess.PIPE, limit=_FRAME,
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True, env=self.env,
             )  # fmt: skip
         except OSError as error:
             await self._status({"status": "Failure", "reason": "InternalError", "code": 500, "message": str(error)})

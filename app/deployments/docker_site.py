@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.deployments.base import Deployment
+from app.deployments.database_accounts import account_of
 from app.deployments.docker import DockerDeployment, Engine, environment, mapped
 from app.deployments.docker_archive import ContainerArchive, ContainerFiles
 from app.deployments.site import CACHES, DatabaseAccount, Role, Site, setting_of
@@ -138,7 +139,7 @@ class DockerSite(Site):
         container = await self._container("database")
         with mapped(f"Inspecting container {container.name}"):
             found = await self._engine.client.containers.get(container.id)
-        return account_in(environment(found._container), engine)
+        return await account_of(environment(found._container), engine, lambda: self.at("database"))
 
     async def caches(self) -> list[str]:
         found = caches(await containers(self._engine), self._domain, self._configuration)
@@ -148,15 +149,3 @@ class DockerSite(Site):
         container = await self._container(role)
         found = {"container": container.name}
         return found if container.state == "running" else found | {"state": container.state}
-
-
-def account_in(env: dict[str, str], engine: str) -> DatabaseAccount:
-    """From a database container's environment, as the official images take it."""
-    if engine == "postgresql":
-        return DatabaseAccount(env.get("POSTGRES_USER", "postgres"), env.get("POSTGRES_PASSWORD"))
-
-    def of(name: str) -> str | None:
-        return env.get(f"MARIADB_{name}") or env.get(f"MYSQL_{name}")
-
-    root = of("ROOT_PASSWORD")
-    return DatabaseAccount(of("USER"), of("PASSWORD"), "root" if root else None, root)

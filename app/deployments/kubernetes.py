@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +23,14 @@ from kubernetes_asyncio.stream import WsApiClient
 from app.archives.streams import CHUNK
 from app.deployments.base import User
 from app.deployments.remote import SILENCE, Channel, RemoteDeployment
-from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, TargetGone, TargetMissing
+from app.errors import (
+    DeploymentError,
+    DeploymentRefused,
+    DeploymentUnreachable,
+    StreamCut,
+    TargetGone,
+    TargetMissing,
+)
 
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 _CLOSE_STDIN = b"\xff\x00"
@@ -30,6 +38,8 @@ _V5 = "v5.channel.k8s.io"
 _OFFERED = f"{_V5}, v4.channel.k8s.io"
 _TIMEOUT = 30
 _MOST_EVENTS = 100
+#: Bytes; the kernel takes 2 MiB of arguments and environment together, as a rule.
+_MOST_ENVIRONMENT = 4 << 20
 #: A WebSocket's own heartbeat kills the stream of a slow consumer.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
@@ -172,6 +182,27 @@ class KubernetesDeployment(RemoteDeployment):
         except TargetMissing as error:  # it was there when it was chosen
             raise TargetGone(error.message) from error
         return _ExecChannel(websocket, what)
+
+    async def environment(self) -> dict[str, str]:
+        """Of the container, as whoever starts in it has it: from values, Secrets and ConfigMaps. Raises
+        DeploymentError, StreamCut unless all of it came."""
+        mark = secrets.token_hex(16)
+        script = 'cat /proc/self/environ && printf %s "$1"'
+        channel = await self.open(["sh", "-c", script, "sh", mark])
+        found = b""
+        try:
+            await channel.send_end()
+            while len(found) < _MOST_ENVIRONMENT and (chunk := await channel.listen(_TIMEOUT)):
+                found += chunk
+        except TimeoutError as error:
+            raise DeploymentUnreachable(f"{self._namespace}/{self._pod} tells no environment of its own") from error
+        finally:
+            await channel.close()
+        if not found.endswith(b"\0" + mark.encode()):
+            where = f"{self._namespace}/{self._pod} ({self._container})"
+            raise StreamCut(f"The environment of {where} did not come whole")
+        lines = found[: -len(mark)].decode("utf-8", "replace").split("\0")
+        return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 class _ExecChannel(Channel):

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from app.deployments.base import Deployment
-from app.deployments.docker_site import account_in
+from app.deployments.database_accounts import account_in, account_of
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
 from app.deployments.kubernetes_fate import fate
 from app.deployments.kubernetes_pods import (
@@ -263,21 +263,24 @@ class KubernetesSite(Site):
         return container_of(pod, wanted, _CONTAINERS[role], self._paths.get(role))
 
     async def database_account(self, engine: str) -> DatabaseAccount:
-        """From the domain's Secret; where there is none, from the container's environment."""
+        """From the domain's Secret; where there is none, or it may not be read, from what the container was told,
+        whether its pod names values, Secrets, ConfigMaps or files."""
         namespace, name = self._where["namespace"], self._where["credentials_secret"]
         try:
             with mapped(f"Reading secret {namespace}/{name}", "get on secrets"):
                 core = await self._cluster.core()
                 secret = await core.read_namespaced_secret(name, namespace, _request_timeout=30)
-        except (TargetMissing, DeploymentRefused):  # it may not be read where its right is not given
-            return account_in(await self._environment(), engine)
+        except (TargetMissing, DeploymentRefused):
+            pod = await self._pod("database")
+            return await account_of(await pod.environment(), engine, lambda: self._pod("database"))
         data = {key: base64.b64decode(value).decode("utf-8", "replace") for key, value in (secret.data or {}).items()}
         return account_in(data, engine)
 
-    async def _environment(self) -> dict[str, str]:
-        choice = self._used.get("database") or await self._choose("database", None, 0)
-        named = [found for found in choice.pod.spec.containers if found.name == choice.container]
-        return {item.name: item.value for found in named for item in found.env or [] if item.value is not None}
+    async def _pod(self, role: Role) -> KubernetesDeployment:
+        """Of several whichever is used."""
+        await self.at(role, reads=True)
+        used = self._used[role]
+        return next(pod for choice, pod in self._open.values() if choice is used)
 
     async def caches(self) -> list[str]:
         """Those that say they are the domain's; all of a namespace that is its own."""

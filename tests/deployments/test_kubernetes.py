@@ -14,6 +14,7 @@ import pytest
 
 from app.deployments.kubernetes import Cluster, KubernetesDeployment
 from app.deployments.kubernetes_site import KubernetesSite
+from app.deployments.site import DatabaseAccount
 from app.errors import (
     DeploymentRefused,
     DeploymentUnreachable,
@@ -106,6 +107,30 @@ async def test_the_right_pod_and_container_are_chosen(cluster: ClusterDouble, re
             await KubernetesSite(reached, DOMAIN, {"selector": "app=other", "container": "three"}).at("files")
         with pytest.raises(TargetMissing, match="ended is Failed"):
             await KubernetesSite(reached, DOMAIN, {"selector": "app=batch"}).at("files")
+
+
+async def test_an_account_is_found_wherever_its_container_has_it_from(
+    cluster: ClusterDouble, reached: Cluster
+) -> None:
+    """Without the right to read any Secret: what the container was told is in its environment."""
+    name = "shop-example-com"
+    secret = {"MARIADB_USER": "blog", "MARIADB_PASSWORD": "two\nlines=é", "MARIADB_ROOT_PASSWORD_FILE": "/tmp/root"}
+    database = pod(cluster, f"{name}-db-0", f"{name}-db", "mariadb", env={"MARIADB_USER": "x"})
+    database.secret_env = secret
+    (next(iter(database.containers.values())) / "tmp/root").write_text("of a file\n")
+    bitnami = pod(cluster, "pg-0", "pg", "postgresql")
+    bitnami.secret_env = {
+        "POSTGRESQL_USERNAME": "app", "POSTGRESQL_PASSWORD": "p", "POSTGRESQL_POSTGRES_PASSWORD_FILE": "/not/there",
+    }  # fmt: skip
+    with changed(cluster, pods=[*cluster.pods, database, bitnami], denied={"get secrets"}):
+        account = await KubernetesSite(reached, DOMAIN, {}).database_account("mariadb")
+        assert account == DatabaseAccount("blog", "two\nlines=é", "root", "of a file")
+        site = KubernetesSite(reached, DOMAIN, {"database_selector": "app=pg"})
+        assert await site.database_account("postgresql") == DatabaseAccount("app", "p")
+    charts = {"mariadb-password": "p", "mariadb-root-password": "r", "username": "shop"}
+    with changed(cluster, secrets={("hosting-shop-example-com", f"{name}-credentials"): charts}):
+        account = await KubernetesSite(reached, DOMAIN, {}).database_account("mariadb")
+        assert account == DatabaseAccount("shop", "p", "root", "r")
 
 
 @pytest.mark.parametrize("kind", ["gnu", "busybox"])
