@@ -17,6 +17,8 @@ from app.settings import Settings
 cli = typer.Typer(no_args_is_help=True, help="Liberu Backup: operator commands.")
 tokens = typer.Typer(no_args_is_help=True, help="Ways in.")
 cli.add_typer(tokens, name="token")
+doctor = typer.Typer(no_args_is_help=True, help="What could not be done, before somebody needs it.")
+cli.add_typer(doctor, name="doctor")
 
 
 @cli.command()
@@ -120,6 +122,34 @@ def create_token(
         typer.echo(asyncio.run(new_token(Settings(), TokenIn(name=name, abilities=["*"], user_id=user_id))))
     except ValidationError as error:
         sys.exit(f"Not possible: {error.errors()[0]['msg']}")
+    except LiberuError as error:
+        sys.exit(error.message)
+
+
+@doctor.command("kubernetes")
+def doctor_kubernetes(
+    domain: Annotated[str | None, typer.Option(help="Of this one alone")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One object in each line")] = False,
+) -> None:
+    """Say, for each domain in pods, which pods would be used and which rights are missing (RBAC). Ends with 1 when
+    one is missing that backups and restores need. The service may run meanwhile."""
+    from json import dumps
+
+    from app.doctor import kubernetes
+    from app.errors import LiberuError
+
+    async def examine() -> bool:
+        healthy, count = True, 0
+        async for found in kubernetes(Settings(), domain):
+            healthy, count = healthy and found.healthy, count + 1
+            for line in [dumps(found.as_json())] if json else found.lines():
+                typer.echo(line)
+        if not count:
+            typer.echo("No domain runs in pods.", err=True)
+        return healthy
+
+    try:
+        sys.exit(0 if asyncio.run(examine()) else 1)
     except LiberuError as error:
         sys.exit(error.message)
 

@@ -141,6 +141,7 @@ class ClusterDouble:
         self.port = free_port()
         self.protocols = [V5, V4]
         self.denied: set[str] = set()
+        self.asked: set[str] = set()  # what was wanted, denied or not
         self.pods: list[Pod] = []
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
         self.hosts: dict[str, list[str]] = {}  # namespace → what its Ingress serves
@@ -300,6 +301,8 @@ class ClusterDouble:
         application.router.add_get(sets, self._stateful_set)
         ingresses = "/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses"
         application.router.add_get(ingresses, self._ingresses)
+        reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        application.router.add_post(reviews, self._review)
         return application
 
     def _allow(self, request: web.Request, *wanted: str) -> None:
@@ -307,6 +310,7 @@ class ClusterDouble:
             request.transport.abort()
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             raise web.HTTPUnauthorized(text="{}")
+        self.asked.update(wanted)
         if self.denied & set(wanted):
             raise web.HTTPForbidden(text=json.dumps({"message": f"cannot {wanted[0]}"}))
 
@@ -366,6 +370,14 @@ class ClusterDouble:
             raise web.HTTPNotFound(text="{}")
         data = {name: base64.b64encode(value.encode()).decode() for name, value in self.secrets[key].items()}
         return web.json_response({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": key[1]}, "data": data})
+
+    async def _review(self, request: web.Request) -> web.Response:
+        """Of our own rights, which everybody may ask for."""
+        document = await request.json()
+        asked = document["spec"]["resourceAttributes"]
+        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
+        allowed = f"{asked['verb']} {resource}" not in self.denied
+        return web.json_response({**document, "status": {"allowed": allowed}}, status=201)
 
     async def _stateful_set(self, request: web.Request) -> web.Response:
         self._allow(request, "get statefulsets")

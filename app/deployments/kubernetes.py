@@ -103,9 +103,13 @@ class Cluster:
                     config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
                 self._client, self._streams = client.ApiClient(found), WsApiClient(found)
 
-    async def core(self) -> client.CoreV1Api:
+    async def api(self) -> client.ApiClient:
         await self._connect()
-        return client.CoreV1Api(self._client)
+        assert self._client is not None
+        return self._client
+
+    async def core(self) -> client.CoreV1Api:
+        return client.CoreV1Api(await self.api())
 
     async def hosts(self, namespace: str) -> set[str]:
         """That the Ingresses of a namespace serve. Raises DeploymentError."""

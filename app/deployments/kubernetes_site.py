@@ -14,6 +14,7 @@ from typing import Any
 from app.deployments.base import Deployment
 from app.deployments.database_accounts import account_in, account_of
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
+from app.deployments.kubernetes_access import rights
 from app.deployments.kubernetes_fate import fate
 from app.deployments.kubernetes_pods import (
     Served,
@@ -29,7 +30,17 @@ from app.deployments.kubernetes_pods import (
     volume_at,
 )
 from app.deployments.places import kubernetes_defaults
-from app.deployments.site import CACHES, DatabaseAccount, Fate, Role, Serving, Site, setting_of
+from app.deployments.site import (
+    CACHES,
+    ROLES,
+    DatabaseAccount,
+    Fate,
+    Right,
+    Role,
+    Serving,
+    Site,
+    setting_of,
+)
 from app.errors import DeploymentRefused, ReplicasDiffer, TargetAmbiguous, TargetMissing
 
 _DOMAIN = "liberu.domain"
@@ -297,6 +308,15 @@ class KubernetesSite(Site):
             if (own or _domain(pod) == self._domain)
             and any(container.name in CACHES for container in pod.spec.containers)
         )
+
+    async def rights(self) -> list[Right]:
+        own = self._where["namespace"]
+        secret = self._where["credentials_secret"]
+        return [
+            right
+            for namespace in dict.fromkeys(self._namespace(role) for role in ROLES)
+            for right in await rights(self._cluster, namespace, secret if namespace == own else None)
+        ]
 
     async def used(self, role: Role) -> Any:
         found = self._serving(role, await self._choose(role, None, 0))

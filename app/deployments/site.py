@@ -74,6 +74,17 @@ class Fate:
     ended: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Right:
+    """What this service may do at a place. `without`: what it cannot do where it may not."""
+
+    namespace: str
+    right: str
+    required: bool
+    allowed: bool
+    without: str
+
+
 class Site(ABC):
     """Open while an operation runs. `kind`: where; `reason`: why this place was chosen. `contained`: in a container,
     whose users and whose network are its own."""
@@ -109,6 +120,10 @@ class Site(ABC):
     async def caches(self) -> list[str]:
         """Where Redis or Valkey runs for the domain, for people, as far as the place itself tells. Raises
         DeploymentError."""
+        return []
+
+    async def rights(self) -> list[Right]:
+        """What may be done there, where that can be asked. Raises DeploymentError."""
         return []
 
     @abstractmethod

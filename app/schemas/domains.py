@@ -265,8 +265,19 @@ class ProbeOut(Model):
     reason: str
 
 
+class RightOut(Model):
+    """Of this service in a namespace of Kubernetes. `without`: what it cannot do where it is not `allowed`."""
+
+    namespace: str
+    right: str
+    required: bool
+    allowed: bool
+    without: str
+
+
 class DetectionOut(Model):
-    """`type`: where a backup would look now, null when nothing or too much was found. `uses`: containers by role."""
+    """`type`: where a backup would look now, null when nothing or too much was found. `uses`: containers by role.
+    `rights`: of pods' namespaces, what may be done there."""
 
     type: str | None
     reason: str
@@ -275,6 +286,7 @@ class DetectionOut(Model):
     mail_path: str | None
     databases: list[str]
     uses: dict[str, Any]
+    rights: list[RightOut]
 
 
 class EnvironmentOut(Model):

@@ -23,7 +23,7 @@ from app.deployments.base import Deployment, User
 from app.deployments.detector import Detection
 from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
-from app.deployments.site import DatabaseAccount, DomainPlace, Fate, Role, Serving, Site, Waits
+from app.deployments.site import DatabaseAccount, DomainPlace, Fate, Right, Role, Serving, Site, Waits
 from app.deployments.standalone import StandaloneDeployment
 from app.deployments.tree import Staged
 from app.errors import (
@@ -115,17 +115,17 @@ class ComponentFactory:
         configuration = {**domain.deployment, **secrets}
         return DomainPlace(domain.domain_name, configuration, domain.document_root, domain.mail_path)
 
-    async def detect(self, domain: Domain) -> tuple[Detection, dict[str, Any]]:
-        """What a backup would find now, and what it would use, by role."""
+    async def detect(self, domain: Domain) -> tuple[Detection, dict[str, Any], list[Right]]:
+        """What a backup would find now, what it would use, by role, and what may be done there."""
         self._require_here(domain)
         place = self.place(domain)
         found = await self._deployments.detector.probe(place)
         if found.type is None:
-            return found, {}
+            return found, {}, []
         known = replace(place, configuration={**place.configuration, "type": found.type})
         site = await self._deployments.open(known, partial(self._pin, domain.id))
         try:
-            return found, await site.describe()
+            return found, await site.describe(), await site.rights()
         finally:
             await asyncio.shield(site.close())
 

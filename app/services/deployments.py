@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from app.schemas.domains import DetectionOut, ProbeOut
+from app.schemas.domains import DetectionOut, ProbeOut, RightOut
 from app.security.tokens import Principal
 from app.services.components import ComponentFactory, planned
 from app.services.domains import DomainService
@@ -24,7 +25,7 @@ class DeploymentService:
         principal.require("domains:manage")
         domain = await self._domains.get(unit, principal, domain_id)
         await unit.release()
-        found, uses = await self._components.detect(domain)
+        found, uses, rights = await self._components.detect(domain)
         return DetectionOut(
             type=found.type,
             reason=found.reason,
@@ -33,4 +34,5 @@ class DeploymentService:
             mail_path=domain.mail_path,
             databases=[f"{item.kind} {item.name}" for item in planned(domain, "database")],
             uses=uses,
+            rights=[RightOut(**asdict(right)) for right in rights],
         )

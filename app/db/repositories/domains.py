@@ -31,6 +31,11 @@ class DomainRepository(Repository):
     async def by_name(self, name: str) -> Domain | None:
         return await self._session.scalar(select(Domain).where(Domain.domain_name == name).options(*_WITH_ALL))
 
+    async def after(self, domain_id: int, most: int) -> list[Domain]:
+        """Those with the next higher ids, in their order."""
+        query = select(Domain).where(Domain.id > domain_id).order_by(Domain.id).limit(most).options(*_WITH_ALL)
+        return list((await self._session.scalars(query)).all())
+
     async def page(self, request: PageRequest, user_id: int | None, search: str | None) -> Page[Domain]:
         query = select(Domain).options(*_WITH_ALL)
         if user_id is not None:

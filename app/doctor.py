@@ -1,0 +1,91 @@
+"""doctor: what the service could not do, before somebody needs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from app.beside import opened
+from app.db.models import Domain
+from app.db.repositories.domains import DomainRepository
+from app.deployments.registry import DeploymentRegistry
+from app.deployments.site import Right
+from app.errors import LiberuError, NotFound
+from app.services.components import ComponentFactory
+from app.settings import Settings
+
+_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Of one domain in Kubernetes. `uses`: the pods that would be used, by role; `missing`: rights; `problem`: why
+    nothing can be told."""
+
+    domain: str
+    uses: dict[str, Any]
+    missing: list[Right]
+    problem: str | None = None
+
+    @property
+    def healthy(self) -> bool:
+        return self.problem is None and not any(right.required for right in self.missing)
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "healthy": self.healthy}
+
+    def lines(self) -> list[str]:
+        told = [f"{self.domain}: {self.problem}"] if self.problem else []
+        for right in self.missing:
+            weight = "MISSING" if right.required else "not allowed"
+            told.append(f"{self.domain}: {weight}: {right.right} in {right.namespace}: {right.without}")
+        for role, used in self.uses.items():
+            found = used.get("problem") or f"pod {used['pod']}, container {used['container']}"
+            told.append(f"{self.domain}: {role}: {found}")
+        return told
+
+
+async def kubernetes(settings: Settings, name: str | None) -> AsyncGenerator[Finding, None]:
+    """Of each domain that runs in pods, or of one. Changes nothing. Raises NotFound."""
+    async with opened(settings) as (keys, database):
+        where = settings.deployments
+        registry = DeploymentRegistry(where.docker_url, where.kubeconfig, silence=where.silence_seconds)
+        components = ComponentFactory(registry, settings.sites, keys.cipher, _forget, settings.jobs.server)
+        try:
+            last = 0
+            while True:
+                async with database.transaction() as session:
+                    repository = DomainRepository(session)
+                    if name is None:
+                        domains = await repository.after(last, _BATCH)
+                    else:
+                        one = await repository.by_name(name)
+                        if one is None:
+                            raise NotFound(f"There is no domain {name}")
+                        domains = [one]
+                for domain in domains:
+                    last = domain.id
+                    if (found := await _examined(components, domain, asked=name is not None)) is not None:
+                        yield found
+                if name is not None or len(domains) < _BATCH:
+                    return
+        finally:
+            await registry.close()
+
+
+async def _examined(components: ComponentFactory, domain: Domain, *, asked: bool) -> Finding | None:
+    kind = domain.deployment.get("type", "auto")
+    if kind not in ("kubernetes", "auto") and not asked:
+        return None
+    try:
+        found, uses, rights = await components.detect(domain)
+    except LiberuError as error:
+        return Finding(domain.domain_name, {}, [], error.message)
+    if found.type != "kubernetes":
+        return Finding(domain.domain_name, {}, [], f"is not found in Kubernetes: {found.reason}") if asked else None
+    return Finding(domain.domain_name, uses, [right for right in rights if not right.allowed])
+
+
+async def _forget(domain_id: int, found: dict[str, Any]) -> None:
+    """What is learnt of a server is not kept."""

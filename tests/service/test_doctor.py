@@ -1,0 +1,92 @@
+"""Which rights are missing in a cluster is said before somebody needs them, and the files that grant them fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.deployments.kubernetes_access import NEEDED
+from demo.docker_engine import gnu_root
+from demo.kubernetes_double import ClusterDouble, Pod, cluster_double
+from demo.sample_files import make_site
+from demo.service import ROOT, Service
+from tests.service.conftest import SITE_UID
+
+RIGHTS = {f"{needed.verb} {needed.resource}" for needed in NEEDED}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[ClusterDouble]:
+    with cluster_double() as started:
+        root = started.root("web")
+        gnu_root(root)
+        started.mount(root)
+        make_site(root / "site/html", files=5, large=1 << 10, uid=SITE_UID)
+        labels = {"app": "shop-example-com", "liberu.domain": "shop.example.com"}
+        started.pods.append(Pod("hosting-shop-example-com", "web-0", labels, {"web": root}))
+        yield started
+
+
+@pytest.fixture
+def service(folder: Path, cluster: ClusterDouble) -> Iterator[Service]:
+    made = Service(folder, LIBERU_DEPLOYMENTS__KUBECONFIG=str(cluster.kubeconfig()))
+    made.start()
+    yield made
+    cluster.denied.clear()
+    made.stop()
+
+
+def doctor(service: Service, *options: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], "LIBERU_DATA": str(service.folder / "data"), **service.env}
+    argv = [sys.executable, "-m", "app.cli", "doctor", "kubernetes", *options]
+    return subprocess.run(argv, check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+
+
+def test_what_is_denied_is_named_and_nothing_else(service: Service, cluster: ClusterDouble) -> None:
+    body = {"domain_name": "shop.example.com", "document_root": "/site/html", "deployment": {"type": "kubernetes"}}
+    domain = service.call("POST", "/api/domains", 201, json=body)
+    service.call("POST", "/api/domains", 201, json={"domain_name": "elsewhere.example.com"})
+    whole = doctor(service)
+    assert (whole.returncode, "not allowed" in whole.stdout, "MISSING" in whole.stdout) == (0, False, False), whole
+    assert "shop.example.com: files: pod web-0, container web" in whole.stdout
+    assert "elsewhere" not in whole.stdout, "it does not run in pods"
+    for needed in NEEDED:
+        right = f"{needed.verb} {needed.resource}"
+        cluster.denied = {right}
+        found = service.call("POST", f"/api/domains/{domain['id']}/detect-deployment")
+        denied = [one for one in found["rights"] if not one["allowed"]]
+        assert {(one["right"], one["required"]) for one in denied} == {(right, needed.required)}
+    cluster.denied = {"create pods/exec", "get secrets"}
+    done = doctor(service, "--domain", "shop.example.com", "--json")
+    [told] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, told["healthy"]) == (1, False)
+    assert {one["right"] for one in told["missing"]} == cluster.denied
+    assert "MISSING: create pods/exec in hosting-shop-example-com" in doctor(service).stdout
+    nobody = doctor(service, "--domain", "nobody.example.com")
+    assert (nobody.returncode, nobody.stderr.strip()) == (1, "There is no domain nobody.example.com")
+    cluster.denied.clear()
+    cluster.asked.clear()
+    assert service.backup(domain)["status"] == "completed"
+    assert cluster.asked and cluster.asked <= RIGHTS, "no more is wanted than the files grant"
+
+
+@pytest.mark.parametrize("file", ["kubernetes-rbac.yaml", "kubernetes-rbac-narrow.yaml"])
+def test_the_files_grant_what_is_needed_and_no_more(file: str) -> None:
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all((ROOT / "deploy" / file).read_text()))
+    [rules] = [document["rules"] for document in documents if document["kind"] in ("Role", "ClusterRole")]
+    granted = {
+        (verb, group, resource)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert granted == {(needed.verb, needed.group, needed.resource) for needed in NEEDED}
