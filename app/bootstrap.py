@@ -26,6 +26,7 @@ from app.db.schema import is_at, newest
 from app.db.session import Database
 from app.deployments.registry import DeploymentRegistry
 from app.deployments.secret_files import remove_old
+from app.deployments.site import HelperImage
 from app.errors import InvalidRequest, KeyMaterialInvalid
 from app.jobs.background import BackgroundTask
 from app.jobs.backup import BackupJob
@@ -77,7 +78,7 @@ from app.services.seeds import seeds
 from app.services.tokens import TokenService
 from app.services.unit import Unit
 from app.services.upkeep import UpkeepService
-from app.settings import Settings
+from app.settings import HelperSettings, Settings
 from app.storage.config import LocalConfiguration
 
 log = logging.getLogger(__name__)
@@ -174,6 +175,12 @@ class Composition:
     tasks: list[BackgroundTask]
 
 
+def helper_image(helper: HelperSettings) -> HelperImage | None:
+    if helper.image is None:
+        return None
+    return HelperImage(helper.image, helper.service_account, helper.cpu, helper.memory)
+
+
 def compose(settings: Settings, keys: KeyRing, database: Database) -> Composition:
     """Every collaborator, given to whoever needs it."""
     compressor = Compressor(settings.archives.level)
@@ -193,7 +200,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
 
     where = settings.deployments
     deployments = DeploymentRegistry(
-        where.docker_url, where.kubeconfig, where.rollout_seconds, silence=where.silence_seconds
+        where.docker_url, where.kubeconfig, where.rollout_seconds, where.silence_seconds, helper_image(where.helper)
     )
     components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
     room = Room(None if settings.replicated else settings.data, settings.jobs.data_reserve_bytes)

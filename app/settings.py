@@ -102,13 +102,24 @@ class SitesSettings(BaseModel):
     read_as: Literal["service", "system_user"] = "service"
 
 
+class HelperSettings(BaseModel):
+    """Pods that are made beside those whose image has no sh or tar. `image`: with sh, tar and cksum; None: none is
+    made. `service_account`: theirs, in each namespace; its token is not mounted. `cpu`, `memory`: their limits."""
+
+    image: str | None = Field(None, max_length=512, pattern=r"^[^\s]+$")
+    service_account: str | None = Field(None, max_length=253)
+    cpu: str = Field("1", pattern=r"^\d{1,5}m?$")
+    memory: str = Field("256Mi", pattern=r"^\d{1,6}(Mi|Gi)$")
+
+
 class DeploymentSettings(BaseModel):
     """`docker_url`: the engine whose containers sites run in, unix:///path or tcp://host:port. `kubeconfig`: of the
     clusters whose pods sites run in, one file or several with `:` between them; a domain may name a context, else the
     current one (of the last file) is meant. None: the cluster that this service runs in, if any. `rollout_seconds`:
     how long an operation waits for a pod that is ready, while there are others. `silence_seconds`: after so long
-    without any sign of life a command over SSH, in a container or in a pod is given up."""
+    without any sign of life a command over SSH, in a container or in a pod is given up. `helper`: see there."""
 
+    helper: HelperSettings = Field(default_factory=HelperSettings)
     silence_seconds: float = Field(120, ge=10)
     kubeconfig: Path | None = None
     rollout_seconds: float = Field(120, ge=0, le=3600)

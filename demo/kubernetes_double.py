@@ -67,6 +67,7 @@ class Pod:
     conditions: list[dict[str, str]] = field(default_factory=list)  # beside Ready
     uid: str = field(default_factory=lambda: str(uuid4()))
     user: tuple[int, int, int] | None = None  # runAsUser, runAsGroup, fsGroup
+    asked: dict[str, Any] = field(default_factory=dict)  # the document that it was made of
 
     def enter(self, root: Path) -> list[str]:
         """What begins a command in a container."""
@@ -141,6 +142,7 @@ class ClusterDouble:
         self.port = free_port()
         self.protocols = [V5, V4]
         self.denied: set[str] = set()
+        self.claims: dict[str, Path] = {}  # what a pod that is made mounts
         self.asked: set[str] = set()  # what was wanted, denied or not
         self.pods: list[Pod] = []
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
@@ -345,18 +347,35 @@ class ClusterDouble:
         raise web.HTTPNotFound(text="{}")
 
     async def _create(self, request: web.Request) -> web.Response:
-        """Of an image that is a folder below ours."""
+        """Of an image that is a folder below ours; its claims are mounted."""
         self._allow(request, "create pods")
         asked = await request.json()
-        containers = {item["name"]: self.folder / item["image"] for item in asked["spec"]["containers"]}
-        made = Pod(request.match_info["namespace"], asked["metadata"]["name"], {}, containers)
+        metadata, spec = asked["metadata"], asked["spec"]
+        containers = {item["name"]: self.folder / item["image"] for item in spec["containers"]}
+        if not all(root.is_dir() for root in containers.values()):
+            made = Pod(request.match_info["namespace"], metadata["name"], {}, {}, waiting="ErrImagePull")
+            made.phase = "Pending"
+            made.containers = dict.fromkeys(containers, self.folder)
+        else:
+            made = Pod(request.match_info["namespace"], metadata["name"], {}, containers)
+            for item in spec["containers"]:
+                self._mount_claims(containers[item["name"]], spec.get("volumes", []), item.get("volumeMounts", []))
+        made.labels, made.annotations = metadata.get("labels", {}), metadata.get("annotations", {})
+        made.asked = asked
         self.pods.append(made)
         return web.json_response(made.document(), status=201)
+
+    def _mount_claims(self, root: Path, volumes: list[dict[str, Any]], mounts: list[dict[str, Any]]) -> None:
+        claims = {item["name"]: item["persistentVolumeClaim"]["claimName"] for item in volumes}
+        for mount in mounts:
+            (root / mount["mountPath"].strip("/")).mkdir(parents=True, exist_ok=True)
+            source = self.claims[claims[mount["name"]]] / mount.get("subPath", "")
+            self.volume(root, source, mount["mountPath"].strip("/"))
 
     async def _delete(self, request: web.Request) -> web.Response:
         self._allow(request, "delete pods")
         found = self._find(request)
-        self.pods.remove(found)
+        self.replace(found, None)
         return web.json_response(found.document())
 
     async def _get(self, request: web.Request) -> web.Response:

@@ -16,6 +16,7 @@ from app.deployments.database_accounts import account_in, account_of
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
 from app.deployments.kubernetes_access import rights
 from app.deployments.kubernetes_fate import fate
+from app.deployments.kubernetes_helper import Helper
 from app.deployments.kubernetes_pods import (
     Served,
     container_of,
@@ -35,13 +36,14 @@ from app.deployments.site import (
     ROLES,
     DatabaseAccount,
     Fate,
+    HelperImage,
     Right,
     Role,
     Serving,
     Site,
     setting_of,
 )
-from app.errors import DeploymentRefused, ReplicasDiffer, TargetAmbiguous, TargetMissing
+from app.errors import DeploymentRefused, ReplicasDiffer, TargetAmbiguous, TargetMissing, ToolMissing
 
 _DOMAIN = "liberu.domain"
 #: The panel's containers by role; without one of them a pod's only container is taken.
@@ -52,6 +54,8 @@ _CONTAINERS: dict[Role, tuple[str, ...]] = {
 }
 #: How often it is looked whether a pod is ready, and how many are named.
 _POLL_SECONDS = 1
+#: For an image that has to be pulled, at least.
+_HELPER_SECONDS = 120
 _NAMED = 10
 
 
@@ -78,6 +82,7 @@ class KubernetesSite(Site):
         configuration: dict[str, Any],
         paths: Mapping[Role, str | None] = MappingProxyType({}),
         rollout_seconds: float = 0,
+        helper: HelperImage | None = None,
     ) -> None:
         self._cluster = cluster
         self._domain = domain
@@ -89,6 +94,8 @@ class KubernetesSite(Site):
         self._used: dict[Role, _Choice] = {}
         self._known: dict[str, _Choice] = {}  # by the pod's uid
         self._opening: defaultdict[Role, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._helper = helper
+        self._helpers: dict[str, Helper] = {}  # by the uid of the pod that each is beside
 
     async def pods(self, role: Role) -> list[Any]:
         """Those that match, ready ones first. Raises TargetAmbiguous where nothing says that they are this domain's,
@@ -139,15 +146,42 @@ class KubernetesSite(Site):
         async with self._opening[role]:
             if (role, volume) not in self._open:
                 choice = await self._choose(role, volume, self._rollout_seconds)
-                where = (self._namespace(role), choice.name, choice.container)
-                deployment = KubernetesDeployment(self._cluster, *where)
-                await deployment.prepare()
-                self._open[role, volume] = choice, deployment
+                self._open[role, volume] = choice, await self._deployment(role, choice)
             choice, deployment = self._open[role, volume]
         self._used[role] = self._known[choice.pod.metadata.uid] = choice
         if choice.others and not (reads or volume or self._one_is_enough(role)):
             raise ReplicasDiffer(self._differ(role, choice))
         return deployment
+
+    async def _deployment(self, role: Role, choice: _Choice) -> KubernetesDeployment:
+        """In the pod itself; where that has no sh or tar, in a helper that mounts its claim."""
+        deployment = KubernetesDeployment(self._cluster, self._namespace(role), choice.name, choice.container)
+        claim = role != "database" and choice.lasting and choice.volume is not None and choice.volume.kind == "claim"
+        if self._helper is None or not claim:
+            await deployment.prepare()
+            return deployment
+        try:
+            await deployment.prepare()
+            if (await deployment.run(["sh", "-c", "command -v tar"], check=False, timeout=60)).status == 0:
+                return deployment
+        except ToolMissing:
+            pass
+        await self._remove_helper(choice.pod.metadata.uid)
+        helper = Helper(self._cluster, self._helper, self._domain, choice.pod, choice.container)
+        self._helpers[choice.pod.metadata.uid] = helper
+        self.waits(role, f"a helper pod beside {choice.name}, which has no sh or tar")
+        try:
+            return await helper.start(max(self._rollout_seconds, _HELPER_SECONDS))
+        finally:
+            self.waits(role, None)
+
+    async def _remove_helper(self, uid: str) -> None:
+        if (helper := self._helpers.pop(uid, None)) is not None:
+            await helper.remove()
+
+    async def close(self) -> None:
+        for uid in list(self._helpers):
+            await self._remove_helper(uid)
 
     async def again(self, role: Role, volume: str | None = None) -> None:
         for opened in [opened for opened in self._open if opened[0] == role]:
@@ -166,6 +200,8 @@ class KubernetesSite(Site):
             "namespace": self._namespace(role), "pod": choice.name, "container": choice.container,
             "node": choice.pod.spec.node_name,
         }  # fmt: skip
+        if (helper := self._helpers.get(choice.pod.metadata.uid)) is not None:
+            facts["helper"] = helper.name
         if choice.volume is not None:
             facts["volume"] = choice.volume.facts
         lasting = choice.key if choice.lasting else None

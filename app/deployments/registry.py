@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.deployments.detector import DeploymentDetector
-from app.deployments.site import DomainPlace, OneDeployment, Pin, Role, Site
+from app.deployments.site import DomainPlace, HelperImage, OneDeployment, Pin, Role, Site
 from app.deployments.standalone import StandaloneDeployment
 from app.errors import InvalidRequest
 
@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 class DeploymentRegistry:
     """`docker_url`: the engine of sites that run in containers, `kubeconfig`: the clusters of those in pods, None for
     the one that we run in; each is asked when it is needed. `rollout_seconds`: how long a pod is waited for.
-    `silence`: seconds without any sign of life from a command elsewhere after which it is given up."""
+    `silence`: seconds without any sign of life from a command elsewhere after which it is given up. `helper`: of pods
+    that are made beside those whose image has no sh or tar; None: none is."""
 
     def __init__(
-        self, docker_url: str, kubeconfig: Path | None = None, rollout_seconds: float = 0, silence: float = 120
+        self,
+        docker_url: str,
+        kubeconfig: Path | None = None,
+        rollout_seconds: float = 0,
+        silence: float = 120,
+        helper: HelperImage | None = None,
     ) -> None:
+        self._helper = helper
         self._rollout_seconds = rollout_seconds
         self._docker_url = docker_url
         self._silence = silence
@@ -73,7 +80,7 @@ class DeploymentRegistry:
             paths: dict[Role, str | None] = {"files": place.document_root, "mail": place.mail_path}
             setting = place.configuration
             cluster = self._kubernetes(setting.get("context") or None)
-            return KubernetesSite(cluster, place.domain_name, setting, paths, self._rollout_seconds)
+            return KubernetesSite(cluster, place.domain_name, setting, paths, self._rollout_seconds, self._helper)
         raise InvalidRequest(f"Deployment type {kind!r} is not supported", field="deployment")
 
     async def close(self) -> None:

@@ -85,6 +85,18 @@ class Right:
     without: str
 
 
+@dataclass(frozen=True, slots=True)
+class HelperImage:
+    """Of pods that are made beside those whose image lacks something. `image`: with sh, GNU tar or busybox, cksum or
+    sha256sum. `service_account`: of each namespace; its token is not mounted. `cpu`, `memory`: its limits, as
+    Kubernetes writes them."""
+
+    image: str
+    service_account: str | None
+    cpu: str
+    memory: str
+
+
 class Site(ABC):
     """Open while an operation runs. `kind`: where; `reason`: why this place was chosen. `contained`: in a container,
     whose users and whose network are its own."""
