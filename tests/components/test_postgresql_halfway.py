@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.archives.streams import ByteStream, from_bytes
+from app.components.base import COMMITTING
 from app.components.postgresql import PostgresqlComponent, PostgresqlTarget
 from app.deployments.process import SEARCH_PATH
 from app.deployments.standalone import StandaloneDeployment
@@ -176,8 +177,10 @@ async def test_a_line_that_drops_before_commit_changed_nothing(live: Live, tmp_p
 async def test_when_nobody_can_tell_it_says_so(live: Live, tmp_path: Path) -> None:
     """The server does not answer any more after the COMMIT."""
     gone = _READ + 'grep -q txid_status "$0.sql" && exit 2\n' + _RUN + _LOST
+    context = Context()
     with pytest.raises(LoadFailed, match="the live database is whole, and either the old or the restored one"):
-        await live.through(tmp_path, gone).restore(from_bytes(live.archive), Context().context, 0)
+        await live.through(tmp_path, gone).restore(from_bytes(live.archive), context.context, 0)
+    assert context.journal[COMMITTING]
     assert live.dump() in (live.old, live.new)
     await live.again()
 
@@ -195,4 +198,5 @@ async def test_an_error_or_a_cancellation_changes_nothing(live: Live) -> None:
     with pytest.raises(OperationCancelled):
         await live.component.restore(from_bytes(live.archive), context.context, 0)
     assert live.dump() == live.old
+    assert COMMITTING not in context.journal
     await live.again()

@@ -18,6 +18,6 @@ async def test_files_do_not_wait_for_a_database_that_was_stored_before_the_resta
     context = cast("JobContext", type("Context", (), {"step": staticmethod(recorded)})())
     opened = {2: asyncio.Event()}
     database = Planned(2, "postgresql", "shop")
-    result = await job._component(None, database, context, asyncio.Semaphore(1), opened)
+    result = await job._component(None, database, context, asyncio.Semaphore(1), opened, None)
     assert result == {"name": "component-2"}
     assert opened[2].is_set()
