@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.beside import opened
+from app.bootstrap import helper_image
 from app.db.models import Domain
 from app.db.repositories.domains import DomainRepository
 from app.deployments.registry import DeploymentRegistry
@@ -20,8 +21,8 @@ _BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Of one domain in Kubernetes. `uses`: the pods that would be used, by role; `missing`: rights; `problem`: why
-    nothing can be told."""
+    """Of one domain in Kubernetes. `uses`: the pods that would be used, by role that it has something of; `missing`:
+    rights; `problem`: why nothing can be told."""
 
     domain: str
     uses: dict[str, Any]
@@ -30,7 +31,8 @@ class Finding:
 
     @property
     def healthy(self) -> bool:
-        return self.problem is None and not any(right.required for right in self.missing)
+        found = all("problem" not in used for used in self.uses.values())
+        return self.problem is None and found and not any(right.required for right in self.missing)
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "healthy": self.healthy}
@@ -42,6 +44,8 @@ class Finding:
             told.append(f"{self.domain}: {weight}: {right.right} in {right.namespace}: {right.without}")
         for role, used in self.uses.items():
             found = used.get("problem") or f"pod {used['pod']}, container {used['container']}"
+            if others := used.get("others"):
+                found += f"; not the same: {', '.join(others)}"
             told.append(f"{self.domain}: {role}: {found}")
         return told
 
@@ -50,7 +54,12 @@ async def kubernetes(settings: Settings, name: str | None) -> AsyncGenerator[Fin
     """Of each domain that runs in pods, or of one. Changes nothing. Raises NotFound."""
     async with opened(settings) as (keys, database):
         where = settings.deployments
-        registry = DeploymentRegistry(where.docker_url, where.kubeconfig, silence=where.silence_seconds)
+        registry = DeploymentRegistry(
+            where.docker_url,
+            where.kubeconfig,
+            silence=where.silence_seconds,
+            helper=helper_image(where.helper),
+        )
         components = ComponentFactory(registry, settings.sites, keys.cipher, _forget, settings.jobs.server)
         try:
             last = 0
@@ -84,6 +93,12 @@ async def _examined(components: ComponentFactory, domain: Domain, *, asked: bool
         return Finding(domain.domain_name, {}, [], error.message)
     if found.type != "kubernetes":
         return Finding(domain.domain_name, {}, [], f"is not found in Kubernetes: {found.reason}") if asked else None
+    wanted = {
+        "files": domain.document_root is not None,
+        "mail": domain.mail_path is not None,
+        "database": any(database.host is None for database in domain.databases),
+    }
+    uses = {role: used for role, used in uses.items() if wanted[role]}
     return Finding(domain.domain_name, uses, [right for right in rights if not right.allowed])
 
 

@@ -8,6 +8,7 @@ kubernetes.io/basic-auth as CloudNativePG and others write them.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from app.deployments.base import Deployment
 from app.deployments.site import DatabaseAccount
@@ -36,22 +37,32 @@ _SECONDS = 30
 Opened = Callable[[], Awaitable[Deployment]]
 
 
-async def account_of(environment: Mapping[str, str], engine: str, opened: Opened) -> DatabaseAccount:
-    """From a container's environment. `opened`: where the files are that it names. One that cannot be read tells
-    nothing. Raises DeploymentError."""
+async def account_of(
+    environment: Mapping[str, str], engine: str, opened: Opened, secret: Mapping[str, str] = MappingProxyType({})
+) -> DatabaseAccount:
+    """From a container's environment, for what a Secret does not tell. `opened`: where the files are that it names.
+    One that cannot be read tells nothing. Raises DeploymentError."""
     found = {}
     for role, names in (_POSTGRESQL if engine == "postgresql" else _MYSQL).items():
         found[role] = _first(environment, names)
         path = _first(environment, [f"{name}_FILE" for name in names])
         if found[role] is None and path is not None:
             found[role] = await _content(await opened(), path)
-    return _account(engine, found)
+    said = _said(secret, engine)
+    if said["user"] not in (None, found["user"]):  # the environment's password is another one's
+        found["password"] = None
+    return _account(engine, {role: said[role] or found[role] for role in found})
 
 
-def account_in(secret: Mapping[str, str], engine: str) -> DatabaseAccount:
-    """From a Secret."""
+def account_in(secret: Mapping[str, str], engine: str) -> DatabaseAccount | None:
+    """From a Secret; None: it does not tell whose password it is, or none. Charts put the user elsewhere."""
+    said = _said(secret, engine)
+    return _account(engine, said) if said["user"] and said["password"] else None
+
+
+def _said(secret: Mapping[str, str], engine: str) -> dict[str, str | None]:
     names, keys = (_POSTGRESQL, _POSTGRESQL_KEYS) if engine == "postgresql" else (_MYSQL, _MYSQL_KEYS)
-    return _account(engine, {role: _first(secret, (*names[role], *keys[role])) for role in names})
+    return {role: _first(secret, (*names[role], *keys[role])) for role in names}
 
 
 def _first(values: Mapping[str, str], names: Iterable[str]) -> str | None:

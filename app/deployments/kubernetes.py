@@ -188,10 +188,11 @@ class KubernetesDeployment(RemoteDeployment):
         return _ExecChannel(websocket, what)
 
     async def environment(self) -> dict[str, str]:
-        """Of the container, as whoever starts in it has it: from values, Secrets and ConfigMaps. Raises
-        DeploymentError, StreamCut unless all of it came."""
+        """Of the container, as whoever starts in it has it: from values, Secrets and ConfigMaps. What it lacks is
+        taken from the container's first process, where that lets itself be seen: an entrypoint may have set more, as
+        from what an agent has put into a file. Raises DeploymentError, StreamCut unless all of it came."""
         mark = secrets.token_hex(16)
-        script = 'cat /proc/self/environ && printf %s "$1"'
+        script = 'cat /proc/self/environ && { cat /proc/1/environ 2>/dev/null; printf "\\0%s" "$1"; }'
         channel = await self.open(["sh", "-c", script, "sh", mark])
         found = b""
         try:
@@ -206,7 +207,7 @@ class KubernetesDeployment(RemoteDeployment):
             where = f"{self._namespace}/{self._pod} ({self._container})"
             raise StreamCut(f"The environment of {where} did not come whole")
         lines = found[: -len(mark)].decode("utf-8", "replace").split("\0")
-        return dict(line.split("=", 1) for line in lines if "=" in line)
+        return dict(line.split("=", 1) for line in reversed(lines) if "=" in line)  # its own come first, and count
 
 
 class _ExecChannel(Channel):

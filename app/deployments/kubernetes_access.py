@@ -1,6 +1,6 @@
 """What this service may do in a namespace with sites, and what it cannot do where it may not.
 
-deploy/kubernetes-rbac.yaml grants just these; a test compares them.
+deploy/kubernetes-rbac.yaml grants just these, kubernetes-rbac-helper.yaml those for helpers; a test compares them.
 """
 
 from __future__ import annotations
@@ -39,12 +39,18 @@ NEEDED = (
     ),
 )  # fmt: skip
 
+#: For pods of ours beside a site's, where an image for them is set.
+HELPING = (
+    Needed("create", "", "pods", "sites whose image has no sh or tar cannot be backed up or restored"),
+    Needed("delete", "", "pods", "helper pods stay until they end by themselves"),
+)
 
-async def rights(cluster: Cluster, namespace: str, secret: str | None) -> list[Right]:
+
+async def rights(cluster: Cluster, namespace: str, secret: str | None, *, helper: bool = False) -> list[Right]:
     """In one namespace, by SelfSubjectAccessReview (authorization.k8s.io/v1), which every account may ask for.
-    `secret`: the one that is read there; None: none is. Raises DeploymentError."""
+    `secret`: the one that is read there; None: none is. `helper`: pods are made there. Raises DeploymentError."""
     found = []
-    for needed in NEEDED:
+    for needed in (*NEEDED, *(HELPING if helper else ())):
         if needed.resource == "secrets" and secret is None:
             continue
         resource, _, subresource = needed.resource.partition("/")

@@ -310,18 +310,21 @@ class KubernetesSite(Site):
         return container_of(pod, wanted, _CONTAINERS[role], self._paths.get(role))
 
     async def database_account(self, engine: str) -> DatabaseAccount:
-        """From the domain's Secret; where there is none, or it may not be read, from what the container was told,
-        whether its pod names values, Secrets, ConfigMaps or files."""
+        """From the domain's Secret; where there is none, or it may not be read, or does not tell all, from what the
+        container was told, whether its pod names values, Secrets, ConfigMaps or files."""
         namespace, name = self._where["namespace"], self._where["credentials_secret"]
         try:
             with mapped(f"Reading secret {namespace}/{name}", "get on secrets"):
                 core = await self._cluster.core()
                 secret = await core.read_namespaced_secret(name, namespace, _request_timeout=30)
+            encoded = secret.data or {}
         except (TargetMissing, DeploymentRefused):
-            pod = await self._pod("database")
-            return await account_of(await pod.environment(), engine, lambda: self._pod("database"))
-        data = {key: base64.b64decode(value).decode("utf-8", "replace") for key, value in (secret.data or {}).items()}
-        return account_in(data, engine)
+            encoded = {}
+        data = {key: base64.b64decode(value).decode("utf-8", "replace") for key, value in encoded.items()}
+        if (account := account_in(data, engine)) is not None:
+            return account
+        pod = await self._pod("database")
+        return await account_of(await pod.environment(), engine, lambda: self._pod("database"), data)
 
     async def _pod(self, role: Role) -> KubernetesDeployment:
         """Of several whichever is used."""
@@ -346,12 +349,15 @@ class KubernetesSite(Site):
         )
 
     async def rights(self) -> list[Right]:
-        own = self._where["namespace"]
-        secret = self._where["credentials_secret"]
+        """By namespace; the Secret is read in the site's own, helpers are made beside files and mail."""
+        own, secret = self._where["namespace"], self._where["credentials_secret"]
+        helped = {self._namespace(role) for role in ROLES if role != "database" and self._helper is not None}
         return [
             right
-            for namespace in dict.fromkeys(self._namespace(role) for role in ROLES)
-            for right in await rights(self._cluster, namespace, secret if namespace == own else None)
+            for namespace in dict.fromkeys(map(self._namespace, ROLES))
+            for right in await rights(
+                self._cluster, namespace, secret if namespace == own else None, helper=namespace in helped
+            )
         ]
 
     async def used(self, role: Role) -> Any:

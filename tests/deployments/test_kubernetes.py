@@ -22,7 +22,8 @@ from app.errors import (
     TargetMissing,
     ToolMissing,
 )
-from demo.kubernetes_double import TOKEN, V4, V5, ClusterDouble, Pod
+from demo.docker_engine import busybox_root
+from demo.kubernetes_double import TOKEN, V4, V5, ClusterDouble, Pod, cluster_double
 from demo.ports import free_port
 
 DOMAIN = "shop.example.com"
@@ -131,6 +132,68 @@ async def test_an_account_is_found_wherever_its_container_has_it_from(
     with changed(cluster, secrets={("hosting-shop-example-com", f"{name}-credentials"): charts}):
         account = await KubernetesSite(reached, DOMAIN, {}).database_account("mariadb")
         assert account == DatabaseAccount("shop", "p", "root", "r")
+
+
+@pytest.mark.parametrize(
+    ("secret", "environment", "expected"),
+    [
+        (  # as Bitnami's charts have it: the user is in the pod's environment, the passwords are not
+            {"password": "p", "postgres-password": "r"},
+            {"POSTGRES_USER": "app", "POSTGRES_PASSWORD_FILE": "/not/there"},
+            DatabaseAccount("app", "p", "postgres", "r"),
+        ),
+        (
+            {"something": "else"},
+            {"POSTGRES_USER": "app", "POSTGRES_PASSWORD": "e"},
+            DatabaseAccount("app", "e"),
+        ),
+        (  # nobody's password is tried for somebody else
+            {"username": "other"},
+            {"POSTGRES_USER": "app", "POSTGRES_PASSWORD": "e"},
+            DatabaseAccount("other", None),
+        ),
+        (  # a whole account counts: none with more rights is looked for
+            {"username": "app", "password": "p"},
+            {"POSTGRESQL_POSTGRES_PASSWORD": "r"},
+            DatabaseAccount("app", "p"),
+        ),
+    ],
+)
+async def test_what_a_secret_does_not_tell_its_container_does(
+    cluster: ClusterDouble,
+    reached: Cluster,
+    secret: dict[str, str],
+    environment: dict[str, str],
+    expected: DatabaseAccount,
+) -> None:
+    database = pod(cluster, "pg-0", "pg", "postgresql")
+    database.secret_env = environment
+    secrets = {("hosting-shop-example-com", "accounts"): secret}
+    with changed(cluster, pods=[*cluster.pods, database], secrets=secrets):
+        site = KubernetesSite(reached, DOMAIN, {"database_selector": "app=pg", "credentials_secret": "accounts"})
+        assert await site.database_account("postgresql") == expected
+
+
+async def test_what_an_entrypoint_has_set_is_found_in_the_first_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where an agent puts passwords into a file that the container's command reads before it starts."""
+    with cluster_double() as started:
+        root = started.root("mysql")
+        busybox_root(root)
+        with monkeypatch.context() as patch:
+            patch.setenv("MYSQL_USER", "not this one")
+            patch.setenv("MYSQL_PASSWORD", "of the first=process")
+            started.own_processes(root)
+        labels = {"app": "shop-example-com-db", "liberu.domain": DOMAIN}
+        started.pods.append(Pod("hosting-shop-example-com", "db-0", labels, {"mysql": root}))
+        started.pods[0].secret_env = {"MYSQL_USER": "shop"}
+        reached = Cluster(started.kubeconfig())
+        try:
+            account = await KubernetesSite(reached, DOMAIN, {}).database_account("mysql")
+        finally:
+            await reached.close()
+        assert account == DatabaseAccount("shop", "of the first=process")
 
 
 @pytest.mark.parametrize("kind", ["gnu", "busybox"])

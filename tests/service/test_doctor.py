@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.deployments.kubernetes_access import NEEDED
+from app.deployments.kubernetes_access import HELPING, NEEDED, Needed
 from demo.docker_engine import gnu_root
 from demo.kubernetes_double import ClusterDouble, Pod, cluster_double
 from demo.sample_files import make_site
@@ -78,8 +78,42 @@ def test_what_is_denied_is_named_and_nothing_else(service: Service, cluster: Clu
     assert cluster.asked and cluster.asked <= RIGHTS, "no more is wanted than the files grant"
 
 
-@pytest.mark.parametrize("file", ["kubernetes-rbac.yaml", "kubernetes-rbac-narrow.yaml"])
-def test_the_files_grant_what_is_needed_and_no_more(file: str) -> None:
+def test_a_role_without_pods_and_the_rights_for_helpers(folder: Path, cluster: ClusterDouble) -> None:
+    config = str(cluster.kubeconfig())
+    made = Service(folder, LIBERU_DEPLOYMENTS__KUBECONFIG=config, LIBERU_DEPLOYMENTS__HELPER__IMAGE="helper")
+    made.start()
+    try:
+        body = {
+            "domain_name": "shop.example.com",
+            "document_root": "/site/html",
+            "deployment": {"type": "kubernetes"},
+        }
+        domain = made.call("POST", "/api/domains", 201, json=body)
+        for needed in HELPING:
+            cluster.denied = {f"{needed.verb} {needed.resource}"}
+            done = doctor(made)
+            assert (done.returncode, done.stdout.count("not allowed")) == (0, 1), done
+            assert f"not allowed: {needed.verb} pods in hosting-shop-example-com: {needed.without}" in done.stdout
+            assert "mail" not in done.stdout, "it has none"
+        cluster.denied.clear()
+        made.call("PUT", f"/api/domains/{domain['id']}", json={**body, "mail_path": "/mail"})
+        done = doctor(made)
+        assert done.returncode == 1
+        assert "shop.example.com: mail: shop.example.com has no running pod" in done.stdout
+    finally:
+        cluster.denied.clear()
+        made.stop()
+
+
+@pytest.mark.parametrize(
+    ("file", "wanted"),
+    [
+        ("kubernetes-rbac.yaml", NEEDED),
+        ("kubernetes-rbac-narrow.yaml", NEEDED),
+        ("kubernetes-rbac-helper.yaml", HELPING),
+    ],
+)
+def test_the_files_grant_what_is_needed_and_no_more(file: str, wanted: tuple[Needed, ...]) -> None:
     documents: list[dict[str, Any]] = list(yaml.safe_load_all((ROOT / "deploy" / file).read_text()))
     [rules] = [document["rules"] for document in documents if document["kind"] in ("Role", "ClusterRole")]
     granted = {
@@ -89,4 +123,4 @@ def test_the_files_grant_what_is_needed_and_no_more(file: str) -> None:
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    assert granted == {(needed.verb, needed.group, needed.resource) for needed in NEEDED}
+    assert granted == {(needed.verb, needed.group, needed.resource) for needed in wanted}
