@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,6 +104,20 @@ def test_a_role_without_pods_and_the_rights_for_helpers(folder: Path, cluster: C
     finally:
         cluster.denied.clear()
         made.stop()
+
+
+def test_what_the_code_asks_a_cluster_for_is_known() -> None:
+    """Each call of the API has its right in a file, and each right a call."""
+    verbs = {"read": "get", "list": "list", "create": "create", "delete": "delete"}
+    resources = {"stateful_set": "statefulsets", "ingress": "ingresses"}
+    asked = set()
+    for path in (ROOT / "app").rglob("*.py"):
+        for verb, kind in re.findall(r"\.([a-z_]+)_namespaced_([a-z_]+)\(", path.read_text()):
+            if (verb, kind) == ("connect_get", "pod_exec"):
+                asked |= {"get pods/exec", "create pods/exec"}
+            else:
+                asked.add(f"{verbs[verb]} {resources.get(kind, f'{kind}s')}")
+    assert asked == RIGHTS | {f"{needed.verb} {needed.resource}" for needed in HELPING}
 
 
 @pytest.mark.parametrize(

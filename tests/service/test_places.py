@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.deployments.kubernetes_access import NEEDED
 from demo.docker_engine import gnu_root
 from demo.docker_site import DockerPlace, docker_site
 from demo.kubernetes_double import TOKEN, Pod, cluster_double
@@ -248,6 +249,21 @@ def test_pods(folder: Path) -> None:
                 "posts",
             )
             assert before[2].items() <= mail.messages().items()
+
+            # Without the right to read a Secret: what the container was given, and a file that it names.
+            cluster.denied = {"get secrets"}
+            (inner / "run/password").write_text("blog-pw\n")
+            cluster.pods[-1].secret_env = {
+                "MARIADB_USER": "blog", "MARIADB_PASSWORD_FILE": "/run/password", "MARIADB_ROOT_PASSWORD": "root-pw",
+            }  # fmt: skip
+            backup = service.backup(domain, "database")
+            assert backup["status"] == "completed", backup
+            mariadb.run("DELETE FROM posts WHERE id > 10", "blog")
+            ended = service.wait(service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json={}))
+            assert ended["status"] == "completed", ended
+            assert mariadb.run("CHECKSUM TABLE posts", "blog") == posts
+            assert cluster.asked <= {f"{needed.verb} {needed.resource}" for needed in NEEDED}
+            cluster.denied = set()
 
             sniffed = service.call("POST", "/api/domains", 201, json={
                 "domain_name": "other.example.com", "document_root": str(folder / "nowhere"),
