@@ -121,7 +121,7 @@ def test_without_the_setting_or_an_image_it_says_what_is_missing(folder: Path, c
     none = service(folder, cluster, LIBERU_DEPLOYMENTS__HELPER__IMAGE="not-there")
     none.token = plain.token
     try:
-        [made] = none.call("GET", "/api/domains")["items"]
+        made = none.call("GET", f"/api/domains/{failed['domain_id']}")
         failed = none.backup(made)
         assert "does not start" in failed["components"][0]["error_message"]
         assert "ErrImagePull" in failed["components"][0]["error_message"]
