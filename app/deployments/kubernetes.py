@@ -96,6 +96,12 @@ class Cluster:
         await self._connect()
         return client.CoreV1Api(self._client)
 
+    async def client(self) -> client.ApiClient:
+        """For what has no types: any kind of object."""
+        await self._connect()
+        assert self._client is not None
+        return self._client
+
     async def hosts(self, namespace: str) -> set[str]:
         """That the Ingresses of a namespace serve. Raises DeploymentError."""
         await self._connect()

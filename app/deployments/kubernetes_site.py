@@ -14,6 +14,7 @@ from typing import Any
 from app.deployments.base import Deployment
 from app.deployments.docker_site import account_in
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
+from app.deployments.kubernetes_objects import NamespaceObjects
 from app.deployments.kubernetes_pods import (
     Served,
     container_of,
@@ -266,6 +267,12 @@ class KubernetesSite(Site):
         choice = self._used.get("database") or await self._choose("database", None, 0)
         named = [found for found in choice.pod.spec.containers if found.name == choice.container]
         return {item.name: item.value for found in named for item in found.env or [] if item.value is not None}
+
+    def objects(self) -> NamespaceObjects | None:
+        namespace = self._configuration.get("namespace")  # one that is only guessed may be another domain's
+        if not self._configuration.get("objects") or not namespace:
+            return None
+        return NamespaceObjects(self._cluster, namespace, self._configuration.get("objects_selector"))
 
     async def caches(self) -> list[str]:
         """Those that say they are the domain's; all of a namespace that is its own."""
