@@ -73,7 +73,7 @@ def documents(archive: bytes) -> Iterator[Any]:
                 count += 1
                 if count > MAX_OBJECTS or entry.size > MAX_OBJECT:
                     raise ObjectsRefused(
-                        f"The archive holds more than {MAX_OBJECTS} objects, or one of more than {MAX_OBJECT >> 20} MiB"
+                        f"The archive has more than {MAX_OBJECTS} objects, or one of over {MAX_OBJECT >> 20} MiB"
                     )
                 content = found.extractfile(entry)
                 yield parsed(b"" if content is None else content.read(), entry.name)

@@ -112,7 +112,7 @@ def moved(document: Document, namespace: str) -> Document:
 
 
 def refused(document: Document) -> str | None:
-    """Why an object is not made again: it would give more than its own namespace, by the rights of who restores it."""
+    """Why an object is not made again: it would give more than its own namespace, by the rights of this service."""
     kind = document["kind"]
     if kind == "RoleBinding":
         return _binds_more(document)

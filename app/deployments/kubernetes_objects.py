@@ -85,7 +85,7 @@ class NamespaceObjects:
                 return
 
     async def versions(self, group: str) -> list[str]:
-        """As `apps/v1`, the preferred one first; none: the cluster does not have the group. Raises DeploymentError."""
+        """As `apps/v1`, the preferred one first; none: the cluster has no such group. Raises DeploymentError."""
         if group not in self._versions:
             found = ["v1"]
             if group:
