@@ -293,8 +293,8 @@ class DomainSite:
         objects = self._site.objects()
         if objects is None:
             raise InvalidRequest(
-                f"{domain.domain_name} has no namespace whose objects are backed up; set namespace and objects in the "
-                "domain's deployment",
+                f"{domain.domain_name} has no namespace whose objects are backed up: set namespace and objects in "
+                "its deployment",
                 field="deployment",
             )
         if domain.shared and not domain.deployment.get("objects_selector"):
