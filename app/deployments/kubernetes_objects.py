@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from kubernetes_asyncio.client.exceptions import ApiException
-
 from app.archives.streams import CHUNK
 from app.deployments.kubernetes import Cluster, mapped
 from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable
@@ -144,9 +142,11 @@ class NamespaceObjects:
         if status < 300 or (status == 404 and method == "GET"):
             return status, found
         told = str(found.get("message") or response.reason or "")[:_MAX_REASON]
-        if status == 401 or (status == 403 and "cannot " in told):  # by RBAC: other refusals name no verb
-            with mapped(what, verb):
-                raise ApiException(status=status, reason=told)
+        if status == 401:
+            raise DeploymentRefused(f"{what}: the cluster refuses the credentials; check the kubeconfig")
+        if status == 403 and "cannot " in told:  # by RBAC: other refusals name no verb
+            rights = "deploy/kubernetes-rbac-objects.yaml"
+            raise DeploymentRefused(f"{what}: the cluster denies `{verb}`; allow it ({rights})")
         if status == 429 or status >= 500:
             raise DeploymentUnreachable(f"{what}: the cluster is busy or failing ({status} {told})")
         if status == 403:
