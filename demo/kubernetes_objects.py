@@ -39,6 +39,10 @@ class ObjectsDouble:
 
     def __init__(self, allow: Allow) -> None:
         self._allow = allow
+        self.reset()
+
+    def reset(self) -> None:
+        """As a new cluster is."""
         self.found: dict[tuple[str, str, str], Document] = {}  # namespace, plural, name
         self.owners: dict[tuple[str, str, str], dict[str, str]] = {}  # of each field, as JSON of its path
         self.namespaces: set[str] = set()

@@ -22,7 +22,7 @@ def workload(name: str = "web", kind: str = "Deployment") -> Document:
     return {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "labels": {"app": "web"}}, "spec": spec}
 
 
-def binding(name: str, role: str, kind: str = "Role", namespace: str | None = "shop") -> Document:
+def binding(name: str, role: Any, kind: str = "Role", namespace: str | None = "shop") -> Document:
     subject = {"kind": "ServiceAccount", "name": "site"} | ({"namespace": namespace} if namespace else {})
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name},

@@ -19,6 +19,8 @@ _NAMED = 20
 #: Of a part's journal: how many were made, or about to be, the first _NAMED of them; and that all are there.
 _APPLIED, _FIRST, _WHOLE = "applied", "first", "whole"
 _RBAC = ("Role", "RoleBinding")
+#: Every namespace has it from the beginning.
+_DEFAULT = "ServiceAccount default"
 
 
 class _Full(Exception):
@@ -64,9 +66,9 @@ class KubernetesComponent(Component):
                                 counts[kind.name] = counts.get(kind.name, 0) + 1
                                 size += len(one)
                                 yield one
-                except DeploymentRefused as error:
-                    denied += 1
-                    if denied == len(KINDS):
+                except DeploymentError as error:
+                    denied += isinstance(error, DeploymentRefused)
+                    if error.retryable or denied == len(KINDS):
                         raise
                     report.lack("objects_not_read", error.message, kind.plural)
         except _Full:
@@ -162,16 +164,14 @@ class KubernetesComponent(Component):
     async def _try(self, plan: _Plan, wanted: Document) -> None:
         try:
             absent, would_be = await self._objects.apply(kind_of(wanted), wanted, trial=True)
-        except DeploymentRefused as error:
-            if wanted["kind"] in _RBAC:  # it would give more than this service has
-                plan.left.append((title(wanted), error.message))
-            else:
-                plan.refused.append(error.message)
-            return
         except DeploymentError as error:
             if error.retryable:
                 raise
-            plan.refused.append(error.message)
+            beyond = wanted["kind"] in _RBAC and isinstance(error, DeploymentRefused)  # more than this service has
+            if beyond or title(wanted) == _DEFAULT:
+                plan.left.append((title(wanted), error.message))
+            else:
+                plan.refused.append(error.message)
             return
         if absent:
             plan.wanted.append(wanted)
@@ -181,11 +181,11 @@ class KubernetesComponent(Component):
     async def _compare(self, plan: _Plan, wanted: Document, would_be: Document | None) -> None:
         """With what is there; `would_be`: after it was applied, as the cluster says."""
         live = await self._objects.get(kind_of(wanted), wanted["apiVersion"], wanted["metadata"]["name"])
-        if live is None:
+        if live is None or (title(wanted) == _DEFAULT and not kept(live)):
             plan.wanted.append(wanted)
         elif stripped(live) == (wanted if would_be is None else stripped(would_be)):
             plan.same.append(title(wanted))
-        elif title(wanted) == "ServiceAccount default":
+        elif title(wanted) == _DEFAULT:
             plan.left.append((title(wanted), "every namespace has one, and this one's is another"))
         else:
             plan.refused.append(f"{title(wanted)} is there with other content: it is not changed; remove it first")

@@ -127,12 +127,13 @@ def refused(document: Document) -> str | None:
 
 
 def _binds_more(document: Document) -> str | None:
-    if _dict(document.get("roleRef")).get("kind") != "Role":
-        return "it binds a ClusterRole: what that gives is not this namespace's to say"
-    home = document["metadata"].get("namespace")
-    for subject in document.get("subjects") or []:
-        own = isinstance(subject, dict) and subject.get("kind") == "ServiceAccount"
-        if not own or home is None or subject.get("namespace") != home:
+    role = _dict(document.get("roleRef"))
+    if role.get("kind") != "Role" or not isinstance(role.get("name"), str):
+        return "it binds no Role: what a ClusterRole gives is not this namespace's to say"
+    home, subjects = document["metadata"].get("namespace"), document.get("subjects") or []
+    for subject in subjects if isinstance(subjects, list) else [None]:
+        about = _dict(subject)
+        if about.get("kind") != "ServiceAccount" or home is None or about.get("namespace") != home:
             return "it gives rights to somebody who is no service account of its own namespace"
     return None
 
@@ -141,12 +142,14 @@ def _reaches(pod: Document) -> str | None:
     for key in ("hostNetwork", "hostPID", "hostIPC"):
         if pod.get(key):
             return key
+    if _host_process(pod):
+        return "hostProcess"
     if any("hostPath" in volume for volume in _dicts(pod.get("volumes"))):
         return "hostPath"
     for name in ("containers", "initContainers", "ephemeralContainers"):
         for container in _dicts(pod.get(name)):
             context = _dict(container.get("securityContext"))
-            if context.get("privileged"):
+            if context.get("privileged") or _host_process(container):
                 return "privileged"
             added = _dict(context.get("capabilities")).get("add") or []
             if not isinstance(added, list) or any(str(one).upper() not in _BASELINE for one in added):
@@ -154,6 +157,11 @@ def _reaches(pod: Document) -> str | None:
             if any(port.get("hostPort") for port in _dicts(container.get("ports"))):
                 return "hostPort"
     return None
+
+
+def _host_process(of: Document) -> bool:
+    """Of Windows."""
+    return bool(_dict(_dict(of.get("securityContext")).get("windowsOptions")).get("hostProcess"))
 
 
 def _templates(document: Document) -> Iterator[Document]:

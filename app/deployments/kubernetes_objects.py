@@ -88,8 +88,8 @@ class NamespaceObjects:
             found = ["v1"]
             if group:
                 status, about = await self._ask(f"Looking for {group}", "get on /apis", "GET", f"/apis/{group}")
-                listed = [about["preferredVersion"], *about["versions"]] if status != 404 else []
-                found = list(dict.fromkeys(version["groupVersion"] for version in listed))
+                listed = [] if status == 404 else [about.get("preferredVersion"), *(about.get("versions") or [])]
+                found = list(dict.fromkeys(version["groupVersion"] for version in listed if version))
             self._versions[group] = found
         return self._versions[group]
 

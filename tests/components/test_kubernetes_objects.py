@@ -32,7 +32,7 @@ def double() -> Iterator[ClusterDouble]:
 
 @pytest.fixture
 async def cluster(double: ClusterDouble) -> AsyncIterator[Cluster]:
-    double.objects.__init__(double._allow)  # type: ignore[misc]  a new cluster, on the same port
+    double.objects.reset()
     double.denied.clear()
     make_namespace(double.objects, "shop")
     reached = Cluster(double.kubeconfig())
@@ -94,8 +94,8 @@ async def test_what_is_stored_is_the_same_for_every_parser_of_yaml(cluster: Clus
         wanted = stripped(document)
         text = to_yaml(wanted)
         assert yaml.safe_load(text) == yaml.load(text, Loader=yaml.CSafeLoader) == wanted
-    text = to_yaml({"a": "y", "n": "1e3", "12:30": "0o7", "ok": "Opaque"}).decode()
-    assert text.splitlines() == ['"a": "y"', '"n": "1e3"', '"12:30": "0o7"', "ok: Opaque"]
+    lines = to_yaml({"a": "y", "n": "1e3", "12:30": "0o7", "ok": "Opaque"}).decode().splitlines()
+    assert lines == ['"a": "y"', '"n": "1e3"', '"12:30": "0o7"', "ok: Opaque"]
 
 
 async def test_it_goes_into_another_namespace_with_what_names_its_own_one(
@@ -289,7 +289,10 @@ def pods(**spec: Any) -> Document:
         pods(containers=[{"name": "a", "ports": [{"containerPort": 1, "hostPort": 1}]}]),
         {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "evil"},
          "spec": {"jobTemplate": {"spec": pods(hostPID=True)["spec"]}}},
+        pods(securityContext={"windowsOptions": {"hostProcess": True}}),
         binding("evil", "cluster-admin", "ClusterRole"),
+        binding("evil", ["site"]),
+        binding("evil", "site") | {"subjects": 1},
         binding("evil", "site", "Role", "other") | {"metadata": {"name": "evil", "namespace": "shop"}},
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "evil"}, "spec": {"externalIPs": ["10.0.0.1"]}},
         {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
@@ -309,6 +312,24 @@ async def test_what_reaches_beyond_the_namespace_is_left_out_by_name(
     ]
     assert "evil" not in {name for _, name in there(double)}
     assert ("configmaps", "good") in there(double)
+
+
+async def test_a_default_account_of_ones_own_comes_back_unless_there_is_another(
+    double: ClusterDouble, cluster: Cluster
+) -> None:
+    """Every namespace has one from the beginning, with nothing in it."""
+    default: Document = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+    double.objects.make("shop", "serviceaccounts", {**default, "imagePullSecrets": [{"name": "registry"}]})
+    archive = await collect(await of(cluster).dump())
+    empty(double.objects, "shop")
+    key = "shop", "serviceaccounts", "default"
+    assert codes(await restore(cluster, archive)) == []
+    assert double.objects.found[key]["imagePullSecrets"] == [{"name": "registry"}]
+    empty(double.objects, "shop")
+    double.objects.make("shop", "serviceaccounts", {**default, "imagePullSecrets": [{"name": "other"}]})
+    report = await restore(cluster, archive)
+    assert [lack.subject for lack in report.incomplete] == ["ServiceAccount default"]
+    assert double.objects.found[key]["imagePullSecrets"] == [{"name": "other"}]
 
 
 async def test_a_binding_is_not_made_without_its_role(double: ClusterDouble, cluster: Cluster) -> None:
