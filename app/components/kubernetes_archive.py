@@ -27,13 +27,13 @@ MAX_OBJECT = 8 << 20
 _MAX_DEPTH = 100
 _RECORD = 10240
 #: Every parser of YAML takes these for text, whatever its version: not `y`, `1e3`, `0o7`, `12:30`.
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]+")
+_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9_./-]+")
 _Dumper: Any = type("_Dumper", (getattr(yaml, "CSafeDumper", yaml.SafeDumper),), {})
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Plain: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _text(dumper: Any, value: str) -> Any:
-    style = "|" if "\n" in value else None if _PLAIN.fullmatch(value) else '"'
+    style = "|" if "\n" in value else None if _TEXT.fullmatch(value) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
@@ -85,13 +85,13 @@ def parsed(content: bytes, name: str) -> Any:
     """Raises ObjectsRefused."""
     try:
         depth = 0
-        for event in yaml.parse(content, Loader=_Loader):
+        for event in yaml.parse(content, Loader=_Plain):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
                 raise ObjectsRefused(f"{name[:100]!r} in the archive has aliases or tags, which ours never have")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _MAX_DEPTH:
                 raise ObjectsRefused(f"{name[:100]!r} in the archive is nested more than {_MAX_DEPTH} deep")
-        document = yaml.load(content, Loader=_Loader)  # noqa: S506  a safe one
+        document = yaml.load(content, Loader=_Plain)  # noqa: S506  a safe one
         return json.loads(json.dumps(document, allow_nan=False))
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         told = str(error).splitlines()[0][:200]
