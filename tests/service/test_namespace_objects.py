@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -143,3 +144,29 @@ def test_objects_are_those_of_a_namespace_that_is_named_and_the_domains_own(
     made = service.call("POST", "/api/domains", 201, json={**other, "shared": True})
     part = part_of(service.backup(made, "full"))
     assert (part["status"], "objects_selector" in part["error_message"]) == ("failed", True)
+
+
+def test_a_service_that_is_killed_while_it_makes_objects_makes_the_rest(
+    cluster: ClusterDouble, service: Service, domain: dict[str, Any]
+) -> None:
+    before = kept_of(cluster)
+    del before["shop", "secrets", "database"]  # nothing encrypts here
+    backup = service.backup(domain, "full")
+    empty(cluster.objects, "shop")
+    reached = threading.Event()
+
+    def watching(made: str) -> None:
+        if made == "Deployment web":
+            service.kill()
+            reached.set()
+
+    cluster.objects.watching = watching
+    asked = {"components": [part_of(backup)["number"]]}
+    started = service.call("POST", f"/api/backups/{backup['id']}/restore", 202, json=asked)
+    assert reached.wait(60)
+    assert ("shop", "cronjobs", "wp-cron") not in cluster.objects.found
+    cluster.objects.watching = None
+    service.start()
+    ended = service.wait(started)
+    assert ended["status"] == "completed", ended
+    assert kept_of(cluster) == before
