@@ -202,7 +202,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     new_databases = NewDatabases(operations, keys.cipher)
     creating = Creating(database, new_databases)
     restoring = Restoring(database, components, keys, destinations.opened, settings.restores, creating)
-    restores = RestoreJob(database, components, destinations, keys, restoring, creating)
+    restores = RestoreJob(database, components, destinations, keys, restoring, creating, settings.jobs)
     domains = DomainService(keys.cipher, settings.sites)
     sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
     leaves: dict[str, Job] = {

@@ -56,6 +56,7 @@ LiberuError
 │   ├── CommandFailed         exit status and the last lines of stderr
 │   ├── ToolMissing
 │   ├── TargetMissing         a document root or mail folder that is not there
+│   │   └── TargetGone        a pod or container that was there, and is gone or does not run any more
 │   ├── TargetAmbiguous       several containers or pods match
 │   ├── ReplicasDiffer        several pods match, and each has files or a database of its own
 │   ├── DeploymentUnreachable a server, engine or cluster that does not answer
@@ -345,6 +346,11 @@ class ToolMissing(DeploymentError):
 
 class TargetMissing(DeploymentError):
     code = "target_missing"
+
+
+class TargetGone(TargetMissing):
+    code = "target_gone"
+    retryable = True
 
 
 class TargetAmbiguous(DeploymentError):

@@ -122,8 +122,9 @@ class JobSettings(BaseModel):
     PostgreSQL 0.5; an operation waits half of that on average. `dispatch_seconds`: how often it is looked for
     operations that another process has recorded. `reserve_bytes`: a backup does not start when less than this would
     be left at its destination; `data_reserve_bytes`: backups and imports wait while the data folder has less, if the
-    databases are there. `reconcile_seconds`: how often it is looked for operations that were recorded and never
-    queued, or that nobody runs any more.
+    databases are there. `part_tries`: how often a part of a backup or restore is begun in all whose stream is cut;
+    `part_wait_seconds`: for how long in all it is waited for its site to be there again. `reconcile_seconds`: how
+    often it is looked for operations that were recorded and never queued, or that nobody runs any more.
 
     With PostgreSQL: `role`: what this process does, requests, operations or both. `lease_seconds`: how long after its
     last sign of life a process' operations are taken over by another one.
@@ -140,6 +141,8 @@ class JobSettings(BaseModel):
     parents: int = Field(4, ge=1)
     components: int = Field(3, ge=1)
     max_attempts: int = Field(5, ge=1)
+    part_tries: int = Field(3, ge=1, le=100)
+    part_wait_seconds: float = Field(600, ge=0)
     reserve_bytes: int = Field(64 << 20, ge=0)
     data_reserve_bytes: int = Field(16 << 20, ge=0)
     polling_seconds: float | None = Field(None, gt=0)

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,15 @@ def main() -> None:
     print(json.dumps(report))
 
 
+def by_turns(mine: Callable[[], float], theirs: Callable[[], float], *, theirs_first: bool) -> tuple[float, float]:
+    """Seconds of ours and theirs."""
+    taken = []
+    for work in (theirs, mine) if theirs_first else (mine, theirs):
+        os.sync()
+        taken.append(work())
+    return (taken[1], taken[0]) if theirs_first else (taken[0], taken[1])
+
+
 def measure(service: Service, folder: Path, name: str, subject: Subject) -> dict[str, Any]:
     idle = memory(service.pid, "VmRSS")
     destination = {"name": "bench", "configuration": {"path": str(folder / "dest")}, "encrypt": True}
@@ -149,18 +159,34 @@ def measure(service: Service, folder: Path, name: str, subject: Subject) -> dict
     archive = folder / "peer.archive"
     before = subject.run(_COUNT, "bench")
     seconds: dict[str, list[tuple[float, float]]] = {"backup": [], "restore": []}
-    for pair in range(PAIRS):
-        request = {"domain_id": domain["id"], "type": "database", "destination_id": where["id"]}
-        mine, ended = ours(service, "/api/backups", request)
-        seconds["backup"].append((mine, peer(subject.backup, str(archive), recipient)))
-        again, _ = ours(service, f"/api/backups/{ended['backup_id']}/restore", {"clear_existing": True})
+    request = {"domain_id": domain["id"], "type": "database", "destination_id": where["id"]}
+    backup_id = 0
+
+    def back_up() -> float:
+        nonlocal backup_id
+        taken, ended = ours(service, "/api/backups", request)
+        backup_id = ended["backup_id"]
+        return taken
+
+    def restore() -> float:
+        taken, _ = ours(service, f"/api/backups/{backup_id}/restore", {"clear_existing": True})
         assert subject.run(_COUNT, "bench") == before
+        return taken
+
+    def empty() -> None:
         for statement in subject.emptied:
             subject.run(statement)
-        seconds["restore"].append((again, peer(subject.restore, str(archive), str(identity))))
+
+    for pair in range(PAIRS):
+        first = bool(pair % 2)  # whoever comes second may pay for what the first has left to be written
+        theirs = partial(peer, subject.backup, str(archive), recipient)
+        seconds["backup"].append(by_turns(back_up, theirs, theirs_first=first))
+        empty()
+        theirs = partial(peer, subject.restore, str(archive), str(identity))
+        seconds["restore"].append(by_turns(restore, theirs, theirs_first=first))
         for what, taken in seconds.items():
             print(f"{name} {pair + 1}: {what}: ours {taken[-1][0]:.2f} s, theirs {taken[-1][1]:.2f} s", flush=True)
-    [size] = [part["plain_size"] for part in service.call("GET", f"/api/backups/{ended['backup_id']}")["components"]]
+    [size] = [part["plain_size"] for part in service.call("GET", f"/api/backups/{backup_id}")["components"]]
     return {
         "dump_mib": round(size / (1 << 20)),
         "rss_mib": {"idle": round(idle, 1), "peak": round(memory(service.pid, "VmHWM"), 1)},

@@ -14,10 +14,10 @@ from pathlib import Path
 
 #: Of images that are made from files of this machine.
 _TOOLS = (
-    "bash", "cat", "chmod", "chown", "cksum", "chroot", "cp", "df", "echo", "env", "false", "find", "grep", "head", "id",
-    "kill", "ln", "ls", "mkdir", "mktemp", "mv", "printf", "rm", "rmdir", "sh", "sha256sum", "sleep", "stat", "sync",
-    "tail", "tar", "test", "true", "wc", "xargs", "setpriv", "dd", "sort", "tee", "touch", "ps", "tr",
-    "readlink", "mknod", "date", "sqlite3",
+    "bash", "cat", "chmod", "chown", "chroot", "cksum", "cp", "df", "echo", "env", "false", "find", "grep",
+    "head", "id", "kill", "ln", "ls", "mkdir", "mktemp", "mv", "printf", "rm", "rmdir", "sh", "sha256sum",
+    "sleep", "stat", "sync", "tail", "tar", "test", "true", "wc", "xargs", "setpriv", "dd", "sort", "tee",
+    "touch", "ps", "tr", "readlink", "mknod", "date", "sqlite3",
 )  # fmt: skip
 #: What every image has.
 _NOBODY = "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"

@@ -58,6 +58,12 @@ class Pod:
     #: It stays Running and Ready for its grace period.
     deleted: bool = False
     waiting: str | None = None
+    restarts: int = 0
+    #: How its containers ended the last time, as {"reason": "OOMKilled", "exitCode": 137}.
+    ended: dict[str, Any] | None = None
+    reason: str | None = None
+    message: str | None = None
+    conditions: list[dict[str, str]] = field(default_factory=list)  # beside Ready
     uid: str = field(default_factory=lambda: str(uuid4()))
     user: tuple[int, int, int] | None = None  # runAsUser, runAsGroup, fsGroup
 
@@ -87,10 +93,13 @@ class Pod:
             },
             "status": {
                 "phase": self.phase,
-                "conditions": [{"type": "Ready", "status": "True" if self.ready else "False"}],
+                "reason": self.reason,
+                "message": self.message,
+                "conditions": [{"type": "Ready", "status": "True" if self.ready else "False"}, *self.conditions],
                 "containerStatuses": [
-                    {"name": name, "ready": self.ready, "restartCount": 0, "image": "x", "imageID": "x",
-                     "state": state} for name in containers
+                    {"name": name, "ready": self.ready, "restartCount": self.restarts, "image": "x", "imageID": "x",
+                     "state": state, "lastState": {"terminated": self.ended} if self.ended else {}}
+                    for name in containers
                 ],
             },
         }  # fmt: skip
@@ -132,14 +141,18 @@ class ClusterDouble:
         self.objects = ObjectsDouble(self._allow)
         self.hosts: dict[str, list[str]] = {}  # namespace → what its Ingress serves
         self.replicas: dict[tuple[str, str], int] = {}  # namespace and StatefulSet → how many pods it is to have
+        self.events: list[tuple[str, str, str]] = []  # a pod's uid, a reason, a message
+        self.away: str | None = None  # "api": nothing is answered; "kubelet": no command can be begun
         self.listed = 0  # how often it was asked for pods
         self.watching: Callable[[Pod, bytes], None] | None = None  # see _watched
+        self.hearing: Callable[[Pod, bytes], None] | None = None  # gets what a command prints
         self._sessions: list[tuple[Pod, _Session]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="kubernetes double", daemon=True)
         self._started = threading.Event()
         self._keeper: subprocess.Popen[bytes] | None = None
         self._own: dict[Path, tuple[subprocess.Popen[bytes], int]] = {}
+        self._runner: web.AppRunner | None = None
 
     def root(self, name: str) -> Path:
         """A folder for a container's root, with /proc and /dev once `mount` was called."""
@@ -170,6 +183,23 @@ class ClusterDouble:
         for there, session in list(self._sessions):
             if there is pod:
                 session.kill()
+
+    def restart(self, pod: Pod, reason: str = "OOMKilled", status: int = 137) -> None:
+        """Its containers end with all that runs in them, and are there again."""
+        pod.restarts, pod.ended = pod.restarts + 1, {"reason": reason, "exitCode": status}
+        for there, session in list(self._sessions):
+            if there is pod:
+                session.kill()
+
+    def cut(self) -> None:
+        """Every connection breaks, as when the API server ends; commands run on, their input has ended."""
+        self._loop.call_soon_threadsafe(self._abort)
+
+    def _abort(self) -> None:
+        assert self._runner is not None and self._runner.server is not None
+        for handler in list(self._runner.server.connections):
+            if handler.transport is not None:
+                handler.transport.abort()
 
     def entered(self) -> list[str]:
         """What begins a command that sees the mounts: they are in a namespace that ends with this process, however it
@@ -238,7 +268,7 @@ class ClusterDouble:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        runner = web.AppRunner(self._application(), handle_signals=False)
+        runner = self._runner = web.AppRunner(self._application(), handle_signals=False)
         self._loop.run_until_complete(runner.setup())
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(self.folder / "cert.pem", self.folder / "key.pem")
@@ -263,10 +293,13 @@ class ClusterDouble:
         application.router.add_post(f"{base}/pods", self._create)
         application.router.add_get(f"{base}/pods/{{name}}", self._get)
         application.router.add_delete(f"{base}/pods/{{name}}", self._delete)
+        application.router.add_get(f"{base}/events", self._events)
         application.router.add_get(f"{base}/pods/{{name}}/exec", self._exec)
         return application
 
     def _allow(self, request: web.Request, *wanted: str) -> None:
+        if self.away == "api" and request.transport is not None:
+            request.transport.abort()
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             raise web.HTTPUnauthorized(text="{}")
         if self.denied & set(wanted):
@@ -276,12 +309,25 @@ class ClusterDouble:
         self._allow(request, "list pods")
         wanted = request.query.get("labelSelector", "")
         self.listed += 1
+        name = request.query.get("fieldSelector", "").removeprefix("metadata.name=")
         found = [
             pod.document()
             for pod in self.pods
-            if pod.namespace == request.match_info["namespace"] and selects(wanted, pod.labels)
+            if pod.namespace == request.match_info["namespace"]
+            and selects(wanted, pod.labels)
+            and name in ("", pod.name)
         ]
         return web.json_response({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": found})
+
+    async def _events(self, request: web.Request) -> web.Response:
+        self._allow(request, "list events")
+        wanted = request.query.get("fieldSelector", "").removeprefix("involvedObject.uid=")
+        found = [
+            {"metadata": {"name": f"e{number}"}, "involvedObject": {"uid": uid}, "reason": reason, "message": message,
+             "lastTimestamp": f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z"}
+            for number, (uid, reason, message) in enumerate(self.events) if uid == wanted
+        ]  # fmt: skip
+        return web.json_response({"kind": "EventList", "apiVersion": "v1", "metadata": {}, "items": found})
 
     def _find(self, request: web.Request) -> Pod:
         for pod in self.pods:
@@ -340,6 +386,9 @@ class ClusterDouble:
         self._watched(self._find(request), b"")
         pod = self._find(request)
         root = pod.containers.get(request.query.get("container", ""))
+        if self.away == "kubelet":
+            message = "error dialing backend: dial tcp 192.0.2.7:10250: connect: connection refused"
+            raise web.HTTPInternalServerError(text=json.dumps({"message": message}))
         if root is None or pod.phase != "Running":
             raise web.HTTPBadRequest(text="{}")
         offered = [name.strip() for name in request.headers.get("sec-websocket-protocol", "").split(",")]
@@ -351,6 +400,7 @@ class ClusterDouble:
         argv = [*self.into(root), *pod.enter(root), *request.query.getall("command")]
         self._watched(pod, "\n".join(argv).encode())
         session = _Session(socket, argv, v5=chosen == V5, watching=lambda data: self._watched(pod, data))
+        session.hearing = lambda data: self.hearing and self.hearing(pod, data)
         self._sessions.append((pod, session))
         try:
             await session.run()
@@ -369,6 +419,7 @@ class _Session:
         self, socket: web.WebSocketResponse, argv: list[str], *, v5: bool, watching: Callable[[bytes], None]
     ) -> None:
         self._watching = watching
+        self.hearing: Callable[[bytes], None] = lambda data: None
         self._socket = socket
         self._argv = argv
         self._v5 = v5
@@ -415,6 +466,8 @@ class _Session:
 
     async def _copy(self, channel: int, stream: asyncio.StreamReader) -> None:
         while data := await stream.read(_FRAME):
+            if channel == 1:
+                self.hearing(data)
             await self._send(bytes([channel]) + data)
         self._close_stdin()  # containerd does, at the end of either
 

@@ -21,6 +21,8 @@ FOREIGN = "foreign"
 POSITION = "position"
 #: A fact of a part in a pod: `namespace`, `pod`, `container`, `node` and, of files and mail, `volume`.
 PLACE = "place"
+#: In a part's journal: the server was told to keep what was restored; whether it has is not known.
+COMMITTING = "committing"
 #: A warning of a restore: what it staged, or has replaced, is still there.
 STAGING_LEFT = "staging_left"
 NOT_REMOVED = (

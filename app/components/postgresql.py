@@ -11,7 +11,7 @@ from typing import Any
 
 from app.archives.streams import ByteStream, Sink, SourceReader, transform
 from app.archives.tar import BLOCK, is_header
-from app.components.base import Component, Dump, Proof, Report, RestoreContext
+from app.components.base import COMMITTING, Component, Dump, Proof, Report, RestoreContext
 from app.components.postgresql_archive import DumpWatch, bounded
 from app.components.postgresql_dump import ListedDump
 from app.components.postgresql_proof import KEY, PostgresqlProof, drop_scratch
@@ -385,7 +385,7 @@ class PostgresqlComponent(Component):
             async for chunk in passed:
                 yield chunk
         await context.confirm()
-        sent.commit = True
+        sent.commit = context.journal[COMMITTING] = True
         yield (TELL_LEFT + COMMIT).encode()
 
 

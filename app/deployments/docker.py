@@ -22,7 +22,14 @@ from app.archives.streams import CHUNK
 from app.deployments import remote_scripts as scripts
 from app.deployments.base import FolderArchive, User
 from app.deployments.remote import SILENCE, Channel, RemoteDeployment
-from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, StreamCut, TargetMissing
+from app.errors import (
+    DeploymentError,
+    DeploymentRefused,
+    DeploymentUnreachable,
+    StreamCut,
+    TargetGone,
+    TargetMissing,
+)
 
 _STDOUT, _STDERR = 1, 2
 _HEADER = struct.Struct(">BxxxL")
@@ -44,6 +51,15 @@ def mapped(what: str) -> Iterator[None]:
         raise DeploymentError(f"{what}: the engine refused ({error.status}): {error.message}") from error
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise _unreachable(what, error) from error
+
+
+@contextmanager
+def gone() -> Iterator[None]:
+    """A container that ran when it was chosen, and does not any more."""
+    try:
+        yield
+    except TargetMissing as error:
+        raise TargetGone(error.message) from error
 
 
 def _unreachable(what: str, error: BaseException) -> DeploymentError:
@@ -108,7 +124,7 @@ class DockerDeployment(RemoteDeployment):
 
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
         what = f"Running {argv[0]} in container {self._name}"
-        with mapped(what):
+        with gone(), mapped(what):
             async with asyncio.timeout(_TIMEOUT):
                 execution = await self._engine.client.containers.container(self._container).exec(
                     list(argv),

@@ -112,6 +112,10 @@ class DockerSite(Site):
             self._open[role] = await self._deployment(await self._container(role), role)
         return self._open[role]
 
+    async def again(self, role: Role, volume: str | None = None) -> None:
+        self._open.pop(role, None)
+        await self.at(role)
+
     async def _deployment(self, container: Container, role: Role) -> Deployment:
         """One that runs no commands has its files all the same."""
         where = (self._engine, container.id, container.name)

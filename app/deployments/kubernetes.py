@@ -22,13 +22,14 @@ from kubernetes_asyncio.stream import WsApiClient
 from app.archives.streams import CHUNK
 from app.deployments.base import User
 from app.deployments.remote import SILENCE, Channel, RemoteDeployment
-from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, TargetMissing
+from app.errors import DeploymentError, DeploymentRefused, DeploymentUnreachable, TargetGone, TargetMissing
 
 _STDIN, _STDOUT, _STDERR, _STATUS = range(4)
 _CLOSE_STDIN = b"\xff\x00"
 _V5 = "v5.channel.k8s.io"
 _OFFERED = f"{_V5}, v4.channel.k8s.io"
 _TIMEOUT = 30
+_MOST_EVENTS = 100
 #: A WebSocket's own heartbeat kills the stream of a slow consumer.
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
@@ -110,6 +111,26 @@ class Cluster:
             found = await api.list_namespaced_ingress(namespace, _request_timeout=_TIMEOUT)
         return {rule.host for ingress in found.items for rule in ingress.spec.rules or [] if rule.host}
 
+    async def pod(self, namespace: str, name: str) -> Any:
+        """As it is now; None: there is none of that name. Raises DeploymentError."""
+        await self._connect()
+        with mapped(f"Listing pods of {namespace}", "list on pods"):
+            api = client.CoreV1Api(self._client)
+            found = await api.list_namespaced_pod(
+                namespace, field_selector=f"metadata.name={name}", _request_timeout=_TIMEOUT
+            )
+        return next(iter(found.items), None)
+
+    async def events(self, namespace: str, uid: str) -> list[Any]:
+        """What was recorded of one pod in about the last hour, the newest ones last. Raises DeploymentError."""
+        await self._connect()
+        with mapped(f"Listing events of {namespace}", "list on events"):
+            api = client.CoreV1Api(self._client)
+            found = await api.list_namespaced_event(
+                namespace, field_selector=f"involvedObject.uid={uid}", limit=_MOST_EVENTS, _request_timeout=_TIMEOUT
+            )
+        return list(found.items)
+
     async def replicas(self, namespace: str, stateful_set: str) -> int:
         """How many pods a StatefulSet is to have. Raises DeploymentError."""
         await self._connect()
@@ -150,9 +171,12 @@ class KubernetesDeployment(RemoteDeployment):
 
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
         what = f"Running {argv[0]} in {self._namespace}/{self._pod} ({self._container})"
-        with mapped(what, "get and create on pods/exec"):
-            async with asyncio.timeout(_TIMEOUT):
-                websocket = await self._cluster.exec(self._namespace, self._pod, self._container, argv)
+        try:
+            with mapped(what, "get and create on pods/exec"):
+                async with asyncio.timeout(_TIMEOUT):
+                    websocket = await self._cluster.exec(self._namespace, self._pod, self._container, argv)
+        except TargetMissing as error:  # it was there when it was chosen
+            raise TargetGone(error.message) from error
         return _ExecChannel(websocket, what)
 
 

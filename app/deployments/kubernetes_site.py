@@ -14,6 +14,7 @@ from typing import Any
 from app.deployments.base import Deployment
 from app.deployments.docker_site import account_in
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
+from app.deployments.kubernetes_fate import fate
 from app.deployments.kubernetes_objects import NamespaceObjects
 from app.deployments.kubernetes_pods import (
     Served,
@@ -29,7 +30,7 @@ from app.deployments.kubernetes_pods import (
     volume_at,
 )
 from app.deployments.places import kubernetes_defaults
-from app.deployments.site import CACHES, DatabaseAccount, Role, Serving, Site, setting_of
+from app.deployments.site import CACHES, DatabaseAccount, Fate, Role, Serving, Site, setting_of
 from app.errors import DeploymentRefused, ReplicasDiffer, TargetAmbiguous, TargetMissing
 
 _DOMAIN = "liberu.domain"
@@ -76,6 +77,7 @@ class KubernetesSite(Site):
         self._rollout_seconds = rollout_seconds
         self._open: dict[tuple[Role, str | None], tuple[_Choice, KubernetesDeployment]] = {}
         self._used: dict[Role, _Choice] = {}
+        self._known: dict[str, _Choice] = {}  # by the pod's uid
         self._opening: defaultdict[Role, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def pods(self, role: Role) -> list[Any]:
@@ -131,11 +133,20 @@ class KubernetesSite(Site):
                 deployment = KubernetesDeployment(self._cluster, *where)
                 await deployment.prepare()
                 self._open[role, volume] = choice, deployment
-        choice, deployment = self._open[role, volume]
-        self._used[role] = choice
+            choice, deployment = self._open[role, volume]
+        self._used[role] = self._known[choice.pod.metadata.uid] = choice
         if choice.others and not (reads or volume or self._one_is_enough(role)):
             raise ReplicasDiffer(self._differ(role, choice))
         return deployment
+
+    async def again(self, role: Role, volume: str | None = None) -> None:
+        for opened in [opened for opened in self._open if opened[0] == role]:
+            self._open.pop(opened, None)
+        await self.at(role, reads=True, volume=volume)
+
+    async def fate(self, served: Serving | None) -> Fate | None:
+        choice = self._known.get((served and served.instance) or "")
+        return None if choice is None else await fate(self._cluster, choice.pod, choice.container)
 
     def serving(self, role: Role) -> Serving | None:
         return self._serving(role, self._used[role]) if role in self._used else None
@@ -148,7 +159,8 @@ class KubernetesSite(Site):
         if choice.volume is not None:
             facts["volume"] = choice.volume.facts
         lasting = choice.key if choice.lasting else None
-        return Serving(facts, lasting, tuple(map(str, choice.others)), self._one_is_enough(role))
+        others = tuple(map(str, choice.others))
+        return Serving(facts, lasting, others, self._one_is_enough(role), choice.pod.metadata.uid)
 
     def _one_is_enough(self, role: Role) -> bool:
         return self._configuration.get(setting_of(role, "replicas")) == "first"

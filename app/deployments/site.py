@@ -23,6 +23,9 @@ ROLES: tuple[Role, ...] = ("files", "database", "mail")
 CACHES = ("redis", "valkey")
 
 
+_ANSWER_SECONDS = 60
+
+
 def setting_of(role: Role, name: str) -> str:
     """The key of a role's setting: those of the files have no prefix."""
     return name if role == "files" else f"{role}_{name}"
@@ -56,12 +59,22 @@ def _unheard(role: str, what: str | None) -> None:
 class Serving:
     """`facts`: which pod, container and volume. `volume`: what the volume is known by, where it outlives the pod.
     `others`: for people, those that may hold other files or another database, and that are neither read nor changed;
-    `allowed`: an operator has said that one is enough."""
+    `allowed`: an operator has said that one is enough. `instance`: tells the pod from one that took its name."""
 
     facts: dict[str, Any]
     volume: str | None = None
     others: tuple[str, ...] = ()
     allowed: bool = False
+    instance: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What has happened to what served: a sentence without an end. `ended`: it has, or is about to: then whatever
+    failed in it may have failed by that."""
+
+    told: str
+    ended: bool
 
 
 class Site(ABC):
@@ -80,6 +93,16 @@ class Site(ABC):
 
     def serving(self, role: Role) -> Serving | None:
         """What `at` has chosen of several that could be it. None: there is no choice."""
+        return None
+
+    async def again(self, role: Role, volume: str | None = None) -> None:
+        """After a command was cut off: choose anew where those for `role` are run (see `at`), and run one there.
+        Raises DeploymentError, TimeoutError."""
+        await (await self.at(role, reads=True, volume=volume)).run(["true"], timeout=_ANSWER_SECONDS)
+
+    async def fate(self, served: Serving | None) -> Fate | None:
+        """What has happened to what served when a command was cut off there. None: it is not known. Raises
+        nothing."""
         return None
 
     async def database_account(self, engine: str) -> DatabaseAccount:

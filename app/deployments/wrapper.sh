@@ -3,6 +3,7 @@
 # many LINES of a secret, then the command's input.
 IFS= read -r nonce || exit 125
 while IFS= read -r line && [ -n "$line" ]; do export "$line"; done
+group=
 cwd=$1 entered=$2 watched=$3 framed=$4 user=$5 lines=$6 beat=$7
 shift 7
 unset private
@@ -146,7 +147,7 @@ if [ "$watched" = 1 ]; then
   { read -r line <&3; kill "$$" || kill -9 0; } >/dev/null 2>&1 &
   beside="$beside $!"
 fi
-trap stop TERM
+[ -z "$group" ] || trap stop TERM
 if [ "$watched" = 1 ]; then
   proven "$@" 3<&- &
 elif [ "$framed" = 1 ]; then

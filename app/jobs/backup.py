@@ -23,6 +23,7 @@ from app.jobs.outcome import Apply, Outcome
 from app.jobs.proof import Prover, unproved
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
+from app.jobs.tries import Tries
 from app.jobs.writer import BackupRun, BackupWriter, Target, ended, folder_of, recorded
 from app.security.keys import KeyRing
 from app.services.components import OBJECTS, ComponentFactory, Planned, planned, tell_replicas
@@ -207,11 +208,27 @@ class BackupJob(Job):
         opened: asyncio.Event | None,
         asked: str | None,
     ) -> Result:
-        """One component, stored, and then proved where that is wanted; while it is, others are dumped."""
+        """One component, stored, and then proved where that is wanted; while it is, or while its place is waited for,
+        others are dumped."""
+        tries = Tries(self._settings, context, run.site, item.number, item.kind, item.name)
+        result = await tries.run(lambda: self._tried(run, item, context, limit, opened, asked, tries))
+        return {**result, "warnings": [*result["warnings"], *tries.warnings()]}
+
+    async def _tried(
+        self,
+        run: BackupRun,
+        item: Planned,
+        context: JobContext,
+        limit: asyncio.Semaphore,
+        opened: asyncio.Event | None,
+        asked: str | None,
+        tries: Tries,
+    ) -> Result:
         async with AsyncExitStack() as held:
             async with limit:
                 context.track(item.number, item.name, "running")
                 component = await run.site.build(item.kind, item.name, reads=True, sealed=bool(run.recipients))
+                tries.began()
                 wanted = self._prover.wanted(asked)
                 dump = await (component.dump_to_prove() if wanted else component.dump())
                 if dump.proof is not None:
@@ -236,7 +253,7 @@ class BackupJob(Job):
         ]
         message = "; ".join([*failures, *lacking[:20], *missing]) or None
         codes = {str(r["code"]) for r in results if r["status"] == "failed" and r.get("code")}
-        code = codes.pop() if status == "failed" and len(codes) == 1 else None  # one reason for all of it
+        code = codes.pop() if len(codes) == 1 else None  # one reason for all of it
         apply = recorded(run, results, committed, message)
         return Outcome(status, {"backup_id": run.backup.id}, message, apply, code)
 

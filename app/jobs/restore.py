@@ -27,10 +27,12 @@ from app.jobs.outcome import Outcome
 from app.jobs.restoring import Restoring
 from app.jobs.runner import Job
 from app.jobs.safety import BackupSource
+from app.jobs.tries import Tries
 from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, DomainSite, Planned, begun_on, facts_of, tell_replicas
 from app.services.database_targets import DatabaseTarget, database_targets
 from app.services.destinations import DestinationService
+from app.settings import JobSettings
 
 Place = tuple[Destination, BackupCopy]
 #: Of an archive that may hold nothing but folders: a bulk restore looks into those before it starts.
@@ -68,8 +70,10 @@ class RestoreJob(Job):
         keys: KeyRing,
         restoring: Restoring,
         creating: Creating,
+        settings: JobSettings,
     ) -> None:
         self._creating = creating
+        self._settings = settings
         self._database = database
         self._components = components
         self._destinations = destinations
@@ -179,7 +183,9 @@ class RestoreJob(Job):
         for part in wanted:
             told = _named(run, part)
             if part.number not in run.done:
-                told |= await self._ready(run, part, operation, context) | _placed(run, part)
+                tries = Tries(self._settings, context, run.site, part.number, *run.target(part))
+                ready = partial(self._ready, run, part, operation, context)
+                told |= await tries.run(ready) | _placed(run, part)
             prepared.append(told)
         return prepared
 
@@ -236,11 +242,14 @@ class RestoreJob(Job):
     async def _step(self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext) -> Result:
         async def restore(plain: ByteStream) -> Report:
             component = await self._component(run, part, operation)
+            tries.began()
             report = await component.restore(
                 context.metered(part.number, plain), self._context(run, operation, part, context), part.plain_size
             )
             tell_replicas(report, run.site.serving(*run.target(part)), "restored")
             return report
+
+        tries = Tries(self._settings, context, run.site, part.number, *run.target(part))
 
         def untouched() -> bool:
             return not operation.journal.get(str(part.number), {}).get("unsettled")
@@ -252,6 +261,10 @@ class RestoreJob(Job):
                 made = await self._make(run, part, operation, restoring)
                 report, copy = await run.copies.component(part, restore, untouched)
             except LiberuError as error:
+                if await tries.after(error, begun_on(restoring.journal)) and await self._restoring.anew(
+                    operation, restoring, error, context
+                ):
+                    return await work()
                 context.track(part.number, part.name, "failed")
                 failure, warnings = await self._restoring.put_right(operation, restoring, error, context)
                 told = await self._unmade(run, failure, restoring)
@@ -261,7 +274,8 @@ class RestoreJob(Job):
             await self._creating.keep(restoring.journal, restoring.record)
             known = used(copy, run.copies.problems_of(part.number))
             facts = facts_of(report)
-            warnings = [*known.pop("warnings"), *made.pop("warnings", ()), *facts["warnings"], *_not_whole(part)]
+            warnings = [*known.pop("warnings"), *made.pop("warnings", ()), *facts["warnings"], *tries.warnings()]
+            warnings += _not_whole(part)
             done = {**known, **facts, **made, **_placed(run, part)}
             return {**base, "status": "completed", **done, "warnings": warnings}
 

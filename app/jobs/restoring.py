@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.components.base import NOT_REMOVED, STAGING_LEFT, RestoreContext, Settled
+from app.components.base import COMMITTING, NOT_REMOVED, STAGING_LEFT, RestoreContext, Settled
 from app.components.extraction import journalled
 from app.db.base import now
 from app.db.models import Domain, Operation, RestoreRemains
@@ -21,7 +21,14 @@ from app.db.repositories.operations import ACTIVE, OperationRepository
 from app.db.repositories.remains import RemainsRepository
 from app.db.session import Database
 from app.deployments.tree import STAGING_PREFIX, SwapPlan
-from app.errors import ComponentError, LiberuError, NotFound, OperationCancelled, OwnershipLost, SwapUnfinished
+from app.errors import (
+    ComponentError,
+    LiberuError,
+    NotFound,
+    OperationCancelled,
+    OwnershipLost,
+    SwapUnfinished,
+)
 from app.jobs.context import JobContext, Result
 from app.jobs.creating import KEY as CREATED
 from app.jobs.creating import Creating, left
@@ -38,6 +45,8 @@ _FIRST_RETRY = timedelta(minutes=1)
 _LAST_RETRY = timedelta(hours=6)
 _STAGED = re.compile(re.escape(STAGING_PREFIX) + r"([0-9a-f-]{36})-(\d{1,9})")
 _MOST_FOUND = 20
+#: What a part's journal begins with, and what stays in it when it begins anew.
+_LASTING = {"kind", "name", "domain_id", "safety", CREATED}
 
 
 class Restoring:
@@ -225,6 +234,41 @@ class Restoring:
             log.warning("What %s has left is not seen to yet: %s", restoring.operation, left.message)
             return error, [] if journal["unsettled"] else [_left_behind(journal, left.message)]
         return error, []
+
+    async def anew(
+        self, operation: Operation, restoring: RestoreContext, error: LiberuError, context: JobContext
+    ) -> bool:
+        """Whether a part that was cut off can be restored as if nothing had been: what its try has left is undone and
+        removed, where the site runs now, and its journal begins anew. Not once the new is live, or when it cannot be
+        told; what became of it then is told by `error`."""
+        journal = restoring.journal
+        if journal.get(COMMITTING):
+            return False
+
+        async def saved(_: Journal) -> None:
+            await context.record(journal=operation.journal)
+
+        try:
+            async with self._site(journal["domain_id"]) as (domain, site):
+                if _begun(journal):
+                    work = self._resettled(restoring.operation, domain, site, journal, saved, context, resumes=False)
+                    settled = await work
+                    if settled.state not in ("untouched", "undone"):
+                        error.message = "; ".join(filter(None, (error.message, settled.detail)))
+                        return False
+                if journal.get("tidy"):
+                    component = await site.rebuilt(journal["kind"], journal["name"], journal)
+                    await component.tidy(journal)
+            if journal.get("unsettled") or journal.get("tidy") or left(journal):
+                await saved(journal)
+                return False
+            for key in journal.keys() - _LASTING:
+                del journal[key]
+            await saved(journal)
+        except LiberuError as problem:
+            log.warning("%s is not restored again: %s", restoring.operation, problem.message)
+            return False
+        return True
 
     @asynccontextmanager
     async def _site(self, domain_id: int) -> AsyncGenerator[tuple[Domain, DomainSite], None]:

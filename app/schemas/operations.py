@@ -14,7 +14,8 @@ from app.security.tokens import Ability
 class OperationOut(Model):
     """`priority`: 0 somebody waits for it, 1 somebody asked for it, 2 automatic. `server`: whose workers alone can
     run it. `queued`: it was its turn; it runs as soon as a worker is free. `progress`: bytes and state per component,
-    and while a pod is waited for, `waits_for`; `bytes_total` is an estimate from the last backup, if any."""
+    while a pod is waited for, `waits_for`, and of a part that was cut off, `tries`; `bytes_total` is an estimate from
+    the last backup, if any."""
 
     id: int
     uid: str

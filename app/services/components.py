@@ -24,7 +24,7 @@ from app.deployments.base import Deployment, User
 from app.deployments.detector import Detection
 from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
-from app.deployments.site import DatabaseAccount, DomainPlace, Role, Serving, Site, Waits
+from app.deployments.site import DatabaseAccount, DomainPlace, Fate, Role, Serving, Site, Waits
 from app.deployments.standalone import StandaloneDeployment
 from app.deployments.tree import Staged
 from app.errors import (
@@ -147,6 +147,8 @@ class DomainSite:
         self._domain = domain
         self._sites = sites
         self._cipher = cipher
+        #: Whether anything of the domain was reached: then its place was there.
+        self.reached = False
 
     @property
     def facts(self) -> dict[str, str]:
@@ -202,8 +204,15 @@ class DomainSite:
         self, kind: str, name: str, *, reads: bool = False, volume: str | None = None, sealed: bool = False
     ) -> Component:
         """`reads`: only to dump it, `sealed`: to where it is encrypted. `volume`: of files and mail, where a restore
-        goes on. Raises InvalidRequest,
-        TargetMissing, ComponentError for an unknown kind, DeploymentError, ReplicasDiffer unless it `reads`."""
+        goes on. Raises InvalidRequest, TargetMissing, ComponentError for an unknown kind, DeploymentError,
+        ReplicasDiffer unless it `reads`."""
+        if kind == OBJECTS:  # which asks nobody yet
+            return self._objects(self._domain, sealed=sealed)
+        built = await self._built(kind, name, reads=reads, volume=volume)
+        self.reached = True
+        return built
+
+    async def _built(self, kind: str, name: str, *, reads: bool, volume: str | None) -> Component:
         domain = self._domain
         if kind == "files":
             return await self._files(await self._site.at("files", reads=reads, volume=volume), domain)
@@ -213,16 +222,31 @@ class DomainSite:
             return await self._postgresql(domain, name, reads=reads)
         if kind in ("mysql", "mariadb"):
             return await self._mysql(domain, kind, name, reads=reads)
-        if kind == OBJECTS:
-            return self._objects(domain, sealed=sealed)
         raise ComponentError(f"{kind} {name}: backing up {kind} is not supported")
 
     def serving(self, kind: str, name: str) -> Serving | None:
         """Which pod a component was built in. None: it is in none, or was not built yet."""
+        role = self._role(kind, name)
+        return None if role is None else self._site.serving(role)
+
+    async def again(self, kind: str, name: str, volume: str | None = None) -> None:
+        """After it was cut off: choose anew where a component is, and see that it answers. Raises DeploymentError,
+        TimeoutError."""
+        role = self._role(kind, name)
+        if role is not None:
+            await self._site.again(role, volume)
+
+    async def fate(self, served: Serving | None) -> Fate | None:
+        """What has happened to what served. None: it is not known. Raises nothing."""
+        return await self._site.fate(served)
+
+    def _role(self, kind: str, name: str) -> Role | None:
+        """Where commands for a component are run; None: a database that is reached by its host."""
         if kind in ("files", "mail"):
-            return self._site.serving("files" if kind == "files" else "mail")
+            return "files" if kind == "files" else "mail"
         database = self.database(kind, name)
-        return None if database is None or database.host is not None else self._site.serving("database")
+        elsewhere = database is None or (database.host is not None and self._site.contained)
+        return None if elsewhere else "database"
 
     async def creation(self, engine: str, name: str, like: DomainDatabase | None) -> NewDatabase:
         """What makes a database that the setting has, or that is to get the server of `like`. Raises as `build`."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
+import subprocess
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -139,10 +139,10 @@ async def test_a_command_that_dies_makes_no_backup(tmp_path: Path, compressor: C
 class _Recorded(Channel):
     """A channel that has its output already."""
 
-    def __init__(self, chunks: list[bytes]) -> None:
+    def __init__(self, chunks: list[bytes], tool: str) -> None:
         super().__init__()
         self._chunks = chunks
-        self.complain(b"liberu-group 0 0 0\n")
+        self.complain(f"liberu-group 0 0 0 {tool}\n".encode())
 
     async def answer(self) -> None:
         return None
@@ -164,20 +164,20 @@ class _Replay(RemoteDeployment):
     kind = "replay"
     privileged = False
 
-    def __init__(self, chunks: list[bytes], *, framed: bool = False) -> None:
+    def __init__(self, chunks: list[bytes], tool: str = "-") -> None:
         super().__init__()
-        self.framed = framed
         self._chunks = chunks
+        self._tool = tool
 
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
-        return _Recorded(self._chunks)
+        return _Recorded(self._chunks, self._tool)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"y" * 100])
 async def test_the_end_is_proven_to_the_last_byte(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     nonce = "0123456789abcdef" * 2
     monkeypatch.setattr("app.deployments.remote.secrets.token_hex", lambda size: nonce)
-    whole = content + f"liberu-end {nonce} 007 {'-':<64}\n".encode()
+    whole = content + f"liberu-end {nonce} 007 {'-':<66}\n".encode()
 
     def outcome(data: bytes, size: int) -> Deployment:
         return _Replay([data[start : start + size] for start in range(0, len(data), size)])
@@ -185,7 +185,7 @@ async def test_the_end_is_proven_to_the_last_byte(content: bytes, monkeypatch: p
     for size in (1, 7, 1000):
         result = await outcome(whole, size).run(["true"], check=False)
         assert (result.stdout, result.status) == (content, 7)
-        for cut in range(1, 113):
+        for cut in range(1, 115):
             with pytest.raises(StreamCut):
                 await outcome(whole[:-cut], size).run(["true"], check=False)
         for forged in (whole + b"x", whole.replace(b"0123", b"1123"), content):
@@ -193,12 +193,14 @@ async def test_the_end_is_proven_to_the_last_byte(content: bytes, monkeypatch: p
                 await outcome(forged, size).run(["true"], check=False)
 
 
-async def test_what_changed_on_the_way_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tool", ["cksum", "sha256sum"])
+async def test_what_changed_on_the_way_is_found_out(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     nonce = "0123456789abcdef" * 2
     monkeypatch.setattr("app.deployments.remote.secrets.token_hex", lambda size: nonce)
     content = random.Random(1).randbytes(1000)
-    end = f"liberu-end {nonce} 000 {hashlib.sha256(content).hexdigest()}\n".encode()
-    assert (await _Replay([content, end], framed=True).run(["true"])).stdout == content
-    for arrived in (content[:500] + content[501:], content[:-1], b"x" + content[1:], b""):
-        with pytest.raises(StreamCut, match="hash"):
-            await _Replay([arrived + end], framed=True).run(["true"])
+    printed = subprocess.run([tool], input=content, capture_output=True, check=True).stdout.decode().split()
+    end = f"liberu-end {nonce} 000 {':'.join(printed[:2]):<66}\n".encode()
+    assert (await _Replay([content, end], tool).run(["true"])).stdout == content
+    for arrived in (content[:500] + content[501:], content[:-1], b"x" + content[1:], b"", content[1:2] + content[1:]):
+        with pytest.raises(StreamCut, match="checksum"):
+            await _Replay([arrived + end], tool).run(["true"])

@@ -52,7 +52,8 @@ async def test_only_the_process_that_was_meant_is_killed(engine: DockerEngine, c
     client = Engine(engine.url)
     deployment = DockerDeployment(client, containers["docker-gnu"], "docker-gnu")
     # Padded: the last bytes of a stream are held back, they could be the proof of its end.
-    script = "read -r line </proc/$$/stat; printf '%s %0200d' \"$line\" 0; sleep 1; printf '%0200d' 1; sleep 1000"
+    script = "read -r line </proc/$$/stat; set -- $line; read -r line </proc/$5/stat"  # the wrapper leads the group
+    script += "; printf '%s %0200d' \"$line\" 0; sleep 1; printf '%0200d' 1; sleep 1000"
     stream = deployment.stream(["sh", "-c", script])
     told = (await anext(stream)).split()
     number, group, started = (told[index].decode() for index in (0, 4, 21))
