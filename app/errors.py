@@ -73,6 +73,7 @@ LiberuError
 │   ├── DatabaseAccessDenied
 │   ├── DatabaseNotFound
 │   ├── DumpIncomplete        exit status 0, but the end marker or tables are missing
+│   ├── ObjectsRefused        objects of a namespace that a restore may not, or would not, make; nothing was changed
 │   ├── LoadFailed            the database refused what was loaded; nothing was changed, or the message says what
 │   ├── ProofImpossible       whether a dump loads cannot be tried, or the trial tells nothing of the dump
 │   └── RestoreUnsettled      what is live is neither the old nor the new yet: putting it right is tried again
@@ -422,6 +423,10 @@ class DumpIncomplete(ComponentError):
 
 class LoadFailed(ComponentError):
     code = "load_failed"
+
+
+class ObjectsRefused(ComponentError):
+    code = "objects_refused"
 
 
 class ProofImpossible(ComponentError):

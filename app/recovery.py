@@ -38,7 +38,7 @@ UNMARKED = (
     "markers, or copied without them, can be restored all the same.)"
 )
 _TREES = ("files", "mail")
-_EXTENSIONS = {"postgresql": "pgdump"}
+_EXTENSIONS = {"postgresql": "pgdump", "kubernetes": "tar"}
 
 
 class Unverified(Signer):

@@ -27,6 +27,7 @@ from uuid import uuid4
 
 from aiohttp import WSMsgType, web
 
+from demo.kubernetes_objects import ObjectsDouble
 from demo.ports import free_port
 from demo.storage_servers import make_certificate
 
@@ -146,6 +147,7 @@ class ClusterDouble:
         self.asked: set[str] = set()  # what was wanted, denied or not
         self.pods: list[Pod] = []
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
+        self.objects = ObjectsDouble(self._allow)
         self.hosts: dict[str, list[str]] = {}  # namespace → what its Ingress serves
         self.replicas: dict[tuple[str, str], int] = {}  # namespace and StatefulSet → how many pods it is to have
         self.events: list[tuple[str, str, str]] = []  # a pod's uid, a reason, a message
@@ -290,19 +292,18 @@ class ClusterDouble:
         self._loop.close()
 
     def _application(self) -> web.Application:
-        application = web.Application()
+        application = web.Application(client_max_size=_TOO_LARGE)
+        self.objects.add_routes(application, {
+            ("get", "secrets"): self._secret, ("get", "statefulsets"): self._stateful_set,
+            ("list", "ingresses"): self._ingresses,
+        })  # fmt: skip
         base = "/api/v1/namespaces/{namespace}"
         application.router.add_get(f"{base}/pods", self._list)
         application.router.add_post(f"{base}/pods", self._create)
         application.router.add_get(f"{base}/pods/{{name}}", self._get)
         application.router.add_delete(f"{base}/pods/{{name}}", self._delete)
-        application.router.add_get(f"{base}/secrets/{{name}}", self._secret)
         application.router.add_get(f"{base}/events", self._events)
         application.router.add_get(f"{base}/pods/{{name}}/exec", self._exec)
-        sets = "/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"
-        application.router.add_get(sets, self._stateful_set)
-        ingresses = "/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses"
-        application.router.add_get(ingresses, self._ingresses)
         reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
         application.router.add_post(reviews, self._review)
         return application

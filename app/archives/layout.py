@@ -16,7 +16,11 @@ from datetime import UTC, datetime
 
 MANIFEST = "manifest.json"
 _MARKER = re.compile(r"[^/]+/destination-[0-9a-f-]{36}\.json")
-_EXTENSIONS = {"files": "tar", "mail": "tar", "mysql": "sql", "mariadb": "sql", "postgresql": "pgdump"}
+_EXTENSIONS = {
+    "files": "tar", "mail": "tar", "kubernetes": "tar", "mysql": "sql", "mariadb": "sql", "postgresql": "pgdump",
+}  # fmt: skip
+#: Of which a domain has one each.
+_SINGLE = ("files", "mail", "kubernetes")
 
 
 def slug(name: str) -> str:
@@ -64,7 +68,7 @@ class BackupFolder:
         return f"{self.prefix}{MANIFEST}"
 
     def component_key(self, number: int, kind: str, name: str, *, encrypted: bool) -> str:
-        label = kind if kind in ("files", "mail") else f"{kind}-{slug(name)}"
+        label = kind if kind in _SINGLE else f"{kind}-{slug(name)}"
         return f"{self.prefix}{number:02d}-{label}.{_EXTENSIONS[kind]}.zst{_suffix(encrypted)}"
 
     def details_key(self, *, encrypted: bool) -> str:
@@ -73,7 +77,7 @@ class BackupFolder:
 
 def plain_name(domain_name: str, created_at: datetime, kind: str, name: str) -> str:
     """What a component is called as a file of its own."""
-    label = kind if kind in ("files", "mail") else f"{kind}-{slug(name)}"
+    label = kind if kind in _SINGLE else f"{kind}-{slug(name)}"
     when = created_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
     return f"{slug(domain_name)}-{when}-{label}.{_EXTENSIONS[kind]}"
 
@@ -85,7 +89,7 @@ def parsed_folder(prefix: str) -> str:
 
 
 def parsed_component(key: str, kind: str) -> str:
-    """The slug of a component's name in its key: the kind itself for files and mail."""
+    """The slug of a component's name in its key: the kind itself for those of which there is one."""
     match = re.fullmatch(rf"\d+-{kind}-(?P<slug>[a-z0-9-]+)\..*", key.rpartition("/")[2])
     return match["slug"] if match else kind
 

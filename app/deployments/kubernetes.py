@@ -104,6 +104,7 @@ class Cluster:
                 self._client, self._streams = client.ApiClient(found), WsApiClient(found)
 
     async def api(self) -> client.ApiClient:
+        """For what has no types, or other ones."""
         await self._connect()
         assert self._client is not None
         return self._client

@@ -17,6 +17,7 @@ from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
 from app.deployments.kubernetes_access import rights
 from app.deployments.kubernetes_fate import fate
 from app.deployments.kubernetes_helper import Helper
+from app.deployments.kubernetes_objects import NamespaceObjects
 from app.deployments.kubernetes_pods import (
     Served,
     container_of,
@@ -331,6 +332,12 @@ class KubernetesSite(Site):
         await self.at(role, reads=True)
         used = self._used[role]
         return next(pod for choice, pod in self._open.values() if choice is used)
+
+    def objects(self) -> NamespaceObjects | None:
+        namespace = self._configuration.get("namespace")  # one that is only guessed may be another domain's
+        if not self._configuration.get("objects") or not namespace:
+            return None
+        return NamespaceObjects(self._cluster, namespace, self._configuration.get("objects_selector"))
 
     async def caches(self) -> list[str]:
         """Those that say they are the domain's; all of a namespace that is its own."""

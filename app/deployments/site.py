@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from app.deployments.base import Deployment
 from app.errors import DeploymentError
+
+if TYPE_CHECKING:
+    from app.deployments.kubernetes_objects import NamespaceObjects
 
 #: Told of a role what is waited for; None: no longer.
 Waits = Callable[[str, str | None], None]
@@ -128,6 +131,10 @@ class Site(ABC):
     async def database_account(self, engine: str) -> DatabaseAccount:
         """For a database whose setting names no account."""
         return DatabaseAccount()
+
+    def objects(self) -> NamespaceObjects | None:
+        """The namespace that the domain has for itself, where its objects may be backed up. Raises InvalidRequest."""
+        return None
 
     async def caches(self) -> list[str]:
         """Where Redis or Valkey runs for the domain, for people, as far as the place itself tells. Raises

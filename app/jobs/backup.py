@@ -26,13 +26,14 @@ from app.jobs.runner import Job
 from app.jobs.tries import Tries
 from app.jobs.writer import BackupRun, BackupWriter, Target, ended, folder_of, recorded
 from app.security.keys import KeyRing
-from app.services.components import ComponentFactory, Planned, planned, tell_replicas
+from app.services.components import OBJECTS, ComponentFactory, Planned, planned, tell_replicas
 from app.services.destinations import DestinationService
 from app.services.retention import RetentionPolicy
 from app.settings import JobSettings
 from app.sizes import human_size
 
 log = logging.getLogger(__name__)
+_NO_DATABASES = ("files", "mail", OBJECTS)
 _NOT_OURS = (
     "left by an earlier restore, and nothing here says that it may go; not backed up. Remove it once nobody needs it"
 )
@@ -90,7 +91,7 @@ class BackupJob(Job):
         for item in run.items:
             context.track(item.number, item.name, "pending")
         limit = asyncio.Semaphore(self._settings.components)
-        opened = {item.number: asyncio.Event() for item in run.items if item.kind not in ("files", "mail")}
+        opened = {item.number: asyncio.Event() for item in run.items if item.kind not in _NO_DATABASES}
         async with asyncio.TaskGroup() as group:
             asked = operation.request.get("proof")  # one of an earlier version does not tell
             tasks = [
@@ -226,7 +227,7 @@ class BackupJob(Job):
         async with AsyncExitStack() as held:
             async with limit:
                 context.track(item.number, item.name, "running")
-                component = await run.site.build(item.kind, item.name, reads=True)
+                component = await run.site.build(item.kind, item.name, reads=True, sealed=bool(run.recipients))
                 tries.began()
                 wanted = self._prover.wanted(asked)
                 dump = await (component.dump_to_prove() if wanted else component.dump())
@@ -237,7 +238,7 @@ class BackupJob(Job):
             if result["incomplete"] or not wanted:
                 return result
             if dump.proof is None:
-                known = asked is None or item.kind in ("files", "mail")
+                known = asked is None or item.kind in _NO_DATABASES
                 return result if known else unproved(result, item, "no admin account is configured for it")
             context.track(item.number, item.name, "proving")
             return await self._prover.prove(run, item, component, dump.proof, result, context)

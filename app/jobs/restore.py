@@ -150,6 +150,7 @@ class RestoreJob(Job):
         results = []
         for part in wanted:
             results.append(await self._step(run, part, operation, context))
+        _tell_objects(operation, results)
         return _outcome(results, details)
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
@@ -343,6 +344,15 @@ def _not_whole(part: ComponentDetails) -> list[Result]:
     """Files that could not be read whole when the backup was made: what is restored is not all theirs."""
     message = "could not be read whole when the backup was made; what is restored of it may be zeros"
     return [{"code": "not_whole", "message": message, "subject": name} for name in part.facts.get("not_whole", ())]
+
+
+def _tell_objects(operation: Operation, results: list[Result]) -> None:
+    """Said with the first part that was restored."""
+    message = "a namespace's objects are made again only where components names this one"
+    left = operation.request.get("objects_left", ())
+    for part in [result for result in results if result["status"] == "completed"][:1]:
+        known = [{"code": "objects_not_restored", "message": message, "subject": str(number)} for number in left]
+        part["warnings"] = [*part["warnings"], *known]
 
 
 def _resumed(done: dict[int, Result]) -> Outcome:

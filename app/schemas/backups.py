@@ -177,9 +177,10 @@ DatabaseNames = dict[Annotated[str, Field(min_length=1, max_length=255)], PlainN
 class RestoreIn(Input):
     """`clear_existing`: what only the live site has goes (it is kept beside the site for a day); false: it stays.
     What the backup left out on purpose stays in any case. `components`: numbers of the backup's components;
-    null = all. `dry_run`: say what would be done, and of files what would stay, go, and is newer than the backup.
-    `identity`: an age identity, for archives that only a customer's key opens; it is used for this operation and
-    removed at its end. `destination_id`: which copy to use; null = the first that can be read.
+    null = all but a namespace's objects (`kubernetes`): those are made again only when they are named, where they are
+    not there, by operators only. `dry_run`: say what would be done, and of files what would stay, go, and is newer
+    than the backup. `identity`: an age identity, for archives that only a customer's key opens; it is used for this
+    operation and removed at its end. `destination_id`: which copy to use; null = the first that can be read.
     `allow_without_safety_copy`: replace a MySQL database in place (no admin account configured) even when what is
     live cannot be copied first. `allow_empty`: with `clear_existing`, a backup without a single file may replace a
     site that has some. `databases`: name in the backup → the domain's database that it is loaded into; those that are

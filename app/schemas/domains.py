@@ -114,7 +114,9 @@ class KubernetesDeployment(Model):
     `replicas`: `first`: of several pods that each have a volume of their own one is backed up and restored (the first
     that is ready); without it a backup of one is partial, and a restore is refused (`replicas_differ`);
     `database_replicas`: likewise of database pods that no label calls the primary. `database_primary`: the primary's
-    label, `key=value`, where it is no operator's that is known."""
+    label, `key=value`, where it is no operator's that is known. `objects`: a full backup has the objects of
+    `namespace`, too (component `kubernetes`), Secrets only where the destination encrypts; of a namespace that other
+    domains share, those that `objects_selector` selects."""
 
     type: Literal["kubernetes"]
     context: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9@:/._-]*$", max_length=253)] | None = None
@@ -132,6 +134,14 @@ class KubernetesDeployment(Model):
     database_replicas: Literal["first"] | None = None
     mail_replicas: Literal["first"] | None = None
     database_primary: Annotated[str, Field(pattern=_LABEL_VALUE, max_length=400)] | None = None
+    objects: bool | None = None
+    objects_selector: Selector | None = None
+
+    @model_validator(mode="after")
+    def of_a_namespace(self) -> KubernetesDeployment:
+        if self.objects and self.namespace is None:
+            raise ValueError("objects are backed up of a namespace that is named")
+        return self
 
 
 DeploymentConfig = Annotated[

@@ -14,7 +14,7 @@ from app.schemas.backups import LABELS, BackupIn, BackupUpdate, RestoreIn
 from app.security.encryption import parse_identity
 from app.security.keys import CredentialCipher
 from app.security.tokens import Principal
-from app.services.components import Planned, planned
+from app.services.components import OBJECTS, Planned, planned
 from app.services.database_targets import database_targets
 from app.services.destinations import DestinationService
 from app.services.domains import DomainService
@@ -150,13 +150,23 @@ class BackupService:
         if body.destination_id not in (None, *(copy.destination_id for copy in backup.stored_copies)):
             raise InvalidRequest(f"Backup {backup.id} has no copy there", field="destination_id")
         place = body.destination_id if body.destination_id is not None else backup.stored_copies[0].destination_id
-        good = {component.number for component in backup.components if component.status == "completed"}
-        wanted = set(body.components) if body.components is not None else good
+        kinds = {part.number: part.kind for part in backup.components if part.status == "completed"}
+        good, objects = kinds.keys(), {number for number, kind in kinds.items() if kind == OBJECTS}
+        wanted = set(body.components) if body.components is not None else good - objects
+        if objects & wanted:
+            principal.require_operator("a namespace's objects in components")
         if not wanted <= good:
             missing = ", ".join(str(number) for number in sorted(wanted - good))
             raise InvalidRequest(f"Backup {backup.id} has no good component {missing}", field="components")
+        if not wanted:
+            raise InvalidRequest(
+                f"Backup {backup.id} has only objects of a namespace: name its component to have them made again",
+                field="components",
+            )
         await self._check_databases(unit, principal, backup, domain, wanted, body)
         request = body.model_dump(exclude={"identity"}) | {"components": sorted(wanted)}
+        if objects and body.components is None:
+            request["objects_left"] = sorted(objects)
         if body.identity is not None:
             request["identity"] = self.sealed_identity(body.identity)
         return Operation(

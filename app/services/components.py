@@ -14,6 +14,7 @@ from app.components.base import PLACE, Component, Report
 from app.components.creation import NewDatabase
 from app.components.extraction import FilesTarget
 from app.components.files import FilesComponent
+from app.components.kubernetes import KubernetesComponent
 from app.components.mail import MailComponent, MailTarget
 from app.components.mysql import MysqlComponent
 from app.components.mysql_client import Account, MysqlTarget
@@ -44,8 +45,10 @@ _OPERATORS = AddressGuard()
 Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 #: Of a part's journal: on which volume a restore works, where another pod may have another one.
 VOLUME = "volume"
+#: The kind, and the name, of a namespace's objects.
+OBJECTS = KubernetesComponent.kind
 _WANTED = {
-    "full": {"files", "database", "mail"},
+    "full": {"files", "database", "mail", OBJECTS},
     "files": {"files"},
     "database": {"database"},
     "email": {"mail"},
@@ -71,6 +74,8 @@ def planned(domain: Domain, type: str) -> list[Planned]:
         found += [(d.engine, d.name) for d in domain.databases if not _is_cache(d)]
     if "mail" in wanted and domain.mail_path and domain.mailboxes:
         found.append(("mail", "mail"))
+    if OBJECTS in wanted and domain.deployment.get("objects"):
+        found.append((OBJECTS, OBJECTS))
     return [Planned(number, *item) for number, item in enumerate(found, 1)]
 
 
@@ -195,9 +200,14 @@ class DomainSite:
             user = self._checked(deployment, domain, await deployment.resolve_user(wanted))
             await deployment.tree.make_folder(path, user)
 
-    async def build(self, kind: str, name: str, *, reads: bool = False, volume: str | None = None) -> Component:
-        """`reads`: only to dump it. `volume`: of files and mail, where a restore goes on. Raises InvalidRequest,
-        TargetMissing, ComponentError for an unknown kind, DeploymentError, ReplicasDiffer unless it `reads`."""
+    async def build(
+        self, kind: str, name: str, *, reads: bool = False, volume: str | None = None, sealed: bool = False
+    ) -> Component:
+        """`reads`: only to dump it, `sealed`: to where it is encrypted. `volume`: of files and mail, where a restore
+        goes on. Raises InvalidRequest, TargetMissing, ComponentError for an unknown kind, DeploymentError,
+        ReplicasDiffer unless it `reads`."""
+        if kind == OBJECTS:  # which asks nobody yet
+            return self._objects(self._domain, sealed=sealed)
         built = await self._built(kind, name, reads=reads, volume=volume)
         self.reached = True
         return built
@@ -302,6 +312,22 @@ class DomainSite:
         else:
             account = DatabaseAccount()
         return deployment, database, account
+
+    def _objects(self, domain: Domain, *, sealed: bool) -> KubernetesComponent:
+        objects = self._site.objects()
+        if objects is None:
+            raise InvalidRequest(
+                f"{domain.domain_name} has no namespace whose objects are backed up: set namespace and objects in "
+                "its deployment",
+                field="deployment",
+            )
+        if domain.shared and not domain.deployment.get("objects_selector"):
+            raise InvalidRequest(
+                f"Other domains may share namespace {objects.namespace}: set objects_selector in the deployment of "
+                f"{domain.domain_name}",
+                field="deployment",
+            )
+        return KubernetesComponent(objects, sealed=sealed)
 
     async def _files(self, deployment: Deployment, domain: Domain) -> FilesComponent:
         if domain.document_root is None:

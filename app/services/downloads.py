@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from app.archives.layout import plain_name
 from app.archives.streams import ByteStream
 from app.db.repositories.destinations import DestinationRepository
-from app.errors import ManifestInvalid, NotFound, NotRestorable
+from app.errors import Forbidden, ManifestInvalid, NotFound, NotRestorable
 from app.security.keys import KeyRing
 from app.security.tokens import Principal
 from app.services.backups import BackupService
+from app.services.components import OBJECTS
 from app.services.destinations import DestinationService
 from app.services.unit import Unit
 
@@ -36,14 +37,17 @@ class DownloadService:
     async def open(self, unit: Unit, principal: Principal, backup_id: int, number: int) -> Download:
         """Decrypted with our own key. The stream's last chunk comes only when size and hash are right.
 
-        Raises NotFound, NotRestorable, StorageError, ArchiveError before the first byte.
+        Raises NotFound, Forbidden, NotRestorable, StorageError, ArchiveError before the first byte.
         """
         principal.require("backups:restore")
         backup = await self._backups.get(unit, principal, backup_id)
         if backup.status not in ("completed", "partial") or not backup.stored_copies:
             raise NotRestorable(f"Backup {backup_id} is {backup.status}: it has nothing to download")
-        if number not in {part.number for part in backup.components if part.status == "completed"}:
+        kinds = {part.number: part.kind for part in backup.components if part.status == "completed"}
+        if number not in kinds:
             raise NotFound(f"Backup {backup_id} has no good component {number}")
+        if kinds[number] == OBJECTS and not principal.operator:  # Secrets that its tenant may not read
+            raise Forbidden("Objects of a namespace are given to an operator's token only")
         copy = backup.stored_copies[0]
         destination = await DestinationRepository(unit.session).get(copy.destination_id)
         if destination is None:
