@@ -112,7 +112,7 @@ def test_what_the_code_asks_a_cluster_for_is_known() -> None:
     resources = {"stateful_set": "statefulsets", "ingress": "ingresses"}
     asked = set()
     for path in (ROOT / "app").rglob("*.py"):
-        for verb, kind in re.findall(r"\.([a-z_]+)_namespaced_([a-z_]+)\(", path.read_text()):
+        for verb, kind in re.findall(r"\.([a-z_]+)_namespaced_([a-z_]+)", path.read_text()):
             if (verb, kind) == ("connect_get", "pod_exec"):
                 asked |= {"get pods/exec", "create pods/exec"}
             else:
