@@ -20,6 +20,11 @@ from tests.service.conftest import SITE_UID
 from tests.service.imports.conftest import BLOG, Place, by_target, hashes, owned
 
 
+def staged(root: Path) -> list[str]:
+    """A walk, and no glob, for which what is removed meanwhile is an error."""
+    return [name for _, folders, files in os.walk(root) for name in [*folders, *files] if ".liberu" in name]
+
+
 def test_an_account_is_looked_at_and_imported(
     importing: Service, account: Path, database: dict[str, Any], mariadb: MariadbServer
 ) -> None:
@@ -212,8 +217,7 @@ def test_all_or_nothing(importing: Service, account: Path, database: dict[str, A
     for name in place.domains:
         assert place.files(name).keys() == {"old.php"}
     assert place.mail() == set()
-    left = [path for path in place.site.rglob("*") if ".liberu-restore" in path.name]
-    assert left == []
+    assert staged(place.site) == []
     assert "liberu-new" not in mariadb.run("SHOW DATABASES")
 
 
@@ -431,11 +435,6 @@ def slow_source(service: Service, archive: Path) -> dict[str, Any]:
     body = {"name": "slow", "type": "local", "configuration": {"path": str(folder)}, "bandwidth": 1 << 20}
     made = service.call("POST", "/api/backup-destinations", 201, json=body)
     return {"type": "destination", "destination_id": made["id"], "key": archive.name}
-
-
-def staged(root: Path) -> list[str]:
-    """A walk, and no glob, for which what is removed meanwhile is an error."""
-    return [name for _, folders, files in os.walk(root) for name in [*folders, *files] if ".liberu" in name]
 
 
 @pytest.mark.parametrize("how", ["cancelled", "killed"])
