@@ -14,7 +14,6 @@ from app.components.base import PLACE, Component, Report
 from app.components.creation import NewDatabase
 from app.components.extraction import FilesTarget
 from app.components.files import FilesComponent
-from app.components.kubernetes import KubernetesComponent
 from app.components.mail import MailComponent, MailTarget
 from app.components.mysql import MysqlComponent
 from app.components.mysql_client import Account, MysqlTarget
@@ -46,7 +45,7 @@ Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 #: Of a part's journal: on which volume a restore works, where another pod may have another one.
 VOLUME = "volume"
 #: The kind, and the name, of a namespace's objects.
-OBJECTS = KubernetesComponent.kind
+OBJECTS = "kubernetes"
 _WANTED = {
     "full": {"files", "database", "mail", OBJECTS},
     "files": {"files"},
@@ -313,7 +312,9 @@ class DomainSite:
             account = DatabaseAccount()
         return deployment, database, account
 
-    def _objects(self, domain: Domain, *, sealed: bool) -> KubernetesComponent:
+    def _objects(self, domain: Domain, *, sealed: bool) -> Component:
+        from app.components.kubernetes import KubernetesComponent  # and the SDK with it
+
         objects = self._site.objects()
         if objects is None:
             raise InvalidRequest(
