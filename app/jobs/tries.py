@@ -18,6 +18,7 @@ from app.errors import (
     DatabaseUnreachable,
     DeploymentUnreachable,
     LiberuError,
+    ObjectsRefused,
     ProofImpossible,
     RestoreUnsettled,
     StreamCut,
@@ -37,7 +38,7 @@ _CUT = (StreamCut, DeploymentUnreachable, TargetGone)
 _COMING = (*_CUT, TargetMissing, DatabaseUnreachable)
 #: What a command, or a database's client, may tell of a server that ends.
 _BY_THE_END = (CommandFailed, ComponentError)
-_NEVER = (DatabaseAccessDenied, ProofImpossible)
+_NEVER = (DatabaseAccessDenied, ObjectsRefused, ProofImpossible)
 #: What may have been cut while it made ready, or was put right: its cause tells.
 _AROUND = (ConsentRequired, RestoreUnsettled, SwapUnfinished)
 _LAST_PAUSE = 15.0
