@@ -21,7 +21,7 @@ class Checksum(ABC):
 
 class Cksum(Checksum):
     """POSIX's CRC and length (cksum in XCU). Its polynomial is zlib's, with the highest bit first: the CRC of a text
-    is zlib's of the text whose bytes are mirrored, mirrored. It costs a tenth of SHA-256 in an image's own tools."""
+    is zlib's of the text whose bytes are mirrored, mirrored. In an image's tools it costs a small part of SHA-256."""
 
     def __init__(self) -> None:
         self._crc = 0xFFFFFFFF  # zlib begins with its complement, POSIX with zero

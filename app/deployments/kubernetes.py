@@ -261,6 +261,8 @@ class _ExecChannel(Channel):
         if self._reader is None:
             self._reader = asyncio.create_task(self._read())
         await self._arrived.wait()
+        if self._reader.done():
+            self._reader.result()  # what it failed by, if it has
 
     async def _read(self) -> None:
         """Frames have 32 KiB at most: they are gathered while nobody takes them."""

@@ -16,7 +16,7 @@ from app.errors import DeploymentError, TargetMissing
 
 log = logging.getLogger(__name__)
 CONTAINER = "helper"
-#: Whose pod it is; its value is the domain, as `liberu.domain`'s.
+#: Of every helper; whose it is tells the annotation.
 LABEL = "liberu.helper"
 _DOMAIN = "liberu.domain"
 _TIMEOUT = 30

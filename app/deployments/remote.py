@@ -54,9 +54,9 @@ _TRAILER = len(_END.format(nonce="0" * 32)) + len("000 ") + _CHECKSUM + 1
 _FRAME = 1 << 20
 _INHERITED = "/proc/self/fd/9"
 _ALIVE = b"liberu-alive\n"
-#: Which group, in it the wrapper and when that was started, and what makes the checksum. bash may say before that it
-#: does not know the locale.
-_GROUP = re.compile(rb"^liberu-group (\d+) (\d+) (\d+) (\S+)\n", re.MULTILINE)
+#: Which group, and in it the wrapper and when that was started. bash may say before that it does not know the locale.
+_GROUP = re.compile(rb"^liberu-group (\d+) (\d+) (\d+)\n", re.MULTILINE)
+_LONGEST_TOOL = 32
 #: Worth a thread, in bytes.
 _MUCH = 64 << 10
 #: Seconds without a sign of life after which a command is given up, and at most between two of them.
@@ -325,11 +325,8 @@ class _Command:
     async def output(self) -> ByteStream:
         """Stdout without the trailer."""
         assert self._channel is not None
-        held = b""
-        if (told := _GROUP.search(self._channel.stderr)) is not None:
-            self._checksum = CHECKSUMS.get(told[4].decode("ascii", "replace"), Unchecked)()
-        while chunk := await self._heard(self._channel):
-            held += chunk
+        held = await self._summed(self._channel) if self._deployment.framed else b""
+        while True:
             if len(held) > _TRAILER:
                 passed, held = held[:-_TRAILER], held[-_TRAILER:]
                 if self._deployment.framed and len(passed) > _MUCH:
@@ -340,8 +337,24 @@ class _Command:
             self._trailer = held
             if self._feeder is not None and self._status():
                 await self._stop_feeding()
+            if not (chunk := await self._heard(self._channel)):
+                break
+            held += chunk
         if held and not self._status():
             yield held
+
+    async def _summed(self, channel: Channel) -> bytes:
+        """The output's first line names what makes the checksum: on stderr it could come later than what it is of.
+        Returns what came behind it, or all that came when there is no such line."""
+        first = b""
+        while b"\n" not in first and len(first) < _LONGEST_TOOL and (chunk := await self._heard(channel)):
+            first += chunk
+        name, line, rest = first.partition(b"\n")
+        kind = CHECKSUMS.get(name.decode("ascii", "replace"))
+        if not line or kind is None:
+            return first
+        self._checksum = kind()
+        return rest
 
     async def _heard(self, channel: Channel) -> bytes:
         silence = self._deployment.silence
@@ -432,7 +445,7 @@ class _Command:
         if self._channel is None:
             return None
         found = _GROUP.search(self._channel.stderr)
-        return None if found is None else [number.decode() for number in found.groups()[:3]]
+        return None if found is None else [number.decode() for number in found.groups()]
 
     async def _kill(self) -> None:
         """Through a channel of its own: most protocols let a command run on when its channel is closed."""

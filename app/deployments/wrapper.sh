@@ -100,8 +100,9 @@ started() {
     }
   } 8<&0
 }
-# Output, and after it a line that proves its end: status, and the checksum of what was sent.
+# Output, and after it a line that proves its end: status, and the checksum of what was sent; before it, what makes that.
 proven() {
+  [ "$framed" != 1 ] || echo "$sum"
   if [ "$sum" != - ]; then
     exec 4>&1
     set -- $({ { { started "$@" 4>&- 5>&- 6>&-; echo "$?" >&5; } | tee /proc/self/fd/6 >&4; } 6>&1 | "$sum" >&5; } 5>&1)
@@ -118,8 +119,8 @@ sum=-
 if [ "$framed" = 1 ]; then
   for tool in sha256sum cksum; do ! command -v "$tool" >/dev/null || sum=$tool; done
 fi
-# Whom to kill, by what it is told from a later process of the same number, and what makes the checksum.
-group() { group=$5 && echo "liberu-group $5 $$ ${22} $sum" >&2; }
+# Whom to kill, and by what it is told from a later process of the same number.
+group() { group=$5 && echo "liberu-group $5 $$ ${22}" >&2; }
 IFS= read -r line <"/proc/$$/stat" && group $line
 if [ -n "$cwd" ]; then
   # What was entered stays open, whatever its path means by then; its true path shows that no link led here.

@@ -139,10 +139,10 @@ async def test_a_command_that_dies_makes_no_backup(tmp_path: Path, compressor: C
 class _Recorded(Channel):
     """A channel that has its output already."""
 
-    def __init__(self, chunks: list[bytes], tool: str) -> None:
+    def __init__(self, chunks: list[bytes]) -> None:
         super().__init__()
         self._chunks = chunks
-        self.complain(f"liberu-group 0 0 0 {tool}\n".encode())
+        self.complain(b"liberu-group 0 0 0\n")
 
     async def answer(self) -> None:
         return None
@@ -166,11 +166,11 @@ class _Replay(RemoteDeployment):
 
     def __init__(self, chunks: list[bytes], tool: str = "-") -> None:
         super().__init__()
-        self._chunks = chunks
-        self._tool = tool
+        self.framed = tool != "-"
+        self._chunks = [f"{tool}\n".encode(), *chunks] if self.framed else chunks
 
     async def open(self, argv: Sequence[str], cwd: str | None = None, user: User | None = None) -> Channel:
-        return _Recorded(self._chunks, self._tool)
+        return _Recorded(self._chunks)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"y" * 100])
