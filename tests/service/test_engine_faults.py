@@ -54,6 +54,9 @@ def test_what_could_not_be_queued_is_queued_soon(service: Service, domain: dict[
 
 def test_what_was_taken_and_never_begun_is_begun(service: Service, domain: dict[str, Any], site: Path) -> None:
     """As when a queue's thread fails between the two."""
+    service.stop()
+    service.env["LIBERU_JOBS__RECONCILE_SECONDS"] = "1"  # a minute, else
+    service.start()
     place, waiting = slow(service), []
     (site / "big.bin").write_bytes(os.urandom(4 << 20))
     body = {"domain_id": domain["id"], "type": "files", "destination_id": place["id"]}
