@@ -9,7 +9,7 @@ confined: whatever it could be made to do, it has nothing to do it with.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -221,8 +221,8 @@ class MysqlClient:
         if result.status != 0:
             raise LoadFailed(f"{self.target.name}: {complaint(result.stderr)}")
 
-    async def dumped(self, argv: Sequence[str], outcome: Outcome) -> ByteStream:
-        """What a dump program writes, whatever its status."""
+    async def dumped(self, argv: Sequence[str], outcome: Outcome, see: Callable[[bytes], None]) -> ByteStream:
+        """What a dump program writes, whatever its status. `see`: see Deployment.stream."""
         user = await self._user()
         async with self.options() as options:
             output = self.deployment.stream(
@@ -231,6 +231,7 @@ class MysqlClient:
                 accept=range(256),
                 outcome=outcome,
                 confined=not _is_root(user),
+                see=see,
             )
             async with aclosing(output):
                 async for chunk in output:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from app.archives.streams import ByteStream, watched
+from app.archives.streams import ByteStream
 from app.components.base import POSITION, Dump, Report
 from app.components.mysql_client import MysqlClient, identifier
 from app.components.mysql_contents import DumpContents
@@ -122,7 +122,7 @@ class _Watch:
 
     def see(self, chunk: bytes) -> None:
         self._contents.feed(chunk)
-        self._tail = (self._tail + chunk)[-256:]
+        self._tail = (self._tail + chunk[-256:])[-256:]
         begun = chunk.find(b"\n")
         self.longest = max(self.longest, self._line + (begun if begun >= 0 else len(chunk)))
         self._line = self._line + len(chunk) if begun < 0 else len(chunk) - chunk.rfind(b"\n") - 1
@@ -181,8 +181,7 @@ async def dump_database(
     watch = _Watch(name, contents, outcome)
 
     async def stream() -> ByteStream:
-        passed = watched(client.dumped([tool, *argv, "--", name], outcome), watch.see)
-        async with aclosing(passed) as output:
+        async with aclosing(client.dumped([tool, *argv, "--", name], outcome, watch.see)) as output:
             async for chunk in output:
                 position.see(chunk)
                 yield chunk

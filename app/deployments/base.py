@@ -127,9 +127,10 @@ class Deployment(ABC):
         accept: Sequence[int] = (0,),
         outcome: Outcome | None = None,
         confined: bool = False,
+        see: Callable[[bytes], None] | None = None,
     ) -> ByteStream:
         """Yield a command's stdout. After the last chunk raise CommandFailed unless its status is in `accept`.
-        `confined`: as for `run`.
+        `confined`: as for `run`. `see` looks at every chunk before it is yielded, never on the event loop.
 
         Closing the stream kills the command and its children. `outcome` receives status and stderr. Closes
         `input`; its error is raised in place of the command's.

@@ -6,10 +6,11 @@ import asyncio
 import fcntl
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 
-from app.archives.streams import CHUNK, ByteStream, Sink, SourceReader, consume, from_bytes, produce
+from app.archives.streams import CHUNK, ByteStream, Sink, SourceReader, consume, from_bytes, produce, watched
 from app.deployments.base import MAX_STDERR, CommandResult, Outcome, User
 from app.deployments.confinement import confine
 from app.deployments.secret_files import in_memory, with_path
@@ -18,7 +19,9 @@ from app.errors import CommandFailed, ToolMissing
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SHELL = "/bin/sh"
 _STDERR_TAIL = 2000
-_F_SETPIPE_SZ = 1031
+_F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
+#: Dump programs and tar write a few KiB at a time: read one by one, they cost more than what is done with them.
+_PAUSE_SECONDS = 0.002
 
 
 class Process:
@@ -96,9 +99,14 @@ class Process:
         self._stderr = asyncio.create_task(_gather(self._process.stderr))
 
     def read_stdout(self, sink: Sink) -> None:
-        """Blocking: copy stdout to `sink` until its end."""
+        """Blocking: copy stdout to `sink` until its end. What is long and comes in small pieces is let gather in the
+        pipe for a moment, of which a quarter at most is full then."""
+        little, total = fcntl.fcntl(self._stdout_fd, _F_GETPIPE_SZ) // 4, 0
         while chunk := os.read(self._stdout_fd, CHUNK):
             sink.write(chunk)
+            total += len(chunk)
+            if total > CHUNK and len(chunk) < little:
+                time.sleep(_PAUSE_SECONDS)
 
     def write_stdin(self, reader: SourceReader) -> None:
         """Blocking: copy `reader` to stdin. A command that stops reading is no error here: its status tells."""
@@ -168,9 +176,13 @@ def raise_unless(accepted: Sequence[int], name: str, status: int, stderr: str) -
 
 
 async def stream_process(
-    process: Process, input: ByteStream | None, accept: Sequence[int], outcome: Outcome | None
+    process: Process,
+    input: ByteStream | None,
+    accept: Sequence[int],
+    outcome: Outcome | None,
+    see: Callable[[bytes], None] | None = None,
 ) -> ByteStream:
-    """Yield stdout, then judge input and status. Ends the process however it is left."""
+    """See Deployment.stream. Ends the process however it is left."""
     await process.start(with_stdin=input is not None)
     feeder = (
         None
@@ -178,6 +190,8 @@ async def stream_process(
         else asyncio.create_task(consume(input, process.write_stdin, f"{process.name} input", process.kill))
     )
     stdout = produce(process.read_stdout, process.name, process.kill)
+    if see is not None:
+        stdout = watched(stdout, see)
     try:
         async for chunk in stdout:
             yield chunk

@@ -19,11 +19,11 @@ import re
 import secrets
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from pathlib import PurePosixPath
 
-from app.archives.streams import ByteStream, from_bytes
+from app.archives.streams import ByteStream, from_bytes, watched
 from app.deployments import remote_scripts as scripts
 from app.deployments.base import MAX_STDERR, CommandResult, Deployment, Outcome, SiteTree, User
 from app.deployments.checksums import CHECKSUMS, Checksum, Unchecked
@@ -175,14 +175,17 @@ class RemoteDeployment(Deployment):
         accept: Sequence[int] = (0,),
         outcome: Outcome | None = None,
         confined: bool = False,
+        see: Callable[[bytes], None] | None = None,
     ) -> ByteStream:
         if confined:
             user = self._confined_user(user, cwd)
         command = _Command(self, argv, cwd=cwd, user=user, watched=input is None, confined=confined)
         try:
             await command.start(env or {}, input)
-            async for chunk in command.output():
-                yield chunk
+            output = command.output()
+            async with aclosing(output if see is None else watched(output, see)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
             status, stderr = await command.ended()
             if outcome is not None:
                 outcome.status, outcome.stderr = status, stderr

@@ -7,7 +7,7 @@ import errno
 import grp
 import os
 import pwd
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from app.archives.streams import ByteStream
 from app.deployments.base import CommandResult, Deployment, Outcome, SiteTree, User
@@ -100,11 +100,12 @@ class StandaloneDeployment(Deployment):
         accept: Sequence[int] = (0,),
         outcome: Outcome | None = None,
         confined: bool = False,
+        see: Callable[[bytes], None] | None = None,
     ) -> ByteStream:
         if confined:
             user = self._confined_user(user, cwd)
         cwd_fd = None if cwd is None else await asyncio.to_thread(self._enter, cwd)
-        stdout = stream_process(self._process(argv, env, cwd_fd, user, confined), input, accept, outcome)
+        stdout = stream_process(self._process(argv, env, cwd_fd, user, confined), input, accept, outcome, see)
         try:
             async for chunk in stdout:
                 yield chunk

@@ -202,6 +202,27 @@ async def test_leaving_a_stream_ends_the_command(place: Place) -> None:
     assert await ended(place, name)
 
 
+async def test_who_looks_on_sees_all_before_it_is_read(place: Place) -> None:
+    seen: list[bytes] = []
+    read = 0
+    async for chunk in place.deployment.stream(["head", "-c", "3000000", "/dev/zero"], see=seen.append):
+        read += len(chunk)
+        assert sum(map(len, seen)) >= read
+    assert read == sum(map(len, seen)) == 3_000_000
+
+
+async def test_who_looks_on_ends_the_stream_with_an_error(place: Place) -> None:
+    name = _duration()
+
+    def refuse(chunk: bytes) -> None:
+        raise InvalidRequest("not this")
+
+    with pytest.raises(InvalidRequest, match="not this"):
+        async for _ in place.deployment.stream(["sh", "-c", f"head -c 3000000 /dev/zero; sleep {name}"], see=refuse):
+            pass
+    assert await ended(place, name)
+
+
 async def test_a_slow_reader_holds_the_command_back(place: Place) -> None:
     """Half of 256 MiB stays at the other end while nobody reads."""
     progress = f"{place.folder}/progress"
