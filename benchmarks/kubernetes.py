@@ -73,7 +73,9 @@ class Peer:
         self.archive = archive
 
     def backup(self) -> float:
-        return self._run('"$@" out tar -C /site/html -cf - . | zstd -3 -T2 -q >"$0" && sync "$0"')
+        return self._run(
+            '"$@" out tar -C /site/html --exclude="./.liberu-*" -cf - . | zstd -3 -T2 -q >"$0" && sync "$0"'
+        )
 
     def restore(self) -> float:
         unpack = "mkdir /site/peer && tar -C /site/peer -xf - && sync -f /site/peer; exit $?"
@@ -142,7 +144,11 @@ def measure(service: Service, cluster: ClusterDouble, folder: Path, site: Path) 
     found: dict[str, list[tuple[Cost, Cost]]] = {"backup": [], "restore": []}
     for pair in range(PAIRS):
         for way, pairs in found.items():
-            other, own = cost(getattr(theirs, way), child=True), cost(getattr(mine, way), child=False)
+            taken: dict[bool, Cost] = {}
+            for peers in (True, False) if pair % 2 else (False, True):  # the second may pay for what the first left
+                os.sync()
+                taken[peers] = cost(getattr(theirs if peers else mine, way), child=peers)
+            own, other = taken[False], taken[True]
             shutil.rmtree(site.parent / "peer", ignore_errors=True)
             pairs.append((own, other))
             for name, told in (("ours", own), ("peer", other)):
