@@ -57,6 +57,11 @@ class Volume:
         return f"{told}, {self.path}" if self.path else told
 
     @property
+    def mortal(self) -> bool:
+        """Whether it is sure to be gone when the pod is: not what an expression has made of a claim's path."""
+        return self.kind in _OWN or self.kind == "image"
+
+    @property
     def facts(self) -> dict[str, str]:
         """For people and programs."""
         return {"kind": self.kind, "name": self.name, "path": self.path}

@@ -38,6 +38,7 @@ from app.deployments.site import (
     DatabaseAccount,
     Fate,
     HelperImage,
+    Replicas,
     Right,
     Role,
     Serving,
@@ -58,6 +59,8 @@ _POLL_SECONDS = 1
 #: For an image that has to be pulled, at least.
 _HELPER_SECONDS = 120
 _NAMED = 10
+#: Of volumes that one restore goes into.
+_MOST_REPLICAS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,23 +197,49 @@ class KubernetesSite(Site):
         return None if choice is None else await fate(self._cluster, choice.pod, choice.container)
 
     def serving(self, role: Role) -> Serving | None:
-        return self._serving(role, self._used[role]) if role in self._used else None
+        choice = self._used.get(role)
+        return None if choice is None else self._serving(role, choice, choice.others)
 
-    def _serving(self, role: Role, choice: _Choice) -> Serving:
+    def _serving(self, role: Role, served: Served, others: Sequence[Served | str] = ()) -> Serving:
         facts: dict[str, Any] = {
-            "namespace": self._namespace(role), "pod": choice.name, "container": choice.container,
-            "node": choice.pod.spec.node_name,
+            "namespace": self._namespace(role), "pod": served.name, "container": served.container,
+            "node": served.pod.spec.node_name,
         }  # fmt: skip
-        if (helper := self._helpers.get(choice.pod.metadata.uid)) is not None:
+        if (helper := self._helpers.get(served.pod.metadata.uid)) is not None:
             facts["helper"] = helper.name
-        if choice.volume is not None:
-            facts["volume"] = choice.volume.facts
-        lasting = choice.key if choice.lasting else None
-        others = tuple(map(str, choice.others))
-        return Serving(facts, lasting, others, self._one_is_enough(role), choice.pod.metadata.uid)
+        if served.volume is not None:
+            facts["volume"] = served.volume.facts
+        lasting = served.key if served.lasting else None
+        allowed = self._one_is_enough(role) or self._each(role)
+        mortal = served.volume is not None and served.volume.mortal
+        return Serving(facts, lasting, tuple(map(str, others)), allowed, served.pod.metadata.uid, served.key, mortal)
+
+    async def replicas(self, role: Role, *, waits: bool = True) -> Replicas | None:
+        """Those that are ready first. Of pods that have one volume, one."""
+        if not self._each(role):
+            return None
+        choice = await self._choose(role, None, self._rollout_seconds if waits else 0)
+        found: dict[str | None, Served] = {}
+        for served in [choice, *(one for one in choice.others if isinstance(one, Served))]:
+            if waits or (usable(served.pod) and ready(served.pod)):
+                found.setdefault(served.key, served)
+        if len(found) > _MOST_REPLICAS:
+            raise ReplicasDiffer(
+                f"{self._domain}: {len(found)} pods serve its {role}, each from a volume of its own; a restore goes "
+                f"into {_MOST_REPLICAS} at most: set a selector of fewer in the domain's deployment"
+            )
+        absent = tuple(one for one in choice.others if isinstance(one, str))
+        return Replicas(tuple(self._serving(role, served) for served in found.values()), absent)
+
+    async def gone(self, role: Role, place: Mapping[str, Any], instance: str) -> bool:
+        pod = await self._cluster.pod(place["namespace"], place["pod"])
+        return pod is None or pod.metadata.uid != instance
 
     def _one_is_enough(self, role: Role) -> bool:
         return self._configuration.get(setting_of(role, "replicas")) == "first"
+
+    def _each(self, role: Role) -> bool:
+        return role != "database" and self._configuration.get(setting_of(role, "replicas")) == "each"
 
     def _differ(self, role: Role, choice: _Choice) -> str:
         pods = ", ".join(str(served) for served in [choice, *choice.others])
@@ -221,10 +250,13 @@ class KubernetesSite(Site):
                 f"Set database_primary in the domain's deployment to the primary's label, or {setting}: first where "
                 "any of them will do"
             )
+        several = f"{self._domain}: several pods serve its {role}, each from a volume of its own: {pods}."
+        if self._each(role):
+            return f"{several} Only what a backup holds is restored into each of them; set a selector of one of them"
         return (
-            f"{self._domain}: several pods serve its {role}, each from a volume of its own: {pods}. Give them one, "
-            f"or a selector of one of them, or set {setting}: first in the domain's deployment: then one of them is "
-            "restored, and the others are left as they are"
+            f"{several} Give them one, or a selector of one of them, or set {setting} in the domain's deployment: "
+            f"with {setting}: first one of them is restored, and the others are left as they are, with {setting}: "
+            "each it is done in one after the other"
         )
 
     async def _choose(self, role: Role, volume: str | None, seconds: float) -> _Choice:
@@ -237,7 +269,8 @@ class KubernetesSite(Site):
                 last, fit = clock() >= end, [pod for pod in self._candidates(role, pods) if usable(pod)]
                 for some in [[pod for pod in fit if ready(pod)], fit if last else []]:
                     if some and (choice := self._pick(role, some, pods, volume)) is not None:
-                        absent = await self._absent(role, choice, pods)
+                        one_of_each = volume is not None and self._each(role)
+                        absent = [] if one_of_each else await self._absent(role, choice, pods)
                         if last or not absent:
                             return replace(choice, others=[*choice.others, *absent])
                 if last or not (waited or any(not ended(pod) for pod in pods)):
@@ -368,7 +401,8 @@ class KubernetesSite(Site):
         ]
 
     async def used(self, role: Role) -> Any:
-        found = self._serving(role, await self._choose(role, None, 0))
+        choice = await self._choose(role, None, 0)
+        found = self._serving(role, choice, choice.others)
         return found.facts | ({"others": list(found.others)} if found.others else {})
 
 

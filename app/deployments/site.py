@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,13 +59,25 @@ def _unheard(role: str, what: str | None) -> None:
 class Serving:
     """`facts`: which pod, container and volume. `volume`: what the volume is known by, where it outlives the pod.
     `others`: for people, those that may hold other files or another database, and that are neither read nor changed;
-    `allowed`: an operator has said that one is enough. `instance`: tells the pod from one that took its name."""
+    `allowed`: an operator has said that one is enough. `instance`: tells the pod from one that took its name. `key`:
+    what the volume is known by, also one that goes with its pod, as `mortal` tells."""
 
     facts: dict[str, Any]
     volume: str | None = None
     others: tuple[str, ...] = ()
     allowed: bool = False
     instance: str | None = None
+    key: str | None = None
+    mortal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """Of a role that is restored into each of several volumes: one pod for each. `absent`: for people, those that
+    should be there and are not."""
+
+    there: tuple[Serving, ...]
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +129,17 @@ class Site(ABC):
     def serving(self, role: Role) -> Serving | None:
         """What `at` has chosen of several that could be it. None: there is no choice."""
         return None
+
+    async def replicas(self, role: Role, *, waits: bool = True) -> Replicas | None:
+        """The places that a restore goes into, where an operator has said that each of them is restored. None: it
+        goes where `at` says. `waits`: for those that are not ready; else they are left out. Raises DeploymentError,
+        ReplicasDiffer for too many."""
+        return None
+
+    async def gone(self, role: Role, place: Mapping[str, Any], instance: str) -> bool:
+        """Whether a pod is gone for good, and what was only its own with it. `place`: its facts. Raises
+        DeploymentError."""
+        return False
 
     async def again(self, role: Role, volume: str | None = None) -> None:
         """After a command was cut off: choose anew where those for `role` are run (see `at`), and run one there.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,16 +18,17 @@ from app.db.repositories.backups import BackupRepository
 from app.db.repositories.destinations import DestinationRepository
 from app.db.repositories.domains import DomainRepository
 from app.db.session import Database
-from app.errors import ConsentRequired, LiberuError, NoSpace, NotFound, OwnershipLost
+from app.errors import ConsentRequired, JobError, LiberuError, NoSpace, NotFound, OwnershipLost
 from app.jobs.context import JobContext, Result
 from app.jobs.copies import marked, used
 from app.jobs.creating import KEY as CREATED
 from app.jobs.creating import Creating
 from app.jobs.outcome import Outcome
-from app.jobs.restoring import Restoring
+from app.jobs.replicas import PartAt, absent, all_done, parts_at
+from app.jobs.restoring import Restoring, called
 from app.jobs.runner import Job
 from app.jobs.safety import BackupSource
-from app.jobs.tries import Tries
+from app.jobs.tries import Tries, cut
 from app.security.keys import KeyRing
 from app.services.components import ComponentFactory, DomainSite, Planned, begun_on, facts_of, tell_replicas
 from app.services.database_targets import DatabaseTarget, database_targets
@@ -43,7 +44,8 @@ _CREATE = "create"
 
 @dataclass(slots=True)
 class _Run:
-    """`store`: what is read, maybe as it was at a time; `present`: the same destination as it is, to keep things."""
+    """`store`: what is read, maybe as it was at a time; `present`: the same destination as it is, to keep things.
+    `done`, `unfit`: by the part's key, what an earlier attempt has done, and why it cannot be restored there."""
 
     backup: Backup
     domain: Domain
@@ -53,6 +55,7 @@ class _Run:
     destination: Destination
     store: BackupStore
     present: BackupStore
+    unfit: dict[int, Result] = field(default_factory=dict)
     targets: dict[int, DatabaseTarget] = field(default_factory=dict)
 
     def target(self, part: ComponentDetails) -> tuple[str, str]:
@@ -84,7 +87,8 @@ class RestoreJob(Job):
         """What an earlier attempt had begun to change is settled before anything else."""
         settled = await self._restoring.settle(operation, context, resumes=True)
         done = {number: part for number, part in settled.items() if part["status"] == "completed"}
-        if done and set(operation.request["components"]) <= set(done):
+        unsettled = {number: part for number, part in settled.items() if part["status"] == "unsettled"}
+        if all_done(operation, done):
             outcome = _resumed(done)
             outcome.apply = self._restoring.remains(operation)
             return outcome
@@ -94,7 +98,9 @@ class RestoreJob(Job):
         async with self._components.opened(domain, context.waits) as site:
             if not operation.request["dry_run"]:
                 await self._restoring.clear_staging(domain, site, context)
-            return await self._from_any(backup, domain, site, identities, places, set(done), operation, context)
+            return await self._from_any(
+                backup, domain, site, identities, places, set(done), unsettled, operation, context
+            )
 
     async def _from_any(
         self,
@@ -104,6 +110,7 @@ class RestoreJob(Job):
         identities: list[str],
         places: list[Place],
         done: set[int],
+        unfit: dict[int, Result],
         operation: Operation,
         context: JobContext,
     ) -> Outcome:
@@ -117,7 +124,7 @@ class RestoreJob(Job):
             copy, details = await source.open(operation.request["components"])
             [destination] = [found for found, _ in places if found.id == copy.id]
             async with self._destinations.opened(destination) as present:
-                run = _Run(backup, domain, site, source, done, destination, source.store(copy), present)
+                run = _Run(backup, domain, site, source, done, destination, source.store(copy), present, unfit)
                 outcome = await self._run(run, details, operation, context)
             damaged, remains = marked(backup.id, source.problems), self._restoring.remains(operation)
 
@@ -136,22 +143,37 @@ class RestoreJob(Job):
         run.targets = database_targets(run.domain, parts, names, create=request.get("create", False))
         for part in wanted:
             context.track(part.number, part.name, "pending")
-        prepared = await self._preflight(run, wanted, operation, context)
+        everywhere = await parts_at(run.site, run.domain.id, wanted, details.components, operation, context)
+        for one in everywhere:
+            context.track(one.key, one.part.name, "pending")
+            context.note(one.key, **({} if one.pod is None else {"pod": one.pod}))
+        prepared = await self._preflight(run, everywhere, operation, context)
         if operation.request["dry_run"]:
-            checks = operation.request.get("checks_only", False)
-            for part, told in zip(wanted, prepared, strict=True):
-                small = part.kind == "files" and part.plain_size <= _SMALL
-                if told.get("mode") == _CREATE or (checks and not small):
-                    continue
-                told["facts"] = await self._rehearsed(run, part, operation, context)
-                if checks and (needs := told["facts"].get("needs")):
-                    raise ConsentRequired("; ".join(needs.values()))
-            return Outcome("completed", {"dry_run": True, "components": prepared})
+            return await self._trial(run, everywhere, prepared, operation, context)
         results = []
-        for part in wanted:
-            results.append(await self._step(run, part, operation, context))
+        for one in everywhere:
+            results.append(await self._step(run, one, operation, context))
+        results += absent(everywhere)
         _tell_objects(operation, results)
         return _outcome(results, details)
+
+    async def _trial(
+        self, run: _Run, everywhere: list[PartAt], prepared: list[Result], operation: Operation, context: JobContext
+    ) -> Outcome:
+        """What a restore would change. A place that it could not go into is named, and the others are told."""
+        checks = operation.request.get("checks_only", False)
+        for one, told in zip(everywhere, prepared, strict=True):
+            small = one.part.kind == "files" and one.part.plain_size <= _SMALL
+            if told.get("mode") == _CREATE or (checks and not small) or one.key in run.unfit:
+                continue
+            told["facts"] = await self._rehearsed(run, one, operation, context)
+            if checks and (needs := told["facts"].get("needs")):
+                raise ConsentRequired("; ".join(needs.values()))
+        failures = [part for part in [*prepared, *absent(everywhere)] if "code" in part]
+        told_all = {"dry_run": True, "components": [*prepared, *absent(everywhere)]}
+        if not failures:
+            return Outcome("completed", told_all)
+        return Outcome("partial", told_all, _failures(failures), code=failures[0]["code"])
 
     async def abandon(self, operation: Operation, status: str, message: str | None) -> Outcome:
         return await self._restoring.abandoned(operation, status, message)
@@ -176,26 +198,44 @@ class RestoreJob(Job):
         return backup, domain, places, [*given, self._keys.identity]
 
     async def _preflight(
-        self, run: _Run, wanted: list[ComponentDetails], operation: Operation, context: JobContext
+        self, run: _Run, everywhere: list[PartAt], operation: Operation, context: JobContext
     ) -> list[Result]:
-        """Every target ready, before the first is touched. Raises what is wrong."""
+        """Every target ready, before the first is touched. Raises what is wrong; of one of several places that is not
+        there, only where none of them is."""
         prepared = []
-        for part in wanted:
-            told = _named(run, part)
-            if part.number not in run.done:
-                tries = Tries(self._settings, context, run.site, part.number, *run.target(part))
-                ready = partial(self._ready, run, part, operation, context)
-                told |= await tries.run(ready) | _placed(run, part)
-            prepared.append(told)
+        for one in everywhere:
+            told = _named(run, one)
+            if one.key not in run.done and one.key not in run.unfit:
+                tries = Tries(self._settings, context, run.site, one.key, *run.target(one.part))
+                ready = partial(self._ready, run, one, operation, context)
+                try:
+                    told |= await tries.run(ready, one.volume) | _placed(run, one)
+                except LiberuError as error:
+                    self._unfit(run, one, everywhere, error)
+            prepared.append(told | run.unfit.get(one.key, {}))
         return prepared
 
-    async def _ready(self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext) -> Result:
+    @staticmethod
+    def _unfit(run: _Run, one: PartAt, everywhere: list[PartAt], error: LiberuError) -> None:
+        """One of several places is left out when it is not there, or others have been restored already. Raises what
+        is wrong with any other part, and what can be put right before anything is touched."""
+        if one.pod is None or isinstance(error, JobError):
+            raise error
+        if not (run.done or cut(error, again=True)):
+            error.message = f"{one.pod}: {error.message}"
+            raise error
+        run.unfit[one.key] = {"code": error.code, "message": error.message}
+        if {other.key for other in everywhere if other.part is one.part} <= run.unfit.keys():
+            raise error
+
+    async def _ready(self, run: _Run, one: PartAt, operation: Operation, context: JobContext) -> Result:
         """How one part will be restored. Raises what is wrong."""
+        part = one.part
         made = await self._made(run, part, operation)
         if made is not None:
             return {"mode": _CREATE, "creates": made}
-        component = await self._component(run, part, operation)
-        restoring = self._context(run, operation, part, context)
+        component = await self._component(run, one, operation)
+        restoring = self._context(run, operation, one, context)
         return {"mode": await self._fit(component, run, restoring, part, trial=operation.request["dry_run"])}
 
     async def _made(self, run: _Run, part: ComponentDetails, operation: Operation) -> Result | None:
@@ -220,43 +260,50 @@ class RestoreJob(Job):
                 raise
             return await component.preflight(restoring, part.plain_size)
 
-    async def _rehearsed(
-        self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext
-    ) -> dict[str, Any]:
+    async def _rehearsed(self, run: _Run, one: PartAt, operation: Operation, context: JobContext) -> dict[str, Any]:
         """What a restore would change, as far as the archive and what is live tell it."""
-        component = await self._component(run, part, operation)
+        component = await self._component(run, one, operation)
 
         async def rehearse(plain: ByteStream) -> Report:
-            restoring = self._context(run, operation, part, context)
-            return await component.rehearse(context.metered(part.number, plain), restoring)
+            restoring = self._context(run, operation, one, context)
+            return await component.rehearse(context.metered(one.key, plain), restoring)
 
-        context.track(part.number, part.name, "running")
-        report, _ = await run.copies.component(part, rehearse)
-        context.track(part.number, part.name, "completed")
+        context.track(one.key, one.part.name, "running")
+        report, _ = await run.copies.component(one.part, rehearse)
+        context.track(one.key, one.part.name, "completed")
         return report.facts
 
-    async def _component(self, run: _Run, part: ComponentDetails, operation: Operation) -> Component:
-        journal = operation.journal.get(str(part.number), {})
-        return await run.site.build(*run.target(part), volume=begun_on(journal))
+    async def _component(self, run: _Run, one: PartAt, operation: Operation) -> Component:
+        journal = operation.journal.get(str(one.key), {})
+        return await run.site.build(*run.target(one.part), volume=begun_on(journal))
 
-    async def _step(self, run: _Run, part: ComponentDetails, operation: Operation, context: JobContext) -> Result:
+    async def _step(self, run: _Run, one: PartAt, operation: Operation, context: JobContext) -> Result:
+        part = one.part
+
         async def restore(plain: ByteStream) -> Report:
-            component = await self._component(run, part, operation)
+            component = await self._component(run, one, operation)
             tries.began()
             report = await component.restore(
-                context.metered(part.number, plain), self._context(run, operation, part, context), part.plain_size
+                context.metered(one.key, plain), self._context(run, operation, one, context), part.plain_size
             )
-            tell_replicas(report, run.site.serving(*run.target(part)), "restored")
+            served = run.site.serving(*run.target(part))
+            if served is not None and one.pod is not None:
+                served = replace(served, others=())  # they are restored, too
+            tell_replicas(report, served, "restored")
             return report
 
-        tries = Tries(self._settings, context, run.site, part.number, *run.target(part))
+        tries = Tries(self._settings, context, run.site, one.key, *run.target(part))
 
         def untouched() -> bool:
-            return not operation.journal.get(str(part.number), {}).get("unsettled")
+            return not operation.journal.get(str(one.key), {}).get("unsettled")
 
         async def work() -> Result:
-            context.track(part.number, part.name, "running")
-            base, restoring = _named(run, part), self._context(run, operation, part, context)
+            base = _named(run, one)
+            if (unfit := run.unfit.get(one.key)) is not None:
+                context.track(one.key, part.name, "failed")
+                return {**base, "warnings": [], **unfit, "status": "failed"}
+            context.track(one.key, part.name, "running")
+            restoring = self._context(run, operation, one, context)
             try:
                 made = await self._make(run, part, operation, restoring)
                 report, copy = await run.copies.component(part, restore, untouched)
@@ -265,21 +312,21 @@ class RestoreJob(Job):
                     operation, restoring, error, context
                 ):
                     return await work()
-                context.track(part.number, part.name, "failed")
+                context.track(one.key, part.name, "failed")
                 failure, warnings = await self._restoring.put_right(operation, restoring, error, context)
                 told = await self._unmade(run, failure, restoring)
                 ended = {"status": "failed", "code": failure.code, "message": told, "warnings": warnings}
-                return {**base, **_placed(run, part), **ended}
-            context.track(part.number, part.name, "completed")
+                return {**base, **_placed(run, one), **ended}
+            context.track(one.key, part.name, "completed")
             await self._creating.keep(restoring.journal, restoring.record)
             known = used(copy, run.copies.problems_of(part.number))
             facts = facts_of(report)
             warnings = [*known.pop("warnings"), *made.pop("warnings", ()), *facts["warnings"], *tries.warnings()]
             warnings += _not_whole(part)
-            done = {**known, **facts, **made, **_placed(run, part)}
+            done = {**known, **facts, **made, **_placed(run, one)}
             return {**base, "status": "completed", **done, "warnings": warnings}
 
-        return await context.step(f"restore-{part.number}", work)
+        return await context.step(f"restore-{one.key}", work)
 
     async def _make(
         self, run: _Run, part: ComponentDetails, operation: Operation, restoring: RestoreContext
@@ -301,9 +348,8 @@ class RestoreJob(Job):
         told = await self._creating.undo(run.domain.id, run.site, restoring.journal, restoring.record)
         return "; ".join(filter(None, (error.message, told)))
 
-    def _context(
-        self, run: _Run, operation: Operation, part: ComponentDetails, context: JobContext
-    ) -> RestoreContext:
+    def _context(self, run: _Run, operation: Operation, one: PartAt, context: JobContext) -> RestoreContext:
+        part = one.part
         kind, name = run.target(part)
         source = BackupSource(
             before=f"the restore of backup {run.backup.id}",
@@ -317,7 +363,7 @@ class RestoreJob(Job):
         excluded = part.facts.get("exclusions")
         return self._restoring.context(
             operation,
-            part.number,
+            one.key,
             source,
             context,
             context.beat,
@@ -328,16 +374,18 @@ class RestoreJob(Job):
         )
 
 
-def _named(run: _Run, part: ComponentDetails) -> Result:
-    """A part in results; `database`: where it went."""
-    named: Result = {"number": part.number, "kind": part.kind, "name": part.name}
+def _named(run: _Run, one: PartAt) -> Result:
+    """A part in results; `database`: where it went; `key` and `place`: in which of several places."""
+    part = one.part
+    named: Result = {"number": part.number, "kind": part.kind, "name": part.name, **one.told}
     return named | ({"database": run.target(part)[1]} if part.number in run.targets else {})
 
 
-def _placed(run: _Run, part: ComponentDetails) -> Result:
+def _placed(run: _Run, one: PartAt) -> Result:
     """`place`: in which pod it is."""
-    serving = run.site.serving(*run.target(part))
-    return {} if serving is None else {PLACE: serving.facts}
+    serving = run.site.serving(*run.target(one.part))
+    elsewhere = one.pod is not None and serving is not None and serving.key != one.volume
+    return {} if serving is None or elsewhere else {PLACE: serving.facts}
 
 
 def _not_whole(part: ComponentDetails) -> list[Result]:
@@ -364,7 +412,11 @@ def _outcome(results: list[Result], details: Details) -> Outcome:
     good = [result for result in results if result["status"] == "completed"]
     lacking = any(result["incomplete"] for result in good)
     status = "completed" if len(good) == len(results) and not lacking else "partial" if good else "failed"
-    failures = [f"{r['kind']} {r['name']}: {r['message']}" for r in results if r["status"] == "failed"]
-    code = next((r["code"] for r in results if r["status"] == "failed"), None)
+    failures = [result for result in results if result["status"] == "failed"]
+    code = next((failure["code"] for failure in failures), None)
     result = {"components": results, "panel_metadata": details.panel_metadata}
-    return Outcome(status, result, "; ".join(failures) or None, code=code)
+    return Outcome(status, result, _failures(failures) or None, code=code)
+
+
+def _failures(parts: list[Result]) -> str:
+    return "; ".join(f"{called(part)}: {part['message']}" for part in parts)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.components.base import COMMITTING, NOT_REMOVED, STAGING_LEFT, RestoreContext, Settled
+from app.components.base import COMMITTING, NOT_REMOVED, PLACE, STAGING_LEFT, RestoreContext, Settled
 from app.components.extraction import journalled
 from app.db.base import now
 from app.db.models import Domain, Operation, RestoreRemains
@@ -36,7 +36,7 @@ from app.jobs.outcome import Apply, Outcome
 from app.jobs.safety import BackupSource, OpenStore, SafetyBackup, safety_ended
 from app.jobs.writer import BackupWriter
 from app.security.keys import KeyRing
-from app.services.components import VOLUME, ComponentFactory, DomainSite, begun_on
+from app.services.components import REPLICA, VOLUME, ComponentFactory, DomainSite, begun_on
 from app.settings import RestoreSettings
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ _STAGED = re.compile(re.escape(STAGING_PREFIX) + r"([0-9a-f-]{36})-(\d{1,9})")
 _MOST_FOUND = 20
 #: What a part's journal begins with, and what stays in it when it begins anew.
 _LASTING = {"kind", "name", "domain_id", "safety", CREATED}
+_GONE = "what was restored there went with its pod"
 
 
 class Restoring:
@@ -125,7 +126,8 @@ class Restoring:
         """Finish or undo whatever an earlier attempt had begun to change; by part, what became of it. Comes first,
         before anything that can fail. `resumes`: this attempt goes on; false: the operation is given up.
 
-        Raises what keeps a part from being settled when it goes on; otherwise that is told, and tried again later.
+        Raises what keeps a part from being settled when it goes on; otherwise that is told, and tried again later. So
+        it is for one of several places that are each restored: the others need not wait for it.
         """
         settled: dict[int, Result] = {}
         for journal in operation.journal.values():
@@ -154,7 +156,7 @@ class Restoring:
         try:
             done = await work
         except LiberuError as error:
-            if raises:
+            if raises and (REPLICA not in journal or isinstance(error, OperationCancelled | OwnershipLost)):
                 raise
             return _unsettled(number, journal, error)
         status = {"done": "completed", "lost": "failed"}.get(done.state, done.state)
@@ -175,6 +177,8 @@ class Restoring:
         if left(journal) and site.database(journal["kind"], journal["name"]) is None:
             told = None if resumes else await self._unmade(domain, site, journal, record)
             return Settled(detail=told)  # nothing can have been restored into it
+        if await self._gone(site, journal, record):
+            return Settled(detail=_GONE)
         source = BackupSource("a restore", domain, site, journal["kind"], journal["name"])
         component = await site.rebuilt(journal["kind"], journal["name"], journal)
         settled = await component.settle(
@@ -196,6 +200,14 @@ class Restoring:
         elif not resumes and (told := await self._unmade(domain, site, journal, record)):
             return replace(settled, detail="; ".join(filter(None, (settled.detail, told))))
         return settled
+
+    @staticmethod
+    async def _gone(site: DomainSite, journal: Journal, record: Callable[[Journal], Awaitable[None]]) -> bool:
+        """Whether a part's place is gone for good: then there is nothing to settle or to remove."""
+        if not await site.gone(journal):
+            return False
+        await record({"unsettled": False, "tidy": False})
+        return True
 
     async def _unmade(
         self, domain: Domain, site: DomainSite, journal: Journal, record: Callable[[Journal], Awaitable[None]]
@@ -223,6 +235,8 @@ class Restoring:
 
         try:
             async with self._site(journal["domain_id"]) as (domain, site):
+                if await self._gone(site, journal, recorder(journal, saved)):
+                    return error, []
                 if journal["unsettled"]:
                     work = self._resettled(restoring.operation, domain, site, journal, saved, context, resumes=False)
                     error = _settled_after(error, await work)
@@ -262,7 +276,7 @@ class Restoring:
             if journal.get("unsettled") or journal.get("tidy") or left(journal):
                 await saved(journal)
                 return False
-            for key in journal.keys() - _LASTING:
+            for key in journal.keys() - _LASTING - ({VOLUME, REPLICA} if REPLICA in journal else set()):
                 del journal[key]
             await saved(journal)
         except LiberuError as problem:
@@ -284,8 +298,11 @@ class Restoring:
         finished, first. What cannot be settled now is failed, says where what is old lies, and is tried again."""
         context = JobContext(operation.uid, operation.attempt, self._database, _no_step)
         settled = await self.settle(operation, context, resumes=False)
+        for key, journal in operation.journal.items():
+            if REPLICA in journal:  # each is named, also one that was not begun
+                settled.setdefault(int(key), {**_named(int(key), journal), "status": "untouched", "message": None})
         parts = [settled[number] for number in sorted(settled)]
-        told = [f"{part['kind']} {part['name']}: {part['message']}" for part in parts if part["message"]]
+        told = [f"{called(part)}: {part['message']}" for part in parts if part["message"]]
         code = None
         for part in parts:
             if part["status"] == "unsettled":
@@ -329,7 +346,7 @@ class Restoring:
         seen = await self._see_to([row for row in rows if not row.unsettled and row.due_at <= now()], None)
         journals = {row.part: row.journal for row in rows}
         warnings = {
-            part["number"]: _left_behind(journals[str(part["number"])], part["message"])
+            key_of(part): _left_behind(journals[str(key_of(part))], part["message"])
             for part in seen
             if part["status"] == "failed"
         }
@@ -354,7 +371,7 @@ class Restoring:
         """Find by their names what earlier restores have left where the domain runs, and remove it; what stays, since
         nothing here says that it may go. What is one of the remains is seen to as such."""
         stays: list[str] = []
-        for kind, folder, found in (await site.staged())[:_MOST_FOUND]:
+        for kind, there, folder, found in (await site.staged())[:_MOST_FOUND]:
             name = _STAGED.fullmatch(found.name)
             async with self._database.transaction() as session:
                 uid, part = name.groups() if name else ("", "")
@@ -367,8 +384,6 @@ class Restoring:
                 if operation is None or operation.domain_uid != domain.uid or found.holds_old:
                     stays.append(f"{folder.rstrip('/')}/{found.name}")
                     continue
-                served = site.serving(kind, kind)
-                there = {} if served is None else {VOLUME: served.volume}
                 row = RestoreRemains(
                     operation_uid=uid, part=part, domain_id=domain.id, kind=kind, name=kind, due_at=now(),
                     journal={"kind": kind, "name": kind, "domain_id": domain.id, **there, **journalled(plan)},
@@ -426,7 +441,7 @@ class Restoring:
                     row.due_at, row.attempts, row.error_message = _due(journal), 0, None
                     await self._save(row)
                     return self._seen(row, detail)
-            if journal.get("tidy"):
+            if journal.get("tidy") and not await self._gone(site, journal, record):
                 component = await site.rebuilt(row.kind, row.name, journal)
                 await component.tidy(journal)
             if left(journal):
@@ -487,7 +502,7 @@ def _left_behind(journal: Journal, why: str) -> Result:
 
 def _begun(journal: Mapping[str, Any]) -> bool:
     """Whether anything was journalled beside what it is of, and that it was made and stays."""
-    return bool(journal.keys() - {"kind", "name", "domain_id", VOLUME, CREATED}) or left(journal)
+    return bool(journal.keys() - {"kind", "name", "domain_id", VOLUME, CREATED, REPLICA}) or left(journal)
 
 
 def _due(journal: Mapping[str, Any]) -> datetime:
@@ -503,7 +518,22 @@ def _by_domain(parts: Mapping[int, Journal]) -> dict[int, dict[int, Journal]]:
 
 
 def _named(number: int, journal: Mapping[str, Any]) -> Result:
-    return {"number": number, "kind": journal["kind"], "name": journal["name"]}
+    """Of several places that are each restored, which it is."""
+    found = {"number": number, "kind": journal["kind"], "name": journal["name"]}
+    if (replica := journal.get(REPLICA)) is not None:
+        found |= {"number": replica["number"] or number, "key": number, PLACE: replica["place"]}
+    return found
+
+
+def key_of(part: Mapping[str, Any]) -> Any:
+    """By what a part in a result is journalled."""
+    return part.get("key", part["number"])
+
+
+def called(part: Mapping[str, Any]) -> str:
+    """A part in a result, for people."""
+    pod = f" in {part[PLACE]['pod']}" if part.get("key") is not None else ""
+    return f"{part['kind']} {part['name']}{pod}"
 
 
 def _unsettled(number: int, journal: Journal, error: LiberuError) -> Result:

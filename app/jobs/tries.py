@@ -74,13 +74,14 @@ class Tries:
         """Comes when the component was built: in which pod it is."""
         self._served = self._site.serving(self._kind, self._name)
 
-    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What `work` returns, which changes nothing when it fails. Raises what it raised last."""
+    async def run(self, work: Callable[[], Awaitable[T]], volume: str | None = None) -> T:
+        """What `work` returns, which changes nothing when it fails; `volume`: as for `after`. Raises what it raised
+        last."""
         while True:
             try:
                 return await work()
             except LiberuError as error:
-                if not await self.after(error):
+                if not await self.after(error, volume):
                     raise
 
     async def after(self, error: LiberuError, volume: str | None = None) -> bool:

@@ -112,11 +112,12 @@ class KubernetesDeployment(Model):
     `context`: of the service's kubeconfig, where it has several. Databases and mail may be in other namespaces; in
     one of its own for databases, `database_selector` must say which are the domain's, or their pods be labelled.
     `replicas`: `first`: of several pods that each have a volume of their own one is backed up and restored (the first
-    that is ready); without it a backup of one is partial, and a restore is refused (`replicas_differ`);
-    `database_replicas`: likewise of database pods that no label calls the primary. `database_primary`: the primary's
-    label, `key=value`, where it is no operator's that is known. `objects`: a full backup has the objects of
-    `namespace`, too (component `kubernetes`), Secrets only where the destination encrypts; of a namespace that other
-    domains share, those that `objects_selector` selects."""
+    that is ready); `each`: one is backed up, and restored into each of them, one after the other; without it a backup
+    of one is partial, and a restore is refused (`replicas_differ`). `database_replicas`: `first`, likewise of
+    database pods that no label calls the primary. `database_primary`: the primary's label, `key=value`, where it is
+    no operator's that is known. `objects`: a full backup has the objects of `namespace`, too (component
+    `kubernetes`), Secrets only where the destination encrypts; of a namespace that other domains share, those that
+    `objects_selector` selects."""
 
     type: Literal["kubernetes"]
     context: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9@:/._-]*$", max_length=253)] | None = None
@@ -130,12 +131,19 @@ class KubernetesDeployment(Model):
     mail_selector: Selector | None = None
     mail_container: ContainerName | None = None
     credentials_secret: KubernetesName | None = None
-    replicas: Literal["first"] | None = None
+    replicas: Literal["first", "each"] | None = None
     database_replicas: Literal["first"] | None = None
-    mail_replicas: Literal["first"] | None = None
+    mail_replicas: Literal["first", "each"] | None = None
     database_primary: Annotated[str, Field(pattern=_LABEL_VALUE, max_length=400)] | None = None
     objects: bool | None = None
     objects_selector: Selector | None = None
+
+    @field_validator("database_replicas", mode="before")
+    @classmethod
+    def one_database(cls, value: Any) -> Any:
+        if value == "each":
+            raise ValueError("a database is restored into its primary; its replicas are the database server's own")
+        return value
 
     @model_validator(mode="after")
     def of_a_namespace(self) -> KubernetesDeployment:
@@ -254,8 +262,9 @@ class DomainOut(Model):
 class RemainsOut(Model):
     """What a restore has left of one part of a domain. `unsettled`: it stopped half-way, and is to be finished or
     undone; otherwise it is what was replaced, kept until `due_at`. `folder`: where it lies; null for a database (the
-    runbook tells its names). `error_message`: why it could not be seen to after the operation had ended, whose own
-    error tells the first reason."""
+    runbook tells its names). `place`: of a restore into several pods' volumes, which pod and volume it is; else null.
+    `error_message`: why it could not be seen to after the operation had ended, whose own error tells the first
+    reason."""
 
     id: int
     operation_uid: str
@@ -263,6 +272,7 @@ class RemainsOut(Model):
     name: str
     unsettled: bool
     folder: str | None
+    place: dict[str, Any] | None
     due_at: datetime
     attempts: int
     error_message: str | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,7 @@ from app.deployments.base import Deployment, User
 from app.deployments.detector import Detection
 from app.deployments.linked_folder import real_folder
 from app.deployments.registry import DeploymentRegistry
-from app.deployments.site import DatabaseAccount, DomainPlace, Fate, Right, Role, Serving, Site, Waits
+from app.deployments.site import DatabaseAccount, DomainPlace, Fate, Replicas, Right, Role, Serving, Site, Waits
 from app.deployments.standalone import StandaloneDeployment
 from app.deployments.tree import Staged
 from app.errors import (
@@ -39,11 +39,16 @@ from app.services.creations import new_database
 from app.settings import SitesSettings
 
 T = TypeVar("T")
+Journal = dict[str, Any]
 #: Who may set a database's host may have it in a private network, but not where clouds have their metadata.
 _OPERATORS = AddressGuard()
 Pin = Callable[[int, dict[str, Any]], Awaitable[None]]
 #: Of a part's journal: on which volume a restore works, where another pod may have another one.
 VOLUME = "volume"
+#: Of a part's journal: that it is of one of several places that are each restored, and of which. `number`: the part's
+#: in the backup; `place`: namespace, pod, node and volume; `instance`: the pod's, where the volume goes with it;
+#: `absent`: for people, places that were not there when it began.
+REPLICA = "replica"
 #: The kind, and the name, of a namespace's objects.
 OBJECTS = "kubernetes"
 _WANTED = {
@@ -163,19 +168,32 @@ class DomainSite:
             found += await self._site.caches()
         return found
 
-    async def staged(self) -> list[tuple[str, str, Staged]]:
-        """What restores have left in the domain's folders: the part's kind, the folder, and what lies there. Where it
-        cannot be looked at, nothing: whoever needs the folder says why."""
-        found: list[tuple[str, str, Staged]] = []
+    async def staged(self) -> list[tuple[str, Journal, str, Staged]]:
+        """What restores have left in the domain's folders: the part's kind, what its journal has of the place, the
+        folder, and what lies there. Where it cannot be looked at, nothing: whoever needs the folder says why."""
+        found: list[tuple[str, Journal, str, Staged]] = []
         domain = self._domain
         places: list[tuple[Role, str | None]] = [("files", domain.document_root), ("mail", domain.mail_path)]
         for role, path in places:
-            if path is not None:
-                with suppress(DeploymentError):
-                    deployment = await self._site.at(role, reads=True)
-                    folder = await real_folder(deployment, path) if role == "files" else path
-                    found += [(role, folder, one) for one in await deployment.tree.staged(folder)]
+            if path is None:
+                continue
+            with suppress(DeploymentError):
+                replicas = await self._site.replicas(role, waits=False)
+                for served in [None] if replicas is None else replicas.there:
+                    with suppress(DeploymentError):
+                        found += await self._staged_at(role, path, served)
         return found
+
+    async def _staged_at(
+        self, role: Role, path: str, replica: Serving | None
+    ) -> list[tuple[str, Journal, str, Staged]]:
+        deployment = await self._site.at(role, reads=True, volume=None if replica is None else replica.key)
+        folder = await real_folder(deployment, path) if role == "files" else path
+        served = self._site.serving(role)
+        there = {} if served is None else {VOLUME: served.volume}
+        if replica is not None:
+            there = replica_of(None, replica)
+        return [(role, there, folder, one) for one in await deployment.tree.staged(folder)]
 
     async def make_folders(self) -> None:
         """Where the domain's document root and mail folder are not there, make them, for its system user.
@@ -239,6 +257,21 @@ class DomainSite:
         """What has happened to what served. None: it is not known. Raises nothing."""
         return await self._site.fate(served)
 
+    async def replicas(self, kind: str) -> Replicas | None:
+        """The places that files or mail are each restored into. None: into one. Raises DeploymentError,
+        ReplicasDiffer."""
+        return (
+            await self._site.replicas("files" if kind == "files" else "mail") if kind in ("files", "mail") else None
+        )
+
+    async def gone(self, journal: Mapping[str, Any]) -> bool:
+        """Whether the place that a part was restored into is gone for good, with its pod. Raises DeploymentError."""
+        replica = journal.get(REPLICA)
+        if not replica or not replica["instance"]:
+            return False
+        role: Role = "files" if journal["kind"] == "files" else "mail"
+        return await self._site.gone(role, replica["place"], replica["instance"])
+
     def _role(self, kind: str, name: str) -> Role | None:
         """Where commands for a component are run; None: a database that is reached by its host."""
         if kind in ("files", "mail"):
@@ -280,7 +313,7 @@ class DomainSite:
         if plan and kind == "mail":
             deployment = await self._site.at("mail", volume=volume)
             return MailComponent(deployment, MailTarget(plan["target"], [], User(0, 0)))
-        return await self.build(kind, name)
+        return await self.build(kind, name, volume=volume)
 
     async def _database(
         self, engine: str, name: str, *, reads: bool
@@ -410,8 +443,15 @@ class DomainSite:
 
 
 def begun_on(journal: Mapping[str, Any]) -> str | None:
-    """The volume that a restore has begun to change."""
-    return journal.get(VOLUME) if journal.get("plan") else None
+    """The volume that a restore has begun to change, or is to go into."""
+    return journal.get(VOLUME) if journal.get("plan") or journal.get(REPLICA) else None
+
+
+def replica_of(number: int | None, served: Serving, absent: Sequence[str] = ()) -> Journal:
+    """What the journal of a part has of one of several places that are each restored."""
+    instance = served.instance if served.mortal else None
+    told = {"number": number, "place": served.facts, "instance": instance, "absent": list(absent)}
+    return {VOLUME: served.key, REPLICA: told}
 
 
 def tell_replicas(report: Report, serving: Serving | None, done: str) -> None:

@@ -9,6 +9,7 @@ from app.deployments.tree import SwapPlan
 from app.errors import Conflict, NotFound
 from app.schemas.domains import RemainsOut
 from app.security.tokens import Principal
+from app.services.components import REPLICA
 from app.services.domains import DomainService
 from app.services.unit import Unit
 
@@ -43,5 +44,6 @@ class RemainsService:
 
 def _shown(row: RestoreRemains) -> RemainsOut:
     plan = row.journal.get("plan")
-    columns = {name: getattr(row, name) for name in RemainsOut.model_fields if name != "folder"}
-    return RemainsOut(**columns, folder=SwapPlan(**plan).staging_path if plan else None)
+    columns = {name: getattr(row, name) for name in RemainsOut.model_fields if name not in ("folder", "place")}
+    place = (row.journal.get(REPLICA) or {}).get("place")
+    return RemainsOut(**columns, folder=SwapPlan(**plan).staging_path if plan else None, place=place)

@@ -140,13 +140,14 @@ class OperationRepository(Repository):
         await self._session.execute(update(Operation).where(Operation.uid == uid).values(journal={}))
 
     async def add_warnings(self, uid: str, warnings: Mapping[int, dict[str, Any]]) -> None:
-        """To parts of an operation's result, which has ended; where there is none of that code yet."""
+        """To parts of an operation's result, which has ended, by `key` or else by number; where there is none of that
+        code yet."""
         operation = await self.by_uid(uid)
         if operation is None:
             return
         result = deepcopy(operation.result)
         for part in [*result.get("components", ()), *result.get("items", ())]:
-            warning = warnings.get(part["number"])
+            warning = warnings.get(part.get("key", part["number"]))
             if warning is not None and all(one["code"] != warning["code"] for one in part.get("warnings", ())):
                 part.setdefault("warnings", []).append(warning)
         operation.result = result
