@@ -115,6 +115,70 @@ async def test_replicas_with_a_volume_each_are_not_restored_by_chance(
     assert (told["pod"], len(told["others"])) == ("web-0", 1)
 
 
+async def test_each_of_several_volumes_is_one_place_for_a_restore(double: ClusterDouble, cluster: Cluster) -> None:
+    for name, of in (("web-0", "a"), ("web-1", "b"), ("web-2", "b")):
+        pod(double, name, volumes=claim(of), mounts=mounted())
+    found = await site(cluster, replicas="each").replicas("files")
+    assert found is not None
+    assert [(one.facts["pod"], one.key) for one in found.there] == [("web-0", "claim a"), ("web-1", "claim b")]
+    assert found.absent == ()
+    for setting in ({}, {"replicas": "first"}, {"mail_replicas": "each"}):
+        assert await site(cluster, **setting).replicas("files") is None
+    with pytest.raises(ReplicasDiffer, match="Only what a backup holds is restored into each"):
+        await site(cluster, replicas="each").at("files")  # as an import does
+
+
+async def test_a_restore_goes_into_fifty_volumes_at_most(double: ClusterDouble, cluster: Cluster) -> None:
+    for number in range(50):
+        pod(double, f"web-{number:02}", volumes=claim(f"site-{number}"), mounts=mounted())
+    found = await site(cluster, replicas="each").replicas("files")
+    assert found is not None
+    assert len(found.there) == 50
+    pod(double, "web-50", volumes=claim("site-50"), mounts=mounted())
+    with pytest.raises(ReplicasDiffer, match=r"51 pods serve its files.*50 at most"):
+        await site(cluster, replicas="each").replicas("files")
+
+
+async def test_each_names_those_that_are_not_there(double: ClusterDouble, cluster: Cluster) -> None:
+    double.replicas = {(SPACE, "web"): 3}
+    owners = [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "1"}]
+    pod(double, "web-0", volumes=claim("site-web-0"), mounts=mounted(), owners=owners)
+    pod(double, "web-1", volumes=claim("site-web-1"), mounts=mounted(), owners=owners, ready=False)
+    found = await site(cluster, replicas="each").replicas("files")
+    assert found is not None
+    assert [one.facts["pod"] for one in found.there] == ["web-0", "web-1"]
+    assert found.absent == ("1 more of StatefulSet web, not there now",)
+    now = await site(cluster, replicas="each").replicas("files", waits=False)
+    assert now is not None
+    assert [one.facts["pod"] for one in now.there] == ["web-0"]
+    double.replicas = {}
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["empty_dir", "a claim's folder by an expression"])
+async def test_a_place_is_gone_only_when_its_pod_took_it_along(
+    double: ClusterDouble, cluster: Cluster, own: bool
+) -> None:
+    volumes = {"site": {"emptyDir": {}}} if own else claim("site")
+    mounts = mounted() if own else mounted(subPathExpr="$(POD_NAME)")
+    made = pod(double, "web-0", volumes=volumes, mounts=mounts)
+    opened = site(cluster, replicas="each")
+    found = await opened.replicas("files")
+    assert found is not None
+    [served] = found.there
+    assert served.instance is not None
+    assert (served.mortal, await opened.gone("files", served.facts, served.instance)) == (own, False)
+    double.pods = []
+    pod(double, "web-0", volumes=volumes, mounts=mounts)
+    assert double.pods[0].uid != made.uid
+    assert await opened.gone("files", served.facts, served.instance)
+
+
+def test_replicas_of_a_database_are_not_restored_each() -> None:
+    with pytest.raises(ValidationError, match="a database is restored into its primary"):
+        KubernetesDeployment(type="kubernetes", database_replicas="each")  # type: ignore[arg-type]
+    assert KubernetesDeployment(type="kubernetes", replicas="each", mail_replicas="each").replicas == "each"
+
+
 async def test_one_node_or_one_server_is_one_place(double: ClusterDouble, cluster: Cluster) -> None:
     for source in ({"hostPath": {"path": "/srv"}}, {"nfs": {"server": "store", "path": "/shop"}}):
         double.pods = []

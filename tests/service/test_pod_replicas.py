@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from demo.docker_engine import gnu_root
 from demo.kubernetes_double import ClusterDouble, Pod, cluster_double
-from demo.sample_files import make_site
+from demo.sample_files import differences, make_site, snapshot
 from demo.service import Service
 from tests.service.conftest import SITE_UID
 
@@ -37,7 +39,7 @@ def cluster() -> Iterator[ClusterDouble]:
 def service(folder: Path, cluster: ClusterDouble) -> Iterator[Service]:
     made = Service(
         folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="0", LIBERU_DEPLOYMENTS__KUBECONFIG=str(cluster.kubeconfig()),
-        LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS="30",
+        LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS="30", LIBERU_JOBS__PART_WAIT_SECONDS="3",
     )  # fmt: skip
     made.start()
     yield made
@@ -130,3 +132,233 @@ def test_an_operation_tells_that_it_waits_for_a_pod_and_can_be_cancelled(
     operation = waiting()
     service.call("POST", f"/api/operations/{operation['id']}/cancel")
     assert service.wait(operation)["status"] == "cancelled"
+
+
+def roots(cluster: ClusterDouble) -> dict[str, Path]:
+    return {name: cluster.folder / name / "site/html" for name in ("web-0", "web-1")}
+
+
+@pytest.fixture
+def each(cluster: ClusterDouble, service: Service) -> dict[str, Any]:
+    """A backup of the first, with which both were alike; then both have changed."""
+    (roots(cluster)["web-1"] / "who").write_text("web-0")
+    service.call("POST", "/api/domains", 201, json={"domain_name": NAME})
+    backup = service.backup(domain(service, replicas="each"))
+    assert (backup["status"], backup["components"][0]["place"]["pod"]) == ("completed", "web-0")
+    named = [warning["subject"] for warning in backup["components"][0]["warnings"]]
+    assert "web-1 (claim site-web-1, html)" in named
+    for root in roots(cluster).values():
+        (root / "hacked.php").write_text("<?php")
+        (root / "who").unlink()
+    return backup
+
+
+def whole(root: Path) -> bool:
+    there = {path.name for path in root.iterdir()}
+    return "hacked.php" not in there and (root / "who").read_text() == "web-0" and not staged(root)
+
+
+def staged(root: Path) -> list[Path]:
+    return list(root.glob(".liberu-restore-*"))
+
+
+def told(ended: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Of each place: pod, claim, what became of it."""
+    return [
+        (
+            part["place"]["pod"],
+            part["place"]["volume"]["name"],
+            part.get("code") or part.get("status", part.get("mode")),
+        )
+        for part in ended["result"]["components"]
+    ]
+
+
+def tidied(cluster: ClusterDouble, service: Service) -> None:
+    service.until(lambda: [left for root in roots(cluster).values() for left in staged(root)], lambda left: not left)
+
+
+def test_a_restore_goes_into_each_and_names_each(
+    cluster: ClusterDouble, service: Service, each: dict[str, Any]
+) -> None:
+    before = {name: snapshot(root) for name, root in roots(cluster).items()}
+    trial = restored(service, each, dry_run=True)
+    assert (trial["status"], [pod for pod, _, _ in told(trial)]) == ("completed", ["web-0", "web-1"])
+    assert all(part["facts"]["live"]["goes"]["files"] == 1 for part in trial["result"]["components"])
+    assert [differences(before[name], snapshot(root)) for name, root in roots(cluster).items()] == [[], []]
+
+    ended = restored(service, each)
+    assert (ended["status"], ended["error_code"]) == ("completed", None), ended
+    assert told(ended) == [("web-0", "site-web-0", "completed"), ("web-1", "site-web-1", "completed")]
+    assert all(part["place"]["namespace"] == "shop" for part in ended["result"]["components"])
+    codes = {warning["code"] for part in ended["result"]["components"] for warning in part["warnings"]}
+    assert "replica_not_restored" not in codes
+    assert ended["bytes_done"] == ended["bytes_total"]
+    tidied(cluster, service)
+    assert all(map(whole, roots(cluster).values()))
+
+
+def test_what_was_replaced_is_kept_in_each_and_both_are_named(folder: Path, cluster: ClusterDouble) -> None:
+    kubeconfig = str(cluster.kubeconfig())
+    service = Service(folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="1", LIBERU_DEPLOYMENTS__KUBECONFIG=kubeconfig)
+    service.start()
+    try:
+        service.call("POST", "/api/domains", 201, json={"domain_name": NAME})
+        made = domain(service, replicas="each")
+        ended = restored(service, service.backup(made))
+        assert ended["status"] == "completed", ended
+        left = service.call("GET", f"/api/domains/{made['id']}/remains")
+        assert [one["place"]["pod"] for one in left] == ["web-0", "web-1"]
+        assert len({one["folder"] for one in left}) == 2
+        for one, root in zip(left, roots(cluster).values(), strict=True):
+            assert (root / Path(one["folder"]).name / "old" / "who").read_text() == one["place"]["pod"]
+    finally:
+        service.stop()
+
+
+def test_pods_of_one_claim_are_one_place(cluster: ClusterDouble, service: Service, each: dict[str, Any]) -> None:
+    twin = replace(cluster.pods[1], name="web-2", uid="uid-2")
+    cluster.pods.append(twin)
+    ended = restored(service, each)
+    assert (ended["status"], [pod for pod, _, _ in told(ended)]) == ("completed", ["web-0", "web-1"])
+    tidied(cluster, service)
+    assert all(map(whole, roots(cluster).values()))
+
+
+def test_a_place_that_goes_away_fails_alone(cluster: ClusterDouble, service: Service, each: dict[str, Any]) -> None:
+    """In the middle of its swap; its claim is there again later, in another pod."""
+    html, second = roots(cluster), cluster.pods[1]
+    before = snapshot(html["web-1"])
+
+    def over(pod: Pod, data: bytes) -> None:
+        if pod is second and b"hacked.php\0" in data:
+            cluster.watching = None
+            cluster.replace(second, None)
+
+    cluster.watching = over
+    service.stop()
+    service.env["LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS"] = "0"
+    service.start()
+    ended = restored(service, each)
+    assert ended["status"] == "partial", ended
+    assert [(pod, state == "completed") for pod, _, state in told(ended)] == [("web-0", True), ("web-1", False)]
+    failed = ended["result"]["components"][1]
+    assert (failed["status"], failed["code"]) == ("failed", ended["error_code"])
+    assert "files files in web-1: " in ended["error_message"]
+    assert not (html["web-0"] / "hacked.php").exists()
+    number = each["domain_id"]
+    remains = f"/api/domains/{number}/remains"
+    [left] = service.until(lambda: service.call("GET", remains), lambda found: len(found) == 1)
+    assert (left["unsettled"], left["place"]["pod"]) == (True, "web-1")
+
+    cluster.pods.append(replace(second, name="web-3", uid="uid-3"))
+    assert service.backup({"id": number})["status"] == "completed"
+    assert service.call("GET", remains) == []
+    after = snapshot(html["web-1"])
+    assert differences({**before, b".": after[b"."]}, after) == []
+    assert restored(service, each)["status"] == "completed"
+    tidied(cluster, service)
+    assert all(map(whole, html.values()))
+
+
+def test_a_place_that_is_not_there_when_it_begins_is_named(
+    cluster: ClusterDouble, service: Service, each: dict[str, Any]
+) -> None:
+    cluster.pods[1].ready, cluster.pods[1].phase = False, "Pending"
+    service.stop()
+    service.env["LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS"] = "0"
+    service.start()
+    for dry_run in (True, False):
+        ended = restored(service, each, dry_run=dry_run)
+        assert (ended["status"], ended["error_code"]) == ("partial", "target_missing"), ended
+        assert [(pod, state == "target_missing") for pod, _, state in told(ended)] == [
+            ("web-0", False), ("web-1", True)
+        ]  # fmt: skip
+    assert not (roots(cluster)["web-0"] / "hacked.php").exists()
+    assert (roots(cluster)["web-1"] / "hacked.php").exists()
+
+
+def killed_between(cluster: ClusterDouble, service: Service, each: dict[str, Any]) -> dict[str, Any]:
+    """The restore, and the service dead, when the first place is restored and something begins at the second."""
+    html, reached, dead = roots(cluster), Event(), Event()
+
+    def over(pod: Pod, _: bytes) -> None:
+        if pod.name == "web-1" and not (html["web-0"] / "hacked.php").exists():
+            cluster.watching = None
+            reached.set()
+            dead.wait(30)
+
+    cluster.watching = over
+    started: dict[str, Any] = service.call(
+        "POST", f"/api/backups/{each['id']}/restore", 202, json={"clear_existing": True}
+    )
+    assert reached.wait(60)
+    service.kill()
+    dead.set()
+    return started
+
+
+def test_a_service_that_is_killed_between_two_places_goes_on_with_the_second(
+    cluster: ClusterDouble, service: Service, each: dict[str, Any]
+) -> None:
+    started = killed_between(cluster, service, each)
+    assert (roots(cluster)["web-1"] / "hacked.php").exists()
+    cluster.pods.append(replace(cluster.pods[1], name="web-2", uid="uid-2", volumes={}, mounts={}))  # not on the list
+    service.start()
+    ended = service.wait(started)
+    assert (ended["status"], [pod for pod, _, _ in told(ended)]) == ("completed", ["web-0", "web-1"]), ended
+    tidied(cluster, service)
+    assert all(map(whole, roots(cluster).values()))
+
+
+@pytest.mark.parametrize("gone", ["web-0", "web-1"])
+def test_a_place_that_is_gone_when_it_goes_on_fails_alone(
+    cluster: ClusterDouble, service: Service, each: dict[str, Any], gone: str
+) -> None:
+    started = killed_between(cluster, service, each)
+    cluster.pods[:] = [pod for pod in cluster.pods if pod.name != gone]
+    service.env["LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS"] = "0"
+    service.start()
+    ended = service.wait(started)
+    codes = {part["place"]["pod"]: part.get("code") for part in ended["result"]["components"]}
+    assert list(codes) == ["web-0", "web-1"], ended
+    assert not (roots(cluster)["web-0"] / "hacked.php").exists()
+    if gone == "web-1":
+        assert (ended["status"], codes) == ("partial", {"web-0": None, "web-1": "target_missing"})
+    else:
+        assert codes["web-1"] is None
+        assert not (roots(cluster)["web-1"] / "hacked.php").exists()
+
+
+def test_what_went_with_its_pod_is_not_waited_for(
+    cluster: ClusterDouble, service: Service, each: dict[str, Any]
+) -> None:
+    """An emptyDir: there is nothing left that could be put right, and no later operation waits for it."""
+    for pod in cluster.pods:
+        pod.volumes = {"site": {"emptyDir": {}}}
+    second = cluster.pods[1]
+
+    def over(pod: Pod, data: bytes) -> None:
+        if pod is second and b"hacked.php\0" in data:
+            cluster.watching = None
+            cluster.replace(second, None)
+
+    cluster.watching = over
+    service.stop()
+    service.env["LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS"] = "0"
+    service.start()
+    ended = restored(service, each)
+    assert (ended["status"], ended["result"]["components"][1]["place"]["pod"]) == ("partial", "web-1"), ended
+    number = each["domain_id"]
+    service.until(lambda: service.call("GET", f"/api/domains/{number}/remains"), lambda found: not found)
+    assert service.backup({"id": number})["status"] == "completed"
+
+
+def test_a_bulk_restore_goes_into_each(cluster: ClusterDouble, service: Service, each: dict[str, Any]) -> None:
+    body = {"backup_ids": [each["id"]], "clear_existing": True}
+    ended = service.wait(service.call("POST", "/api/backups/bulk-restore", 202, json=body))
+    assert ended["status"] == "completed", ended
+    child = service.call("GET", f"/api/operations/{ended['result']['details'][0]['operation_id']}")
+    assert [pod for pod, _, _ in told(child)] == ["web-0", "web-1"]
+    tidied(cluster, service)
+    assert all(map(whole, roots(cluster).values()))
