@@ -13,6 +13,7 @@ import pytest
 from demo.docker_engine import gnu_root
 from demo.kubernetes_double import ClusterDouble, Pod, cluster_double
 from demo.sample_files import differences, make_site, snapshot
+from demo.sample_mail import ADDRESSES, SampleMail
 from demo.service import Service
 from tests.service.conftest import SITE_UID
 
@@ -362,3 +363,27 @@ def test_a_bulk_restore_goes_into_each(cluster: ClusterDouble, service: Service,
     assert [pod for pod, _, _ in told(child)] == ["web-0", "web-1"]
     tidied(cluster, service)
     assert all(map(whole, roots(cluster).values()))
+
+
+def test_mail_goes_into_each(cluster: ClusterDouble, service: Service) -> None:
+    mails = [SampleMail(cluster.folder / name / "site/mail", SITE_UID) for name in ("web-0", "web-1")]
+    setting = {
+        "type": "kubernetes", "namespace": "shop", "selector": "app=web", "mail_selector": "app=web",
+        "mail_container": "web", "mail_replicas": "each",
+    }  # fmt: skip
+    body = {
+        "domain_name": NAME, "mail_path": "/site/mail", "deployment": setting,
+        "mailboxes": [{"email_address": address} for address in ADDRESSES],
+    }  # fmt: skip
+    made = service.call("POST", "/api/domains", 201, json=body)
+    before = mails[0].messages()
+    backup = service.backup(made, type="email")
+    assert backup["status"] == "completed", backup
+    for mail in mails:
+        mail.damage()
+    ended = restored(service, backup)
+    assert ended["status"] == "completed", ended
+    assert told(ended) == [("web-0", "site-web-0", "completed"), ("web-1", "site-web-1", "completed")]
+    assert all(before.items() <= mail.messages().items() for mail in mails)
+    assert all(part["facts"]["added"] > 0 for part in ended["result"]["components"])
+    assert not [left for mail in mails for left in staged(mail.folder)]
