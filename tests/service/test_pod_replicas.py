@@ -331,6 +331,45 @@ def test_a_place_that_is_gone_when_it_goes_on_fails_alone(
         assert not (roots(cluster)["web-1"] / "hacked.php").exists()
 
 
+def test_a_restore_that_is_cancelled_at_the_second_place_tells_of_each(
+    cluster: ClusterDouble, service: Service, each: dict[str, Any]
+) -> None:
+    html, reached, asked = roots(cluster), Event(), Event()
+
+    def over(pod: Pod, _: bytes) -> None:
+        if pod.name == "web-1" and not (html["web-0"] / "hacked.php").exists():
+            cluster.watching = None
+            reached.set()
+            asked.wait(30)
+
+    cluster.watching = over
+    started = service.call("POST", f"/api/backups/{each['id']}/restore", 202, json={"clear_existing": True})
+    assert reached.wait(60)
+    service.call("POST", f"/api/operations/{started['id']}/cancel")
+    asked.set()
+    ended = service.wait(started)
+    assert ended["status"] == "cancelled", ended
+    assert [pod for pod, _, _ in told(ended)] == ["web-0", "web-1"]
+    assert ended["result"]["components"][0]["status"] == "completed"
+    assert ended["result"]["components"][1]["status"] != "completed"
+    assert (html["web-1"] / "hacked.php").exists()
+    tidied(cluster, service)
+
+
+def test_what_can_be_put_right_first_refuses_all_of_it(
+    cluster: ClusterDouble, service: Service, each: dict[str, Any]
+) -> None:
+    (roots(cluster)["web-1"] / "mounted").mkdir()
+    elsewhere = cluster.folder / "elsewhere"
+    elsewhere.mkdir()
+    cluster.volume(cluster.folder / "web-1", elsewhere, "site/html/mounted")
+    ended = restored(service, each)
+    assert (ended["status"], ended["error_code"]) == ("failed", "target_protected"), ended
+    assert ended["error_message"].startswith("web-1: ")
+    assert {(pod, state) for pod, _, state in told(ended)} == {("web-0", "untouched"), ("web-1", "untouched")}
+    assert all((root / "hacked.php").exists() and not staged(root) for root in roots(cluster).values())
+
+
 def test_what_went_with_its_pod_is_not_waited_for(
     cluster: ClusterDouble, service: Service, each: dict[str, Any]
 ) -> None:
