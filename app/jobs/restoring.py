@@ -382,7 +382,8 @@ class Restoring:
                     continue
                 plan = SwapPlan(folder, f"{uid}-{part}", "entries", clear_existing=False, staging=found.inode)
                 if operation is None or operation.domain_uid != domain.uid or found.holds_old:
-                    stays.append(f"{folder.rstrip('/')}/{found.name}")
+                    pod = f" in {there[REPLICA][PLACE]['pod']}" if REPLICA in there else ""
+                    stays.append(f"{folder.rstrip('/')}/{found.name}{pod}")
                     continue
                 row = RestoreRemains(
                     operation_uid=uid, part=part, domain_id=domain.id, kind=kind, name=kind, due_at=now(),

@@ -370,6 +370,24 @@ def test_what_can_be_put_right_first_refuses_all_of_it(
     assert all((root / "hacked.php").exists() and not staged(root) for root in roots(cluster).values())
 
 
+def test_what_an_earlier_restore_staged_is_found_in_each(
+    cluster: ClusterDouble, service: Service, each: dict[str, Any]
+) -> None:
+    uid = restored(service, each)["uid"]
+    tidied(cluster, service)
+    ours = [root / f".liberu-restore-{uid}-{number}" for number, root in enumerate(roots(cluster).values(), 1)]
+    unknown = roots(cluster)["web-1"] / ".liberu-restore-x-1"
+    for left in [*ours, unknown]:
+        (left / "new").mkdir(parents=True)
+        (left / "new" / "half").write_text("half")
+        left.chmod(0o700)
+    backup = service.backup({"id": each["domain_id"]})
+    assert backup["status"] == "completed", backup
+    assert [[left.name for left in staged(root)] for root in roots(cluster).values()] == [[], [unknown.name]]
+    named = [found["subject"] for found in backup["components"][0]["warnings"] if found["code"] == "staging_left"]
+    assert named == [f"/site/html/{unknown.name} in web-1"]
+
+
 def test_what_went_with_its_pod_is_not_waited_for(
     cluster: ClusterDouble, service: Service, each: dict[str, Any]
 ) -> None:
