@@ -122,7 +122,8 @@ async def test_each_of_several_volumes_is_one_place_for_a_restore(double: Cluste
     assert found is not None
     assert [(one.facts["pod"], one.key) for one in found.there] == [("web-0", "claim a"), ("web-1", "claim b")]
     assert found.absent == ()
-    for setting in ({}, {"replicas": "first"}, {"mail_replicas": "each"}):
+    others: list[dict[str, Any]] = [{}, {"replicas": "first"}, {"mail_replicas": "each"}]
+    for setting in others:
         assert await site(cluster, **setting).replicas("files") is None
     with pytest.raises(ReplicasDiffer, match="Only what a backup holds is restored into each"):
         await site(cluster, replicas="each").at("files")  # as an import does
@@ -175,7 +176,7 @@ async def test_a_place_is_gone_only_when_its_pod_took_it_along(
 
 def test_replicas_of_a_database_are_not_restored_each() -> None:
     with pytest.raises(ValidationError, match="a database is restored into its primary"):
-        KubernetesDeployment(type="kubernetes", database_replicas="each")  # type: ignore[arg-type]
+        KubernetesDeployment(type="kubernetes", database_replicas="each")
     assert KubernetesDeployment(type="kubernetes", replicas="each", mail_replicas="each").replicas == "each"
 
 
