@@ -60,9 +60,25 @@ class Prover:
     ) -> Result:
         """`stored`: of the component that was dumped. Returns what its result is with the proof; `proved` is in its
         facts. Raises JobError."""
+        left: list[str] = []
+        proved = await self._judged(run, item, component, proof, stored, context, left)
+        told = [Warning_(code="scratch_left", message=reason[:1000], subject=item.name) for reason in left[-1:]]
+        return {**proved, "warnings": [*proved["warnings"], *(warning.model_dump() for warning in told)]}
+
+    async def _judged(
+        self,
+        run: BackupRun,
+        item: Planned,
+        component: Component,
+        proof: Proof,
+        stored: Result,
+        context: JobContext,
+        left: list[str],
+    ) -> Result:
+        """`left`: gets why a scratch database is still there."""
         try:
             async with asyncio.timeout(self._settings.seconds + self._settings.wait_seconds):
-                report = await self._proved(run, item, component, proof, stored, context)
+                report = await self._proved(run, item, component, proof, stored, context, left)
         except JobError:
             raise
         except (ArchiveError, ObjectNotFound) as error:  # of what was stored, or of its bytes on the way back
@@ -84,10 +100,11 @@ class Prover:
         proof: Proof,
         stored: Result,
         context: JobContext,
+        left: list[str],
     ) -> Report:
         await self._affordable(proof, stored["plain_size"])
         place = hashlib.sha256(server_of(run.domain, item.kind, item.name).encode()).hexdigest()
-        scratch = self._scratch(run, item, component, stored, context)
+        scratch = self._scratch(run, item, component, stored, context, left)
         async with self._turn(place, item, context), scratch as restore_context:
             async with asyncio.timeout(self._settings.seconds):
                 source = self._read_back(run, stored)
@@ -152,14 +169,22 @@ class Prover:
 
     @asynccontextmanager
     async def _scratch(
-        self, run: BackupRun, item: Planned, component: Component, stored: Result, context: JobContext
+        self,
+        run: BackupRun,
+        item: Planned,
+        component: Component,
+        stored: Result,
+        context: JobContext,
+        left: list[str],
     ) -> AsyncGenerator[RestoreContext, None]:
         """What is made on the server is recorded first and removed at the end; after a crash by this operation's next
         attempt, or when it is due (see Tidier)."""
         uid, part = context.uid, str(item.number)
         journal: dict[str, Any] = {"kind": item.kind, "name": item.name, "domain_id": run.domain.id}
         bound = timedelta(seconds=self._settings.seconds + self._settings.wait_seconds)
-        await self._removed(uid, part, component)
+        left += await self._removed(uid, part, component)
+        if left:  # what is known of it must not be forgotten for another one
+            raise ProofImpossible("what an earlier try of it has made could not be removed")
 
         async def saved(journal: Mapping[str, Any]) -> None:
             row = RestoreRemains(
@@ -182,14 +207,14 @@ class Prover:
                 facts=stored["facts"],
             )
         finally:
-            await asyncio.shield(self._removed(uid, part, component))
+            left += await asyncio.shield(self._removed(uid, part, component))
 
-    async def _removed(self, uid: str, part: str, component: Component) -> None:
-        """What a proof of this part has made; what cannot be removed now is tried again by the Tidier."""
+    async def _removed(self, uid: str, part: str, component: Component) -> list[str]:
+        """What a proof of this part has made; what cannot be removed now is tried again by the Tidier, and told."""
         async with self._database.transaction() as session:
             row = await RemainsRepository(session).of_part(uid, part)
         if row is None:
-            return
+            return []
         try:
             await component.tidy(row.journal)
         except (LiberuError, TimeoutError) as error:
@@ -197,9 +222,10 @@ class Prover:
             row.due_at, row.error_message = now(), str(error)
             async with self._database.transaction() as session:
                 await RemainsRepository(session).save(row)
-            return
+            return [f"The scratch database of its proof is still at the server; it is tried again: {error}"]
         async with self._database.transaction() as session:
             await RemainsRepository(session).forget(row)
+        return []
 
 
 class _NoCopy(SafetyCopy):

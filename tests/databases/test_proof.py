@@ -604,6 +604,28 @@ def test_what_a_given_up_proof_has_left_is_removed(folder: Path, place: Place) -
         service.stop()
 
 
+def test_a_scratch_database_that_stays_is_named_and_removed_later(folder: Path, postgresql: Place) -> None:
+    """It cannot be dropped while somebody has made a template of it."""
+    postgresql.owner(SLOW)
+    service = Service(
+        folder, LIBERU_PROOF__FREE_BYTES="0", LIBERU_PROOF__SECONDS="8", LIBERU_RESTORES__TIDY_SECONDS="0.5"
+    )
+    service.start()
+    try:
+        body = {"domain_id": postgresql.domain(service)["id"], "type": "database"}
+        started = service.call("POST", "/api/backups", 202, json=body)
+        scratch = service.until(postgresql.left, bool).strip()
+        postgresql.server.run(f'ALTER DATABASE "{scratch}" IS_TEMPLATE true')
+        assert service.wait(started)["status"] == "completed"
+        backup = service.call("GET", f"/api/backups/{started['backup_id']}")
+        assert part(backup)["proved"] == "listed"
+        assert "cannot drop a template database" in named(part(backup), "warnings")["scratch_left"]
+        postgresql.server.run(f'ALTER DATABASE "{scratch}" IS_TEMPLATE false')
+        service.until(postgresql.left, lambda found: not found)
+    finally:
+        service.stop()
+
+
 async def test_one_dump_at_a_time_is_loaded_at_a_server(database: Database) -> None:
     async with database.transaction() as session:
         for number in (1, 2):
