@@ -89,21 +89,33 @@ def snapshot(root: Path) -> Snapshot:
         folders.sort()
         for name in sorted([*folders, *names, *([b"."] if folder == base else [])]):
             path = os.path.join(folder, name)
-            status = os.lstat(path)
             relative = os.path.relpath(path, base)
-            content: object = None
-            if os.path.islink(path):
-                content = os.readlink(path)
-            elif os.path.isfile(path):
-                with open(path, "rb") as file:
-                    content = hashlib.file_digest(file, "sha256").hexdigest()
-            keys = sorted(os.listxattr(path, follow_symlinks=False))
-            xattrs = tuple((key, os.getxattr(path, key, follow_symlinks=False)) for key in keys)
+            try:
+                status, content, xattrs = _read(path)
+            except FileNotFoundError:
+                if relative.startswith(b".liberu-restore-"):  # what a restore has staged is being removed
+                    continue
+                raise
             linked = status.st_nlink > 1 and not os.path.isdir(path)
             group = first_name.setdefault(status.st_ino, relative) if linked else relative
             owner = (status.st_uid, status.st_gid)
             found[relative] = (status.st_mode, *owner, status.st_mtime_ns, content, xattrs, group)
     return found
+
+
+def _read(path: bytes) -> tuple[os.stat_result, object, tuple[tuple[str, bytes], ...]]:
+    status, content = os.lstat(path), None
+    if os.path.islink(path):
+        return status, os.readlink(path), _xattrs(path)
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    return status, content, _xattrs(path)
+
+
+def _xattrs(path: bytes) -> tuple[tuple[str, bytes], ...]:
+    keys = sorted(os.listxattr(path, follow_symlinks=False))
+    return tuple((key, os.getxattr(path, key, follow_symlinks=False)) for key in keys)
 
 
 def differences(before: Snapshot, after: Snapshot) -> list[str]:

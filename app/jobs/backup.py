@@ -132,6 +132,8 @@ class BackupJob(Job):
             log.warning("What operation %s has stored could not be removed: %s", operation.uid, error.message)
 
     async def _plan(self, run: BackupRun, context: JobContext) -> Result:
+        for item in run.items:  # the site may have to be waited for
+            context.track(item.number, item.name, "pending")
         return {
             "items": [asdict(item) for item in run.items],
             "caches": await run.site.caches(run.backup.type),

@@ -96,8 +96,6 @@ class RestoreJob(Job):
         if not operation.request["dry_run"]:
             await self._restoring.settle_domain(domain, context)
         async with self._components.opened(domain, context.waits) as site:
-            if not operation.request["dry_run"]:
-                await self._restoring.clear_staging(domain, site, context)
             return await self._from_any(
                 backup, domain, site, identities, places, set(done), unsettled, operation, context
             )
@@ -143,6 +141,8 @@ class RestoreJob(Job):
         run.targets = database_targets(run.domain, parts, names, create=request.get("create", False))
         for part in wanted:
             context.track(part.number, part.name, "pending")
+        if not request["dry_run"]:
+            await self._restoring.clear_staging(run.domain, run.site, context)
         everywhere = await parts_at(run.site, run.domain.id, wanted, details.components, operation, context)
         for one in everywhere:
             context.track(one.key, one.part.name, "pending")

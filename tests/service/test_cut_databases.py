@@ -140,7 +140,9 @@ def test_a_dump_and_a_restore_go_on_in_the_successor(blog: Blog) -> None:
     assert ended["status"] == "completed", ended
     assert "db-1 was deleted" in warned(ended["result"]["components"][0])
     assert (blog.sum(), blog.run("SHOW TABLES")) == (before, "posts")
-    assert blog.service.call("GET", f"/api/domains/{blog.domain['id']}/remains") == []
+    blog.service.until(
+        lambda: blog.service.call("GET", f"/api/domains/{blog.domain['id']}/remains"), lambda found: found == []
+    )
 
 
 def test_a_server_that_ends_before_its_pod_has_cut_the_dump_off(blog: Blog) -> None:

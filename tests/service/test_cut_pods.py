@@ -115,7 +115,8 @@ class Shop:
     def clean(self) -> None:
         """Nothing is left of any restore."""
         self.service.until(lambda: list(self.root.glob(".liberu-restore-*")), lambda found: not found)
-        assert self.service.call("GET", f"/api/domains/{self.domain['id']}/remains") == []
+        remains = f"/api/domains/{self.domain['id']}/remains"
+        self.service.until(lambda: self.service.call("GET", remains), lambda found: found == [])
 
     def differs(self, before: Any) -> list[str]:
         after = {name: one for name, one in snapshot(self.root).items() if not name.startswith(b".liberu-restore-")}

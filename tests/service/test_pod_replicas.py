@@ -40,7 +40,7 @@ def cluster() -> Iterator[ClusterDouble]:
 def service(folder: Path, cluster: ClusterDouble) -> Iterator[Service]:
     made = Service(
         folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="0", LIBERU_DEPLOYMENTS__KUBECONFIG=str(cluster.kubeconfig()),
-        LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS="30", LIBERU_JOBS__PART_WAIT_SECONDS="3",
+        LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS="90", LIBERU_JOBS__PART_WAIT_SECONDS="3",
     )  # fmt: skip
     made.start()
     yield made
@@ -116,8 +116,8 @@ def test_an_operation_tells_that_it_waits_for_a_pod_and_can_be_cancelled(
     made = domain(service)
     cluster.pods[0].deleted = True
 
-    def waiting() -> dict[str, Any]:
-        started = service.call("POST", "/api/backups", 202, json={"domain_id": made["id"], "type": "files"})
+    def waiting(path: str = "/api/backups", **body: Any) -> dict[str, Any]:
+        started = service.call("POST", path, 202, json=body or {"domain_id": made["id"], "type": "files"})
         seen: dict[str, Any] = service.until(
             lambda: service.call("GET", f"/api/operations/{started['id']}"),
             lambda found: found["progress"].get("1", {}).get("waits_for"),
@@ -130,9 +130,11 @@ def test_an_operation_tells_that_it_waits_for_a_pod_and_can_be_cancelled(
     ended = service.wait(operation)
     assert (ended["status"], "waits_for" in ended["progress"]["1"]) == ("completed", False)
     cluster.pods[0].deleted = True
-    operation = waiting()
-    service.call("POST", f"/api/operations/{operation['id']}/cancel")
-    assert service.wait(operation)["status"] == "cancelled"
+    restore: dict[str, Any] = {"clear_existing": True}
+    for path, body in (("/api/backups", {}), (f"/api/backups/{ended['backup_id']}/restore", restore)):
+        operation = waiting(path, **body)
+        service.call("POST", f"/api/operations/{operation['id']}/cancel")
+        assert service.wait(operation)["status"] == "cancelled"
 
 
 def roots(cluster: ClusterDouble) -> dict[str, Path]:
