@@ -147,7 +147,10 @@ async def test_a_dropped_line_changes_nothing(live: Live, moment: str) -> None:
 
     context = Context()
     context.before_confirm = before_confirm
-    with pytest.raises(LoadFailed, match="nothing was changed"):
+    told = "nothing was changed"
+    if moment == "first":  # no transaction has told its number: all may have been sent before psql's end is seen
+        told += "|either the old or the restored one"
+    with pytest.raises(LoadFailed, match=told):
         await live.component.restore(source(), context.context, len(live.archive))
     assert live.dump() == live.old
     await live.again()
