@@ -21,12 +21,15 @@ _BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Of one domain in Kubernetes. `uses`: the pods that would be used, by role that it has something of; `missing`:
-    rights; `problem`: why nothing can be told."""
+    """Of one domain in Kubernetes. `context`: of the kubeconfig; None: its current one. `uses`: the pods that would
+    be used, by role that it has something of; `missing`: rights; `unknown`: those that may not be asked for;
+    `problem`: why nothing can be told."""
 
     domain: str
+    context: str | None
     uses: dict[str, Any]
     missing: list[Right]
+    unknown: list[Right]
     problem: str | None = None
 
     @property
@@ -38,15 +41,19 @@ class Finding:
         return {**asdict(self), "healthy": self.healthy}
 
     def lines(self) -> list[str]:
-        told = [f"{self.domain}: {self.problem}"] if self.problem else []
+        name = self.domain if self.context is None else f"{self.domain} (context {self.context})"
+        told = [f"{name}: {self.problem}"] if self.problem else []
         for right in self.missing:
             weight = "MISSING" if right.required else "not allowed"
-            told.append(f"{self.domain}: {weight}: {right.right} in {right.namespace}: {right.without}")
+            told.append(f"{name}: {weight}: {right.right} in {right.namespace}: {right.without}")
+        if self.unknown:
+            among = ", ".join(f"{right.right} in {right.namespace}" for right in self.unknown)
+            told.append(f"{name}: not known, since it may not be asked (create selfsubjectaccessreviews): {among}")
         for role, used in self.uses.items():
             found = used.get("problem") or f"pod {used['pod']}, container {used['container']}"
             if others := used.get("others"):
                 found += f"; not the same: {', '.join(others)}"
-            told.append(f"{self.domain}: {role}: {found}")
+            told.append(f"{name}: {role}: {found}")
         return told
 
 
@@ -87,19 +94,22 @@ async def _examined(components: ComponentFactory, domain: Domain, *, asked: bool
     kind = domain.deployment.get("type", "auto")
     if kind not in ("kubernetes", "auto") and not asked:
         return None
+    context = domain.deployment.get("context")
     try:
         found, uses, rights = await components.detect(domain)
     except LiberuError as error:
-        return Finding(domain.domain_name, {}, [], error.message)
+        return Finding(domain.domain_name, context, {}, [], [], error.message)
     if found.type != "kubernetes":
-        return Finding(domain.domain_name, {}, [], f"is not found in Kubernetes: {found.reason}") if asked else None
+        problem = f"is not found in Kubernetes: {found.reason}"
+        return Finding(domain.domain_name, context, {}, [], [], problem) if asked else None
     wanted = {
         "files": domain.document_root is not None,
         "mail": domain.mail_path is not None,
         "database": any(database.host is None for database in domain.databases),
     }
     uses = {role: used for role, used in uses.items() if wanted[role]}
-    return Finding(domain.domain_name, uses, [right for right in rights if not right.allowed])
+    missing = [right for right in rights if right.allowed is False]
+    return Finding(domain.domain_name, context, uses, missing, [right for right in rights if right.allowed is None])
 
 
 async def _forget(domain_id: int, found: dict[str, Any]) -> None:

@@ -392,7 +392,9 @@ class ClusterDouble:
         return web.json_response({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": key[1]}, "data": data})
 
     async def _review(self, request: web.Request) -> web.Response:
-        """Of our own rights, which everybody may ask for."""
+        """Of our own rights, which everybody may ask for, as a rule."""
+        if "create selfsubjectaccessreviews" in self.denied:
+            raise web.HTTPForbidden(text="{}")
         document = await request.json()
         asked = document["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))

@@ -1,6 +1,7 @@
 """What this service may do in a namespace with sites, and what it cannot do where it may not.
 
-deploy/kubernetes-rbac.yaml grants just these, kubernetes-rbac-helper.yaml those for helpers; a test compares them.
+deploy/kubernetes-rbac.yaml grants just these, kubernetes-rbac-helper.yaml those for helpers, tests compare them;
+kubernetes-rbac-objects.yaml those for a namespace's objects.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from dataclasses import dataclass
 from kubernetes_asyncio import client
 
 from app.deployments.kubernetes import Cluster, mapped
+from app.deployments.kubernetes_objects import KINDS
 from app.deployments.site import Right
+from app.errors import DeploymentRefused, TargetMissing
 
 _TIMEOUT = 30
 
@@ -46,35 +49,49 @@ HELPING = (
 )
 
 
-async def rights(cluster: Cluster, namespace: str, secret: str | None, *, helper: bool = False) -> list[Right]:
-    """In one namespace, by SelfSubjectAccessReview (authorization.k8s.io/v1), which every account may ask for.
-    `secret`: the one that is read there; None: none is. `helper`: pods are made there. Raises DeploymentError."""
-    found = []
-    for needed in (*NEEDED, *(HELPING if helper else ())):
-        if needed.resource == "secrets" and secret is None:
+#: For the objects of namespaces whose domains have them backed up.
+LISTING = tuple(
+    Needed("list", kind.group, kind.plural, "backups of the namespace's objects are partial without them")
+    for kind in KINDS
+)
+
+
+async def rights(
+    cluster: Cluster, namespace: str, secret: str | None, *, helper: bool = False, objects: bool = False
+) -> list[Right]:
+    """In one namespace, by SelfSubjectAccessReview (authorization.k8s.io/v1), which every account may ask for unless
+    somebody has taken that away. `secret`: the one that is read there; None: none is. `helper`: pods are made there.
+    `objects`: they are backed up. Raises DeploymentError."""
+    found: list[Right] = []
+    asked = True
+    for needed in (*NEEDED, *(HELPING if helper else ()), *(LISTING if objects else ())):
+        if needed.verb == "get" and needed.resource == "secrets" and secret is None:
             continue
-        resource, _, subresource = needed.resource.partition("/")
-        attributes = client.V1ResourceAttributes(
-            namespace=namespace,
-            verb=needed.verb,
-            group=needed.group,
-            resource=resource,
-            subresource=subresource or None,
-            name=secret if needed.resource == "secrets" else None,
-        )
-        spec = client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
-        with mapped("Asking for our rights", "create on selfsubjectaccessreviews"):
-            api = client.AuthorizationV1Api(await cluster.api())
-            answer = await api.create_self_subject_access_review(
-                client.V1SelfSubjectAccessReview(spec=spec), _request_timeout=_TIMEOUT
-            )
-        found.append(
-            Right(
-                namespace=namespace,
-                right=f"{needed.verb} {needed.resource}",
-                required=needed.required,
-                allowed=bool(answer.status.allowed),
-                without=needed.without,
-            )
-        )
+        allowed = None
+        if asked:
+            try:
+                allowed = await _allowed(cluster, namespace, needed, secret)
+            except (DeploymentRefused, TargetMissing):  # then we may ask for none
+                asked = False
+        right = f"{needed.verb} {needed.resource}"
+        found.append(Right(namespace, right, needed.required, allowed, needed.without))
     return found
+
+
+async def _allowed(cluster: Cluster, namespace: str, needed: Needed, secret: str | None) -> bool:
+    resource, _, subresource = needed.resource.partition("/")
+    attributes = client.V1ResourceAttributes(
+        namespace=namespace,
+        verb=needed.verb,
+        group=needed.group,
+        resource=resource,
+        subresource=subresource or None,
+        name=secret if needed.verb == "get" and needed.resource == "secrets" else None,
+    )
+    spec = client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+    with mapped("Asking for our rights", "create on selfsubjectaccessreviews"):
+        api = client.AuthorizationV1Api(await cluster.api())
+        answer = await api.create_self_subject_access_review(
+            client.V1SelfSubjectAccessReview(spec=spec), _request_timeout=_TIMEOUT
+        )
+    return bool(answer.status.allowed)

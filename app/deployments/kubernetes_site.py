@@ -396,7 +396,11 @@ class KubernetesSite(Site):
             right
             for namespace in dict.fromkeys(map(self._namespace, ROLES))
             for right in await rights(
-                self._cluster, namespace, secret if namespace == own else None, helper=namespace in helped
+                self._cluster,
+                namespace,
+                secret if namespace == own else None,
+                helper=namespace in helped,
+                objects=namespace == own and bool(self._configuration.get("objects")),
             )
         ]
 

@@ -91,12 +91,13 @@ class Fate:
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """What this service may do at a place. `without`: what it cannot do where it may not."""
+    """What this service may do at a place. `allowed`: None where that may not be asked. `without`: what it cannot do
+    where it may not."""
 
     namespace: str
     right: str
     required: bool
-    allowed: bool
+    allowed: bool | None
     without: str
 
 

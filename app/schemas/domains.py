@@ -286,12 +286,13 @@ class ProbeOut(Model):
 
 
 class RightOut(Model):
-    """Of this service in a namespace of Kubernetes. `without`: what it cannot do where it is not `allowed`."""
+    """Of this service in a namespace of Kubernetes. `allowed`: null where that may not be asked. `without`: what it
+    cannot do where it is not."""
 
     namespace: str
     right: str
     required: bool
-    allowed: bool
+    allowed: bool | None
     without: str
 
 

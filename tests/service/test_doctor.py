@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.deployments.kubernetes_access import HELPING, NEEDED, Needed
+from app.deployments.kubernetes_access import HELPING, LISTING, NEEDED, Needed
 from demo.docker_engine import gnu_root
 from demo.kubernetes_double import ClusterDouble, Pod, cluster_double
 from demo.sample_files import make_site
@@ -77,6 +77,46 @@ def test_what_is_denied_is_named_and_nothing_else(service: Service, cluster: Clu
     cluster.asked.clear()
     assert service.backup(domain)["status"] == "completed"
     assert cluster.asked and cluster.asked <= RIGHTS, "no more is wanted than the files grant"
+
+
+def test_rights_that_may_not_be_asked_for_are_unknown_and_the_rest_is_told(
+    service: Service, cluster: ClusterDouble
+) -> None:
+    body = {"domain_name": "shop.example.com", "document_root": "/site/html", "deployment": {"type": "kubernetes"}}
+    domain = service.call("POST", "/api/domains", 201, json=body)
+    cluster.denied = {"create selfsubjectaccessreviews"}
+    found = service.call("POST", f"/api/domains/{domain['id']}/detect-deployment")
+    assert found["uses"]["files"]["pod"] == "web-0"
+    assert {one["right"]: one["allowed"] for one in found["rights"]} == dict.fromkeys(RIGHTS)
+    done = doctor(service)
+    assert (done.returncode, "MISSING" in done.stdout, "not allowed" in done.stdout) == (0, False, False), done
+    assert "shop.example.com: not known, since it may not be asked" in done.stdout
+    assert "shop.example.com: files: pod web-0, container web" in done.stdout
+
+
+def test_the_rights_for_objects_and_the_context_are_told(folder: Path, cluster: ClusterDouble) -> None:
+    config = cluster.kubeconfig()
+    context = yaml.safe_load(config.read_text())["current-context"]
+    made = Service(folder, LIBERU_DEPLOYMENTS__KUBECONFIG=str(config))
+    made.start()
+    try:
+        deployment = {
+            "type": "kubernetes",
+            "namespace": "hosting-shop-example-com",
+            "objects": True,
+            "context": context,
+        }
+        body = {"domain_name": "shop.example.com", "document_root": "/site/html", "deployment": deployment}
+        made.call("POST", "/api/domains", 201, json=body)
+        assert "not allowed" not in doctor(made).stdout
+        for needed in LISTING:
+            cluster.denied = {f"list {needed.resource}"}
+            done = doctor(made)
+            assert done.returncode == 0, done
+            assert f"shop.example.com (context {context}): not allowed: list {needed.resource} in" in done.stdout
+    finally:
+        cluster.denied.clear()
+        made.stop()
 
 
 def test_a_role_without_pods_and_the_rights_for_helpers(folder: Path, cluster: ClusterDouble) -> None:
