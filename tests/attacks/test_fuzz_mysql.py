@@ -32,7 +32,7 @@ from tests.components.test_mysql_script import PHPMYADMIN
 
 __all__ = ["MariadbServer", "other", "server", "victim"]
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "20"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 GLUE = (
     b"\n", b"\r\n", b"\r", b" ", b";", b";\n", b"'", b'"', b"`", b"\\", b"\\'", b"/*", b"*/", b"/*!", b"/*!50000 ",

@@ -23,7 +23,7 @@ from demo.servers import PostgresqlServer, postgresql_server
 from tests.attacks.hostile_scripts import dump, shells
 from tests.components.helpers import Context, Unconfined
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "20"))
 
 QUOTES = [
     b"'", b"''", b'"', b"E'", b"U&'", b"B'", b"$$", b"$a$", b"$\xc3\xa9$", b"a$a$", b"\xc3\xa9$$", b"1$$", b"\\'",

@@ -172,7 +172,7 @@ async def settle_after_a_kill(live: Live) -> Settled:
     return settled
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(("way", "step"), [*every("RUN", "before", "after"), ("scratch", Step("", "", "during")),
                                            ("in_place", Step("", "", "during"))])  # fmt: skip
 async def test_killed_at_any_step(live: Live, step: Step) -> None:
@@ -185,7 +185,7 @@ async def test_killed_at_any_step(live: Live, step: Step) -> None:
     await live.again()
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(("way", "step"), every("FINISH", "after"))
 async def test_killed_while_it_is_finished(live: Live, step: Step) -> None:
     killed(live.case(Step("RUN", "rename")))
@@ -195,7 +195,7 @@ async def test_killed_while_it_is_finished(live: Live, step: Step) -> None:
     live.expect(settled)
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(("way", "step"), every("UNDO", "before", "after"))
 async def test_killed_while_it_is_undone(live: Live, step: Step) -> None:
     """After an error right before its end."""
@@ -214,7 +214,7 @@ def errors() -> list[LiberuError]:
     ]
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(("way", "step"), every("RUN", "before"))
 async def test_an_error_at_any_step(live: Live, step: Step) -> None:
     error = errors()[WAYS[live.way].RUN.index(step.name) % 3]
@@ -237,7 +237,7 @@ async def test_an_error_at_any_step(live: Live, step: Step) -> None:
         assert not context.safety.stored, "nobody removes it later"
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(("way", "step"), every("RUN", "before"))
 async def test_an_error_that_lasts(live: Live, step: Step) -> None:
     """The server is gone, also for putting it right: it says what is live, and is put right later."""
@@ -263,7 +263,7 @@ async def test_an_error_that_lasts(live: Live, step: Step) -> None:
     live.expect(settled)
 
 
-@pytest.mark.sweep(8)
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize(("way", "step"), every("RUN", "before"))
 async def test_cancelled_at_any_step(live: Live, step: Step) -> None:
     """In the middle of it: the step's command is ended where it is."""

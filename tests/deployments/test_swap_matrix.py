@@ -291,7 +291,7 @@ async def test_the_live_tree_is_the_old_or_the_new_one(place: Place, fault_kind:
         # Elsewhere a case takes seconds: the other half of the points is another place's.
         and (place.kind in HERE or POINTS.index((step, when)) % 2 == KINDS.index(place.kind) % 2)
     ]
-    for step, when, aftermath in sampling.sampled(f"{place.kind} {fault_kind} {clear}", mine, 5):
+    for step, when, aftermath in sampling.sampled(f"{place.kind} {fault_kind} {clear}", mine, 3):
         case = f"{step} {when}: {fault_kind}, {aftermath}"
         journal: dict[str, Any] = {}
         fault = Fault(step, when, fault_kind)

@@ -46,6 +46,18 @@ def service(folder: Path) -> Iterator[Service]:
     made.stop()
 
 
+@pytest.fixture(scope="module")
+def listening() -> Iterator[Service]:
+    """One for all of a module's tests that leave nothing behind: what is refused is not there."""
+    made = Path(tempfile.mkdtemp(prefix="liberu-test-"))
+    made.chmod(0o755)
+    service = Service(made)
+    service.start()
+    yield service
+    service.stop()
+    shutil.rmtree(made)
+
+
 @pytest.fixture
 def site(folder: Path) -> Path:
     root = folder / "site" / "public_html"

@@ -77,17 +77,17 @@ def download(service: Service, backup: dict[str, Any], number: int = 1) -> bytes
      "a" * 300 + ".de",
     ],
 )  # fmt: skip
-def test_names_that_are_none(service: Service, name: str) -> None:
-    service.call("POST", "/api/domains", 422, json={"domain_name": name})
+def test_names_that_are_none(listening: Service, name: str) -> None:
+    listening.call("POST", "/api/domains", 422, json={"domain_name": name})
 
 
 @pytest.mark.parametrize(
     "path",
     ["/etc", "/", "/home", "relative", "/srv/../etc", "/srv/\0x", "/root/site", "/srv", "/var/www/../../etc/passwd"],
 )
-def test_places_outside_the_roots(service: Service, path: str) -> None:
+def test_places_outside_the_roots(listening: Service, path: str) -> None:
     for field in ("document_root", "mail_path"):
-        service.call("POST", "/api/domains", 422, json={"domain_name": "x.example.com", field: path})
+        listening.call("POST", "/api/domains", 422, json={"domain_name": "x.example.com", field: path})
 
 
 @pytest.mark.parametrize("clear", [True, False])

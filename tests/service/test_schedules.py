@@ -266,7 +266,8 @@ def test_who_may_see_and_change_what(service: Service, domain: dict[str, Any]) -
         {"name": ""}, {"unknown": 1},
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_refused(service: Service, domain: dict[str, Any], wrong: dict[str, Any]) -> None:
-    service.call("POST", URL, 422, json=body(domain_id=domain["id"]) | wrong)
-    service.call("POST", URL, 404, json=body(domain_id=domain["id"], destination_id=99))
-    assert service.call("GET", URL)["total"] == 0
+def test_what_is_wrong_is_refused(listening: Service, wrong: dict[str, Any]) -> None:
+    domain = listening.call("PUT", "/api/domains/by-name/shop.example.com", json={"domain_name": "shop.example.com"})
+    listening.call("POST", URL, 422, json=body(domain_id=domain["id"]) | wrong)
+    listening.call("POST", URL, 404, json=body(domain_id=domain["id"], destination_id=99))
+    assert listening.call("GET", URL)["total"] == 0
