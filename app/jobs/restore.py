@@ -166,7 +166,11 @@ class RestoreJob(Job):
             small = one.part.kind == "files" and one.part.plain_size <= _SMALL
             if told.get("mode") == _CREATE or (checks and not small) or one.key in run.unfit:
                 continue
-            told["facts"] = await self._rehearsed(run, one, operation, context)
+            tries = Tries(self._settings, context, run.site, one.key, *run.target(one.part))
+            rehearsed = partial(self._rehearsed, run, one, operation, context, tries)
+            told["facts"] = await tries.run(rehearsed, one.volume)  # which changes nothing
+            if warnings := tries.warnings():
+                told["warnings"] = warnings
             if checks and (needs := told["facts"].get("needs")):
                 raise ConsentRequired("; ".join(needs.values()))
         failures = [part for part in [*prepared, *absent(everywhere)] if "code" in part]
@@ -260,9 +264,12 @@ class RestoreJob(Job):
                 raise
             return await component.preflight(restoring, part.plain_size)
 
-    async def _rehearsed(self, run: _Run, one: PartAt, operation: Operation, context: JobContext) -> dict[str, Any]:
+    async def _rehearsed(
+        self, run: _Run, one: PartAt, operation: Operation, context: JobContext, tries: Tries
+    ) -> dict[str, Any]:
         """What a restore would change, as far as the archive and what is live tell it."""
         component = await self._component(run, one, operation)
+        tries.began()
 
         async def rehearse(plain: ByteStream) -> Report:
             restoring = self._context(run, operation, one, context)

@@ -217,6 +217,20 @@ def test_a_restore_begins_again_where_the_site_is_then(shop: Shop, end: str, mom
     assert shop.differs(before) == []
 
 
+def test_a_dry_run_is_begun_again(shop: Shop) -> None:
+    backup = shop.service.backup(shop.domain)
+    live, path = shop.change(), f"/api/backups/{backup['id']}/restore"
+    dry = {"clear_existing": True, "dry_run": True}
+    [expected] = shop.service.wait(shop.service.call("POST", path, 202, json=dry))["result"]["components"]
+    shop.when(b"%T@ %P", Shop.deleted)  # its look at what is live
+    ended = shop.service.wait(shop.service.call("POST", path, 202, json=dry))
+    assert shop.count == 2, "it was not cut off"
+    [part] = ended["result"]["components"]
+    assert (ended["status"], part["facts"]) == ("completed", expected["facts"]), ended
+    assert "was deleted: Killing" in warned(part)
+    assert shop.differs(live) == []
+
+
 @pytest.mark.parametrize("restoring", [False, True], ids=["backup", "restore"])
 def test_what_is_cut_off_three_times_fails_and_says_why(shop: Shop, restoring: bool) -> None:
     if restoring:
