@@ -20,14 +20,14 @@ account() {
     if [ "$uid:$gid" = "$1" ]; then echo "$name" && return; fi
   done </etc/passwd
 }
-# Ends all that runs in our group, and waits for it: a PID 1 that reaps nobody keeps what nobody else waited for. Others
-# are frozen first, so that none takes the end of another for an end of its input; a shell of ours stays while it has
-# one to wait for.
+# Ends all that runs in our group, and waits for it: a PID 1 that reaps nobody keeps what nobody else waited for. All are
+# frozen first, so that none takes the end of another for an end of its input, nor starts one that is not seen; a shell
+# of ours stays while it has one to wait for.
 stop() {
   trap '' TERM
   exec 2>/dev/null 7</dev/null
   IFS= read -r mine <"/proc/$$/cmdline"
-  rounds=100
+  rounds=200 frozen=
   while [ $((rounds -= 1)) -gt 0 ]; do
     found='' parents=' ' ours='' others=''
     for stat in /proc/[0-9]*/stat; do
@@ -40,6 +40,12 @@ stop() {
       [ "$1" = Z ] || found="$found $number"
     done
     [ -n "$found" ] || break
+    if [ "$found" != "$frozen" ]; then
+      frozen=$found
+      kill -STOP $found
+      continue
+    fi
+    frozen=
     for number in $found; do
       line=
       IFS= read -r line <"/proc/$number/cmdline"
@@ -48,7 +54,6 @@ stop() {
         *) others="$others $number" ;;
       esac
     done
-    kill -STOP $others
     kill -9 $others
     kill -CONT $ours
     sleep 0.02 || sleep 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from app.archives.store import BackupStore
 from app.archives.streams import ByteStream
-from app.components.base import RestoreContext
+from app.components.base import Component, RestoreContext
 from app.components.files import FilesComponent
 from app.components.mail import MailComponent
 from app.db.models import Destination, Domain, Operation
@@ -22,14 +22,17 @@ from app.jobs.import_plan import ImportItem
 from app.jobs.import_streams import ForeignStreams
 from app.jobs.restoring import Restoring
 from app.jobs.safety import BackupSource
-from app.services.components import ComponentFactory, DomainSite, facts_of, tell_replicas
+from app.jobs.tries import Tries
+from app.services.components import ComponentFactory, DomainSite, begun_on, facts_of, tell_replicas
+from app.settings import JobSettings
 
 Results = dict[int, Result]
 
 
 @dataclass(slots=True)
 class ImportParts:
-    """Each part is a durable step. `parallel`: parts that are worked on at a time, and domains that are open."""
+    """Each part is a durable step. `settings.components`: parts that are worked on at a time, and domains that are
+    open."""
 
     components: ComponentFactory
     restoring: Restoring
@@ -38,7 +41,7 @@ class ImportParts:
     streams: ForeignStreams
     destination: Destination
     store: BackupStore
-    parallel: int
+    settings: JobSettings
     _gate: Gate = field(init=False)
     _places: asyncio.Semaphore = field(init=False)
 
@@ -60,7 +63,7 @@ class ImportParts:
     async def each(self, items: Sequence[ImportItem]) -> Results:
         """A few domains at a time; one that cannot be reached fails alone."""
         self._begin([])
-        domains = asyncio.Semaphore(self.parallel)
+        domains = asyncio.Semaphore(self.settings.components)
 
         async def work(domain: Domain, mine: Sequence[ImportItem]) -> Results:
             async with domains:
@@ -91,7 +94,7 @@ class ImportParts:
 
     def _begin(self, together: Sequence[ImportItem]) -> None:
         self._gate = Gate([item.number for item in together])
-        self._places = asyncio.Semaphore(self.parallel)
+        self._places = asyncio.Semaphore(self.settings.components)
 
     async def _step(self, site: DomainSite, domain: Domain, item: ImportItem) -> Result:
         async def work() -> Result:
@@ -118,22 +121,39 @@ class ImportParts:
         return result
 
     async def _restore(self, site: DomainSite, domain: Domain, item: ImportItem) -> Result:
-        component = await site.build(item.component, item.name)
-        restoring = self._about(site, domain, item)
-        if item.files is not None and item.files.incomplete:
-            restoring = replace(restoring, clear_existing=False)  # only what has changed is in it
-        await component.preflight(restoring, item.bytes)
+        """Again, where its site runs then, when it is cut off."""
+        tries = Tries(self.settings, self.context, site, item.number, item.component, item.name)
+        while True:
+            restoring = self._about(site, domain, item)
+            if item.files is not None and item.files.incomplete:
+                restoring = replace(restoring, clear_existing=False)  # only what has changed is in it
+            begun = False
+            try:
+                component = await site.build(item.component, item.name, volume=begun_on(restoring.journal))
+                tries.began()
+                await component.preflight(restoring, item.bytes)
+                begun = True
+                return await self._restored(component, site, item, restoring, tries)
+            except LiberuError as error:
+                again = await tries.after(error, begun_on(restoring.journal))
+                if again and await self.restoring.anew(self.operation, restoring, error, self.context):
+                    continue
+                if not begun:
+                    raise
+                failure, _ = await self.restoring.put_right(self.operation, restoring, error, self.context)
+                raise failure from error
+
+    async def _restored(
+        self, component: Component, site: DomainSite, item: ImportItem, restoring: RestoreContext, tries: Tries
+    ) -> Result:
         warnings: list[str] = []
         owner = component.owner if isinstance(component, FilesComponent | MailComponent) else User(0, 0)
         source = self.streams.stream(item, owner, warnings)
-        try:
-            report = await component.restore(self.context.metered(item.number, source), restoring, item.bytes)
-        except LiberuError as error:
-            failure, _ = await self.restoring.put_right(self.operation, restoring, error, self.context)
-            raise failure from error
+        report = await component.restore(self.context.metered(item.number, source), restoring, item.bytes)
         tell_replicas(report, site.serving(item.component, item.name), "restored")
         facts = facts_of(report)
         facts["warnings"] += [{"code": "left_out", "message": text, "subject": None} for text in warnings]
+        facts["warnings"] += tries.warnings()
         return {**item.as_json(), "status": "completed", **facts}
 
     def _about(self, site: DomainSite, domain: Domain, item: ImportItem) -> RestoreContext:

@@ -72,7 +72,7 @@ class ImportJob(Job):
             settings.reserve_bytes,
             settings.cpu_seconds,
         )
-        self._parallel = jobs.components
+        self._settings = jobs
         self._restoring = restoring
 
     async def run(self, operation: Operation, context: JobContext) -> Outcome:
@@ -142,7 +142,7 @@ class ImportJob(Job):
                 streams,
                 destination,
                 store,
-                self._parallel,
+                self._settings,
             )
             if request["as_backup"]:
                 recipients = self._destinations.recipients(destination)

@@ -17,6 +17,7 @@ from demo.docker_engine import gnu_root
 from demo.kubernetes_double import ClusterDouble, Pod, cluster_double
 from demo.sample_files import differences, make_site, snapshot
 from demo.service import Service
+from tests.external.cpanel_account import MAIN, make_account, pack
 from tests.service.conftest import SITE_UID, stored
 
 #: Where a restore is: its archive is read, its swap is made.
@@ -145,7 +146,7 @@ def service(cluster: ClusterDouble) -> Iterator[Service]:
     made = Service(
         folder, LIBERU_RESTORES__KEEP_REPLACED_HOURS="0", LIBERU_RESTORES__TIDY_SECONDS="3600",
         LIBERU_DEPLOYMENTS__KUBECONFIG=str(cluster.kubeconfig()), LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS="2",
-        LIBERU_JOBS__PART_WAIT_SECONDS="6",
+        LIBERU_JOBS__PART_WAIT_SECONDS="6", LIBERU_IMPORTS__FOLDER=str(folder),
     )  # fmt: skip
     made.start()
     yield made
@@ -229,6 +230,27 @@ def test_a_dry_run_is_begun_again(shop: Shop) -> None:
     assert (ended["status"], part["facts"]) == ("completed", expected["facts"]), ended
     assert "was deleted: Killing" in warned(part)
     assert shop.differs(live) == []
+
+
+@pytest.mark.parametrize("moment", [EXTRACTING, SWAPPING], ids=["extracting", "swapping"])
+@pytest.mark.parametrize("together", [True, False])
+def test_an_import_is_begun_again(shop: Shop, tmp_path: Path, moment: bytes, together: bool) -> None:
+    account = make_account(tmp_path / "account")
+    shutil.copy(pack(account, "gz"), shop.service.folder / "account.tar.gz")
+    shop.change()
+    shop.when(moment, Shop.deleted)
+    started = shop.service.call("POST", "/api/backups/import-external", 202, json={
+        "source": {"type": "file", "path": "account.tar.gz"}, "domain_name": shop.domain["domain_name"],
+        "only": [MAIN], "components": ["files"], "clear_existing": True, "continue_on_error": not together,
+    })  # fmt: skip
+    ended = shop.service.wait(started)
+    assert shop.count == 2, "it was not cut off"
+    [item] = ended["result"]["items"]
+    assert ended["status"] == "completed", ended
+    assert "was deleted: Killing" in warned(item)
+    shop.clean()
+    assert (shop.root / "index.php").read_bytes() == (account / "homedir/public_html/index.php").read_bytes()
+    assert not (shop.root / "defaced").exists()
 
 
 @pytest.mark.parametrize("restoring", [False, True], ids=["backup", "restore"])
