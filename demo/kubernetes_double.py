@@ -28,6 +28,7 @@ from uuid import uuid4
 from aiohttp import WSMsgType, web
 
 from demo.kubernetes_objects import ObjectsDouble
+from demo.kubernetes_snapshots import SnapshotsDouble
 from demo.ports import free_port
 from demo.storage_servers import make_certificate
 
@@ -148,6 +149,7 @@ class ClusterDouble:
         self.pods: list[Pod] = []
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
         self.objects = ObjectsDouble(self._allow)
+        self.snapshots = SnapshotsDouble(folder, self.claims, self._allow)
         self.hosts: dict[str, list[str]] = {}  # namespace → what its Ingress serves
         self.replicas: dict[tuple[str, str], int] = {}  # namespace and StatefulSet → how many pods it is to have
         self.events: list[tuple[str, str, str]] = []  # a pod's uid, a reason, a message
@@ -293,9 +295,11 @@ class ClusterDouble:
 
     def _application(self) -> web.Application:
         application = web.Application(client_max_size=_TOO_LARGE)
+        self.snapshots.add_routes(application)
         self.objects.add_routes(application, {
             ("get", "secrets"): self._secret, ("get", "statefulsets"): self._stateful_set,
             ("list", "ingresses"): self._ingresses,
+            ("get", "persistentvolumeclaims"): self.snapshots.get("persistentvolumeclaims"),
         })  # fmt: skip
         base = "/api/v1/namespaces/{namespace}"
         application.router.add_get(f"{base}/pods", self._list)
