@@ -200,7 +200,12 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
 
     where = settings.deployments
     deployments = DeploymentRegistry(
-        where.docker_url, where.kubeconfig, where.rollout_seconds, where.silence_seconds, helper_image(where.helper)
+        where.docker_url,
+        where.kubeconfig,
+        where.rollout_seconds,
+        where.silence_seconds,
+        helper_image(where.helper),
+        keys.installation,
     )
     components = ComponentFactory(deployments, settings.sites, keys.cipher, pin_server, settings.jobs.server)
     room = Room(None if settings.replicated else settings.data, settings.jobs.data_reserve_bytes)
@@ -210,7 +215,7 @@ def compose(settings: Settings, keys: KeyRing, database: Database) -> Compositio
     creating = Creating(database, new_databases)
     restoring = Restoring(database, components, keys, destinations.opened, settings.restores, creating)
     restores = RestoreJob(database, components, destinations, keys, restoring, creating, settings.jobs)
-    domains = DomainService(keys.cipher, settings.sites)
+    domains = DomainService(keys.cipher, settings.sites, helpers=where.helper.image is not None)
     sources = ImportSources(database, destinations, settings.imports, settings.data.absolute() / "imports")
     leaves: dict[str, Job] = {
         "backup": BackupJob(

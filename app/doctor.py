@@ -53,6 +53,8 @@ class Finding:
             found = used.get("problem") or f"pod {used['pod']}, container {used['container']}"
             if others := used.get("others"):
                 found += f"; not the same: {', '.join(others)}"
+            if why := used.get("no_snapshot"):
+                found += f"; no snapshot can be made: {why}"
             told.append(f"{name}: {role}: {found}")
         return told
 

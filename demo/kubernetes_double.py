@@ -149,7 +149,7 @@ class ClusterDouble:
         self.pods: list[Pod] = []
         self.secrets: dict[tuple[str, str], dict[str, str]] = {}
         self.objects = ObjectsDouble(self._allow)
-        self.snapshots = SnapshotsDouble(folder, self.claims, self._allow)
+        self.snapshots = SnapshotsDouble(folder, self.claims, self._allow, self._mounts)
         self.hosts: dict[str, list[str]] = {}  # namespace → what its Ingress serves
         self.replicas: dict[tuple[str, str], int] = {}  # namespace and StatefulSet → how many pods it is to have
         self.events: list[tuple[str, str, str]] = []  # a pod's uid, a reason, a message
@@ -300,6 +300,7 @@ class ClusterDouble:
             ("get", "secrets"): self._secret, ("get", "statefulsets"): self._stateful_set,
             ("list", "ingresses"): self._ingresses,
             ("get", "persistentvolumeclaims"): self.snapshots.get("persistentvolumeclaims"),
+            ("list", "persistentvolumeclaims"): self.snapshots.list("persistentvolumeclaims"),
         })  # fmt: skip
         base = "/api/v1/namespaces/{namespace}"
         application.router.add_get(f"{base}/pods", self._list)
@@ -374,8 +375,12 @@ class ClusterDouble:
         claims = {item["name"]: item["persistentVolumeClaim"]["claimName"] for item in volumes}
         for mount in mounts:
             (root / mount["mountPath"].strip("/")).mkdir(parents=True, exist_ok=True)
-            source = self.claims[claims[mount["name"]]] / mount.get("subPath", "")
+            source = self.snapshots.bind(claims[mount["name"]]) / mount.get("subPath", "")
             self.volume(root, source, mount["mountPath"].strip("/"))
+
+    def _mounts(self, claim: str) -> bool:
+        volumes = [volume for pod in self.pods for volume in pod.asked.get("spec", {}).get("volumes", [])]
+        return any(volume.get("persistentVolumeClaim", {}).get("claimName") == claim for volume in volumes)
 
     async def _delete(self, request: web.Request) -> web.Response:
         self._allow(request, "delete pods")

@@ -1,12 +1,13 @@
 """What this service may do in a namespace with sites, and what it cannot do where it may not.
 
-deploy/kubernetes-rbac.yaml grants just these, kubernetes-rbac-helper.yaml those for helpers, tests compare them;
-kubernetes-rbac-objects.yaml those for a namespace's objects.
+deploy/kubernetes-rbac.yaml grants just these, kubernetes-rbac-helper.yaml those for helpers,
+kubernetes-rbac-snapshots.yaml those for snapshots, tests compare them; kubernetes-rbac-objects.yaml those for a namespace's objects.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 from kubernetes_asyncio import client
 
@@ -27,6 +28,7 @@ class Needed:
     resource: str
     without: str
     required: bool = False
+    cluster: bool = False  # of no namespace
 
 
 NEEDED = (
@@ -56,15 +58,37 @@ LISTING = tuple(
 )
 
 
+_NO_SNAPSHOT = "no snapshot is made: files and mail are read while they change"
+_STAYS = "no snapshot is made, since it would stay"
+#: Besides, for domains with `snapshots`.
+SNAPSHOTS = (
+    *(Needed(verb, "", "persistentvolumeclaims", _NO_SNAPSHOT) for verb in ("get", "create")),
+    *(Needed(verb, "", "persistentvolumeclaims", _STAYS) for verb in ("list", "delete")),
+    *(Needed(verb, "snapshot.storage.k8s.io", "volumesnapshots", _NO_SNAPSHOT) for verb in ("get", "create")),
+    *(Needed(verb, "snapshot.storage.k8s.io", "volumesnapshots", _STAYS) for verb in ("list", "delete")),
+    Needed(
+        "list", "snapshot.storage.k8s.io", "volumesnapshotclasses",
+        "that there is no class for a claim is only told when its snapshot is not ready in time", cluster=True,
+    ),
+)  # fmt: skip
+
+
 async def rights(
-    cluster: Cluster, namespace: str, secret: str | None, *, helper: bool = False, objects: bool = False
+    cluster: Cluster,
+    namespace: str,
+    secret: str | None,
+    *,
+    helper: bool = False,
+    objects: bool = False,
+    snapshots: bool = False,
 ) -> list[Right]:
     """In one namespace, by SelfSubjectAccessReview (authorization.k8s.io/v1), which every account may ask for unless
     somebody has taken that away. `secret`: the one that is read there; None: none is. `helper`: pods are made there.
-    `objects`: they are backed up. Raises DeploymentError."""
+    `objects`: they are backed up, `snapshots`: of claims are made. Raises DeploymentError."""
     found: list[Right] = []
     asked = True
-    for needed in (*NEEDED, *(HELPING if helper else ()), *(LISTING if objects else ())):
+    besides = (HELPING if helper else (), LISTING if objects else (), SNAPSHOTS if snapshots else ())
+    for needed in (*NEEDED, *chain.from_iterable(besides)):
         if needed.verb == "get" and needed.resource == "secrets" and secret is None:
             continue
         allowed = None
@@ -81,7 +105,7 @@ async def rights(
 async def _allowed(cluster: Cluster, namespace: str, needed: Needed, secret: str | None) -> bool:
     resource, _, subresource = needed.resource.partition("/")
     attributes = client.V1ResourceAttributes(
-        namespace=namespace,
+        namespace=None if needed.cluster else namespace,
         verb=needed.verb,
         group=needed.group,
         resource=resource,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -53,10 +53,21 @@ class Helper:
         self._container = container
         self._namespace = beside.metadata.namespace
         self.name = f"liberu-helper-{secrets.token_hex(6)}"
+        self._labels = {LABEL: "1", "app.kubernetes.io/managed-by": "liberu-backup"}
+        self._annotations = {_DOMAIN: domain}
+        self._copies: Mapping[str, str] | None = None
+
+    def mounts_copies(
+        self, name: str, copies: Mapping[str, str], labels: dict[str, str], annotations: dict[str, str]
+    ) -> None:
+        """Of claims, by the name of each, and those alone: on whichever node their volumes can be. Whoever gives it
+        its name removes it, too."""
+        self.name, self._copies, self._labels, self._annotations = name, copies, labels, annotations
 
     async def start(self, seconds: float) -> KubernetesDeployment:
         """Raises TargetMissing when it does not run within so many seconds, DeploymentError. Remove it either way."""
-        await self._remove_old()
+        if self._copies is None:
+            await self._remove_old()
         core = await self._cluster.core()
         what = f"Making the helper pod {self._namespace}/{self.name}"
         with mapped(what, "create on pods"):
@@ -111,7 +122,7 @@ class Helper:
         site's: no Service and no selector finds it."""
         spec = self._beside.spec
         there = next(item for item in spec.containers if item.name == self._container)
-        claims = {item.name for item in spec.volumes or [] if item.persistent_volume_claim is not None}
+        claims = {item.name for item in spec.volumes or [] if self._mounted(item)}
         mounts = [item for item in there.volume_mounts or [] if item.name in claims]
         used = {item.name for item in mounts}
         own = there.security_context
@@ -125,8 +136,8 @@ class Helper:
         return {
             "metadata": {
                 "name": self.name,
-                "labels": {LABEL: "1", "app.kubernetes.io/managed-by": "liberu-backup"},
-                "annotations": {_DOMAIN: self._domain},
+                "labels": self._labels,
+                "annotations": self._annotations,
             },
             "spec": {
                 **account,
@@ -135,10 +146,10 @@ class Helper:
                 "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": 1,
                 "activeDeadlineSeconds": _LONGEST_SECONDS,
-                "nodeName": spec.node_name,
+                **({"nodeName": spec.node_name} if self._copies is None else {}),
                 "tolerations": plain(spec.tolerations or []),
-                "securityContext": plain(spec.security_context) or {},
-                "volumes": [plain(item) for item in spec.volumes or [] if item.name in used],
+                "securityContext": self._security(plain(spec.security_context) or {}),
+                "volumes": [self._volume(plain(item)) for item in spec.volumes or [] if item.name in used],
                 "containers": [
                     {
                         "name": CONTAINER,
@@ -151,6 +162,21 @@ class Helper:
                 ],
             },
         }
+
+    def _mounted(self, volume: Any) -> bool:
+        claim = volume.persistent_volume_claim
+        return claim is not None and (self._copies is None or claim.claim_name in self._copies)
+
+    def _volume(self, volume: dict[str, Any]) -> dict[str, Any]:
+        if self._copies is None:
+            return volume
+        copy = self._copies[volume["persistentVolumeClaim"]["claimName"]]
+        return {"name": volume["name"], "persistentVolumeClaim": {"claimName": copy}}
+
+    def _security(self, found: dict[str, Any]) -> dict[str, Any]:
+        """A copy has its groups already: they are not given anew to each file."""
+        copied = self._copies is not None and "fsGroup" in found
+        return {**found, "fsGroupChangePolicy": "OnRootMismatch"} if copied else found
 
 
 def _waits(status: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from app.deployments.database_accounts import account_in, account_of
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
 from app.deployments.kubernetes_access import rights
 from app.deployments.kubernetes_fate import fate
+from app.deployments.kubernetes_frozen import FrozenFiles
 from app.deployments.kubernetes_helper import Helper
 from app.deployments.kubernetes_objects import NamespaceObjects
 from app.deployments.kubernetes_pods import (
@@ -45,8 +47,16 @@ from app.deployments.site import (
     Site,
     setting_of,
 )
-from app.errors import DeploymentRefused, ReplicasDiffer, TargetAmbiguous, TargetMissing, ToolMissing
+from app.errors import (
+    DeploymentError,
+    DeploymentRefused,
+    ReplicasDiffer,
+    TargetAmbiguous,
+    TargetMissing,
+    ToolMissing,
+)
 
+log = logging.getLogger(__name__)
 _DOMAIN = "liberu.domain"
 #: The panel's containers by role; without one of them a pod's only container is taken.
 _CONTAINERS: dict[Role, tuple[str, ...]] = {
@@ -74,7 +84,7 @@ class _Choice(Served):
 
 class KubernetesSite(Site):
     """`paths`: of what is at a role, where there is one. `rollout_seconds`: how long a pod that is ready is waited
-    for."""
+    for. `installation`: whose snapshots are removed."""
 
     kind = "kubernetes"
     contained = True
@@ -87,6 +97,7 @@ class KubernetesSite(Site):
         paths: Mapping[Role, str | None] = MappingProxyType({}),
         rollout_seconds: float = 0,
         helper: HelperImage | None = None,
+        installation: str = "",
     ) -> None:
         self._cluster = cluster
         self._domain = domain
@@ -100,6 +111,10 @@ class KubernetesSite(Site):
         self._opening: defaultdict[Role, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._helper = helper
         self._helpers: dict[str, Helper] = {}  # by the uid of the pod that each is beside
+        self._snapshots = bool(configuration.get("snapshots"))
+        self._frozen = FrozenFiles(cluster, domain, installation, helper, configuration)
+        self._snapshot: dict[Role, str] = {}  # the pod that mounts it
+        self._unfrozen: dict[Role, str] = {}
 
     async def pods(self, role: Role) -> list[Any]:
         """Those that match, ready ones first. Raises TargetAmbiguous where nothing says that they are this domain's,
@@ -179,6 +194,30 @@ class KubernetesSite(Site):
         finally:
             self.waits(role, None)
 
+    async def frozen(self, role: Role) -> Deployment | None:
+        """From snapshots, where the setting says so."""
+        if not self._snapshots or role == "database":
+            return None
+        await self.thaw(role)  # of a try that was cut off
+        choice = self._used[role] = await self._choose(role, None, self._rollout_seconds)
+        self._known[choice.pod.metadata.uid] = choice
+        try:
+            deployment, self._snapshot[role] = await self._frozen.open(
+                role, choice.pod, choice.container, self._paths.get(role), self.waits
+            )
+        except DeploymentError as error:
+            await self.thaw(role, error.message)
+            return None
+        self._unfrozen.pop(role, None)
+        return deployment
+
+    async def thaw(self, role: Role, problem: str | None = None) -> list[str]:
+        self._snapshot.pop(role, None)
+        stays = await self._frozen.close(role)
+        if problem is not None:
+            self._unfrozen[role] = "; ".join([problem, *(f"this stays: {one}" for one in stays)])
+        return stays
+
     async def _remove_helper(self, uid: str) -> None:
         if (helper := self._helpers.pop(uid, None)) is not None:
             await helper.remove()
@@ -186,6 +225,8 @@ class KubernetesSite(Site):
     async def close(self) -> None:
         for uid in list(self._helpers):
             await self._remove_helper(uid)
+        for stays in await self._frozen.close_all():
+            log.warning("Of a snapshot of %s this stays: %s", self._domain, stays)
 
     async def again(self, role: Role, volume: str | None = None) -> None:
         for opened in [opened for opened in self._open if opened[0] == role]:
@@ -207,12 +248,17 @@ class KubernetesSite(Site):
         }  # fmt: skip
         if (helper := self._helpers.get(served.pod.metadata.uid)) is not None:
             facts["helper"] = helper.name
+        if (snapshot := self._snapshot.get(role)) is not None:
+            facts |= {"snapshot": snapshot, "helper": snapshot}
         if served.volume is not None:
             facts["volume"] = served.volume.facts
         lasting = served.key if served.lasting else None
         allowed = self._one_is_enough(role) or self._each(role)
         mortal = served.volume is not None and served.volume.mortal
-        return Serving(facts, lasting, tuple(map(str, others)), allowed, served.pod.metadata.uid, served.key, mortal)
+        return Serving(
+            facts, lasting, tuple(map(str, others)), allowed, served.pod.metadata.uid, served.key, mortal,
+            self._unfrozen.get(role),
+        )  # fmt: skip
 
     async def replicas(self, role: Role, *, waits: bool = True) -> Replicas | None:
         """Those that are ready first. Of pods that have one volume, one."""
@@ -392,6 +438,7 @@ class KubernetesSite(Site):
         """By namespace; the Secret is read in the site's own, helpers are made beside files and mail."""
         own, secret = self._where["namespace"], self._where["credentials_secret"]
         helped = {self._namespace(role) for role in ROLES if role != "database" and self._helper is not None}
+        frozen = {self._namespace(role) for role in ROLES if role != "database" and self._snapshots}
         return [
             right
             for namespace in dict.fromkeys(map(self._namespace, ROLES))
@@ -401,13 +448,20 @@ class KubernetesSite(Site):
                 secret if namespace == own else None,
                 helper=namespace in helped,
                 objects=namespace == own and bool(self._configuration.get("objects")),
+                snapshots=namespace in frozen,
             )
         ]
 
     async def used(self, role: Role) -> Any:
         choice = await self._choose(role, None, 0)
         found = self._serving(role, choice, choice.others)
-        return found.facts | ({"others": list(found.others)} if found.others else {})
+        facts = found.facts | ({"others": list(found.others)} if found.others else {})
+        if self._snapshots and role != "database":
+            try:
+                await self._frozen.check(choice.pod, choice.container, self._paths.get(role))
+            except DeploymentError as error:
+                facts["no_snapshot"] = error.message
+        return facts
 
 
 def _states(pods: list[Any]) -> str:

@@ -19,7 +19,8 @@ class DeploymentRegistry:
     """`docker_url`: the engine of sites that run in containers, `kubeconfig`: the clusters of those in pods, None for
     the one that we run in; each is asked when it is needed. `rollout_seconds`: how long a pod is waited for.
     `silence`: seconds without any sign of life from a command elsewhere after which it is given up. `helper`: of pods
-    that are made beside those whose image has no sh or tar; None: none is."""
+    that are made beside those whose image has no sh or tar; None: none is. `installation`:
+    whose snapshots of claims are removed."""
 
     def __init__(
         self,
@@ -28,8 +29,10 @@ class DeploymentRegistry:
         rollout_seconds: float = 0,
         silence: float = 120,
         helper: HelperImage | None = None,
+        installation: str = "",
     ) -> None:
         self._helper = helper
+        self._installation = installation
         self._rollout_seconds = rollout_seconds
         self._docker_url = docker_url
         self._silence = silence
@@ -80,7 +83,9 @@ class DeploymentRegistry:
             paths: dict[Role, str | None] = {"files": place.document_root, "mail": place.mail_path}
             setting = place.configuration
             cluster = self._kubernetes(setting.get("context") or None)
-            return KubernetesSite(cluster, place.domain_name, setting, paths, self._rollout_seconds, self._helper)
+            return KubernetesSite(
+                cluster, place.domain_name, setting, paths, self._rollout_seconds, self._helper, self._installation
+            )
         raise InvalidRequest(f"Deployment type {kind!r} is not supported", field="deployment")
 
     async def close(self) -> None:

@@ -60,7 +60,8 @@ class Serving:
     """`facts`: which pod, container and volume. `volume`: what the volume is known by, where it outlives the pod.
     `others`: for people, those that may hold other files or another database, and that are neither read nor changed;
     `allowed`: an operator has said that one is enough. `instance`: tells the pod from one that took its name. `key`:
-    what the volume is known by, also one that goes with its pod, as `mortal` tells."""
+    what the volume is known by, also one that goes with its pod, as `mortal` tells. `unfrozen`: why no snapshot is
+    read, where one is wanted."""
 
     facts: dict[str, Any]
     volume: str | None = None
@@ -69,6 +70,7 @@ class Serving:
     instance: str | None = None
     key: str | None = None
     mortal: bool = False
+    unfrozen: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,15 @@ class Site(ABC):
     async def at(self, role: Role, *, reads: bool = False, volume: str | None = None) -> Deployment:
         """Where commands for `role` are run. `reads`: nothing is changed there. `volume`: the one that a restore
         has begun to change (see Serving). Raises DeploymentError, ReplicasDiffer unless it `reads`."""
+
+    async def frozen(self, role: Role) -> Deployment | None:
+        """Where what `role` has is read as it was at one moment, with `at`'s paths; `thaw` it afterwards. None: it is
+        read where `at` says. Raises DeploymentError only where `at` would."""
+        return None
+
+    async def thaw(self, role: Role, problem: str | None = None) -> list[str]:
+        """`problem`: why it was not read there. Returns what stays of it, for people. Raises nothing."""
+        return []
 
     def serving(self, role: Role) -> Serving | None:
         """What `at` has chosen of several that could be it. None: there is no choice."""

@@ -229,7 +229,9 @@ class BackupJob(Job):
         async with AsyncExitStack() as held:
             async with limit:
                 context.track(item.number, item.name, "running")
-                component = await run.site.build(item.kind, item.name, reads=True, sealed=bool(run.recipients))
+                component = await run.site.build(
+                    item.kind, item.name, reads=True, sealed=bool(run.recipients), frozen=True
+                )
                 tries.began()
                 wanted = self._prover.wanted(asked)
                 dump = await (component.dump_to_prove() if wanted else component.dump())
@@ -237,6 +239,8 @@ class BackupJob(Job):
                     held.push_async_callback(dump.proof.close)
                 tell_replicas(dump.report, run.site.serving(item.kind, item.name), "read")
                 result = await self._writer.store(run, item, dump, context, opened)
+                left = await run.site.thaw(item.kind, item.name)
+                result["warnings"] += [warning.model_dump() for warning in left]
             if result["incomplete"] or not wanted:
                 return result
             if dump.proof is None:

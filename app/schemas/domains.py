@@ -117,7 +117,10 @@ class KubernetesDeployment(Model):
     database pods that no label calls the primary. `database_primary`: the primary's label, `key=value`, where it is
     no operator's that is known. `objects`: a full backup has the objects of `namespace`, too (component
     `kubernetes`), Secrets only where the destination encrypts; of a namespace that other domains share, those that
-    `objects_selector` selects."""
+    `objects_selector` selects. `snapshots`: files and mail are backed up from CSI VolumeSnapshots of their claims, as
+    they were at one moment, of `snapshot_class` (else the driver's default); one that is not ready after
+    `snapshot_seconds` (600) is not waited for: then they are read as they are, with a warning
+    (`snapshot_not_made`)."""
 
     type: Literal["kubernetes"]
     context: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9@:/._-]*$", max_length=253)] | None = None
@@ -137,6 +140,9 @@ class KubernetesDeployment(Model):
     database_primary: Annotated[str, Field(pattern=_LABEL_VALUE, max_length=400)] | None = None
     objects: bool | None = None
     objects_selector: Selector | None = None
+    snapshots: bool | None = None
+    snapshot_class: KubernetesName | None = None
+    snapshot_seconds: Annotated[int, Field(ge=1, le=7200)] | None = None
 
     @field_validator("database_replicas", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from app.addresses import AddressGuard
+from app.archives.manifest import Warning_
 from app.components.base import PLACE, Component, Report
 from app.components.creation import NewDatabase
 from app.components.extraction import FilesTarget
@@ -218,16 +219,45 @@ class DomainSite:
             await deployment.tree.make_folder(path, user)
 
     async def build(
-        self, kind: str, name: str, *, reads: bool = False, volume: str | None = None, sealed: bool = False
+        self,
+        kind: str,
+        name: str,
+        *,
+        reads: bool = False,
+        volume: str | None = None,
+        sealed: bool = False,
+        frozen: bool = False,
     ) -> Component:
-        """`reads`: only to dump it, `sealed`: to where it is encrypted. `volume`: of files and mail, where a restore
+        """`reads`: only to dump it, `sealed`: to where it is encrypted, `frozen`: as it was at one moment, where the
+        setting says so (see `thaw`). `volume`: of files and mail, where a restore
         goes on. Raises InvalidRequest, TargetMissing, ComponentError for an unknown kind, DeploymentError,
         ReplicasDiffer unless it `reads`."""
         if kind == OBJECTS:  # which asks nobody yet
             return self._objects(self._domain, sealed=sealed)
-        built = await self._built(kind, name, reads=reads, volume=volume)
+        built = await self._read_frozen(kind) if frozen else None
+        built = built or await self._built(kind, name, reads=reads, volume=volume)
         self.reached = True
         return built
+
+    async def _read_frozen(self, kind: str) -> Component | None:
+        """None: it is read as it is."""
+        role = _frozen_role(kind)
+        deployment = None if role is None else await self._site.frozen(role)
+        if role is None or deployment is None:
+            return None
+        try:
+            if role == "files":
+                return await self._files(deployment, self._domain)
+            return await self._mail(deployment, self._domain)
+        except (DeploymentError, InvalidRequest) as error:  # as a link out of its volumes, a user of the site's image
+            await self._site.thaw(role, error.message)
+            return None
+
+    async def thaw(self, kind: str, name: str) -> list[Warning_]:
+        """After what was built `frozen` was read. Returns what stays of it. Raises nothing."""
+        role = _frozen_role(kind)
+        stays = [] if role is None else await self._site.thaw(role)
+        return [Warning_(code="snapshot_left", message=one[:1000], subject=name) for one in stays]
 
     async def _built(self, kind: str, name: str, *, reads: bool, volume: str | None) -> Component:
         domain = self._domain
@@ -459,11 +489,17 @@ def tell_replicas(report: Report, serving: Serving | None, done: str) -> None:
     if serving is None:
         return
     report.facts[PLACE] = serving.facts
+    if serving.unfrozen is not None:
+        report.warn("snapshot_not_made", f"was read while it may have changed: {serving.unfrozen}"[:1000])
     tell = report.warn if serving.allowed else report.lack
     for other in serving.others:
         tell(
             f"replica_not_{done}", f"is not known to have what {serving.facts['pod']} has, and was not {done}", other
         )
+
+
+def _frozen_role(kind: str) -> Role | None:
+    return ("files" if kind == "files" else "mail") if kind in ("files", "mail") else None
 
 
 def _is_cache(database: DomainDatabase) -> bool:

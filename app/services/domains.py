@@ -25,7 +25,10 @@ _WHO = {"username", "host_key", "sudo", "credentials_secret"}
 
 
 class DomainService:
-    def __init__(self, cipher: CredentialCipher, sites: SitesSettings) -> None:
+    """`helpers`: whether pods of ours can be made in Kubernetes."""
+
+    def __init__(self, cipher: CredentialCipher, sites: SitesSettings, *, helpers: bool = False) -> None:
+        self._helpers = helpers
         self._cipher = cipher
         self._sites = sites
         self._places = PlaceService()
@@ -121,6 +124,12 @@ class DomainService:
         if body.deployment.type in ("auto", "standalone"):  # elsewhere our machine's roots mean nothing
             for field in ("document_root", "mail_path"):
                 self._below_roots(getattr(body, field), field)
+        if getattr(body.deployment, "snapshots", None) and not self._helpers:
+            raise InvalidRequest(
+                "Snapshots are read by a pod of the service's: an operator has to set "
+                "LIBERU_DEPLOYMENTS__HELPER__IMAGE",
+                field="deployment",
+            )
         self._allowed_user(body.system_user)
         for host in (*(database.host for database in body.databases), getattr(body.deployment, "host", None)):
             if host is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.deployments.kubernetes_access import HELPING, LISTING, NEEDED, Needed
+from app.deployments.kubernetes_access import HELPING, LISTING, NEEDED, SNAPSHOTS, Needed
 from demo.docker_engine import gnu_root
 from demo.kubernetes_double import ClusterDouble, Pod, cluster_double
 from demo.sample_files import make_site
@@ -148,8 +148,11 @@ def test_a_role_without_pods_and_the_rights_for_helpers(folder: Path, cluster: C
 
 def test_what_the_code_asks_a_cluster_for_is_known() -> None:
     """Each call of the API has its right in a file, and each right a call."""
-    verbs = {"read": "get", "list": "list", "create": "create", "delete": "delete"}
-    resources = {"stateful_set": "statefulsets", "ingress": "ingresses"}
+    verbs = {"read": "get", "get": "get", "list": "list", "create": "create", "delete": "delete"}
+    resources = {
+        "stateful_set": "statefulsets", "ingress": "ingresses", "custom_object": "volumesnapshots",
+        "persistent_volume_claim": "persistentvolumeclaims",
+    }  # fmt: skip
     asked = set()
     for path in (ROOT / "app").rglob("*.py"):
         for verb, kind in re.findall(r"\.([a-z_]+)_namespaced_([a-z_]+)", path.read_text()):
@@ -157,7 +160,8 @@ def test_what_the_code_asks_a_cluster_for_is_known() -> None:
                 asked |= {"get pods/exec", "create pods/exec"}
             else:
                 asked.add(f"{verbs[verb]} {resources.get(kind, f'{kind}s')}")
-    assert asked == RIGHTS | {f"{needed.verb} {needed.resource}" for needed in HELPING}
+    of_namespaces = [needed for needed in (*HELPING, *SNAPSHOTS) if not needed.cluster]
+    assert asked == RIGHTS | {f"{needed.verb} {needed.resource}" for needed in of_namespaces}
 
 
 @pytest.mark.parametrize(
@@ -166,13 +170,16 @@ def test_what_the_code_asks_a_cluster_for_is_known() -> None:
         ("kubernetes-rbac.yaml", NEEDED),
         ("kubernetes-rbac-narrow.yaml", NEEDED),
         ("kubernetes-rbac-helper.yaml", HELPING),
+        ("kubernetes-rbac-snapshots.yaml", SNAPSHOTS),
     ],
 )
 def test_the_files_grant_what_is_needed_and_no_more(file: str, wanted: tuple[Needed, ...]) -> None:
     documents: list[dict[str, Any]] = list(yaml.safe_load_all((ROOT / "deploy" / file).read_text()))
-    [rules] = [document["rules"] for document in documents if document["kind"] in ("Role", "ClusterRole")]
+    every = [document["rules"] for document in documents if document["kind"] in ("Role", "ClusterRole")]
+    assert len(every) == 1 + any(needed.cluster for needed in wanted)
     granted = {
         (verb, group, resource)
+        for rules in every
         for rule in rules
         for group in rule["apiGroups"]
         for resource in rule["resources"]
