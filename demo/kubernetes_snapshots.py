@@ -7,7 +7,7 @@ deleted only when that is gone, and a snapshot only when no claim waits to be ma
 from __future__ import annotations
 
 import json
-import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class SnapshotsDouble:
         found = self.made.get(("persistentvolumeclaims", claim))
         if claim not in self._claims and found is not None:
             source = self._folder / f"of-{found['spec']['dataSource']['name']}"
-            self._claims[claim] = Path(shutil.copytree(source, self._folder / f"claim-{claim}", symlinks=True))
+            self._claims[claim] = _copy(source, self._folder / f"claim-{claim}")
             found["status"] = {"phase": "Bound"}
         return self._claims[claim]
 
@@ -97,7 +97,10 @@ class SnapshotsDouble:
 
     async def _resources(self, request: web.Request) -> web.Response:
         self._require_group(request)
-        kinds = [{"name": "volumesnapshots", "kind": "VolumeSnapshot", "namespaced": True}]
+        kinds = [
+            {"name": "volumesnapshots", "singularName": "volumesnapshot", "kind": "VolumeSnapshot",
+             "namespaced": True, "verbs": ["create", "delete", "get", "list"]},
+        ]  # fmt: skip
         document = {"kind": "APIResourceList", "groupVersion": _GROUP.removeprefix("/apis/"), "resources": kinds}
         return web.json_response(document)
 
@@ -128,7 +131,7 @@ class SnapshotsDouble:
             asked["metadata"]["uid"] = str(uuid4())
             if plural == "volumesnapshots":
                 source = self._claims[spec["source"]["persistentVolumeClaimName"]]
-                shutil.copytree(source, self._folder / f"of-{name}", symlinks=True)
+                _copy(source, self._folder / f"of-{name}")
             else:
                 if self.quota is not None:
                     raise web.HTTPForbidden(text=json.dumps({"message": self.quota}))
@@ -188,3 +191,9 @@ class SnapshotsDouble:
             return web.json_response(found)
 
         return handle
+
+
+def _copy(source: Path, target: Path) -> Path:
+    """With owners, and whatever else a volume has."""
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
+    return target
