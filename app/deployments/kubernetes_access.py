@@ -1,7 +1,8 @@
 """What this service may do in a namespace with sites, and what it cannot do where it may not.
 
 deploy/kubernetes-rbac.yaml grants just these, kubernetes-rbac-helper.yaml those for helpers,
-kubernetes-rbac-snapshots.yaml those for snapshots, tests compare them; kubernetes-rbac-objects.yaml those for a namespace's objects.
+kubernetes-rbac-snapshots.yaml those for snapshots, tests compare them; kubernetes-rbac-objects.yaml those for a
+namespace's objects.
 """
 
 from __future__ import annotations

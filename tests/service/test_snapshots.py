@@ -48,7 +48,7 @@ def cluster(shared: ClusterDouble) -> Iterator[ClusterDouble]:
     ]  # fmt: skip
     write(shared, "1")
     yield shared
-    shared.watching = None
+    shared.watching = shared.hearing = None
     shared.denied.clear()
     shared.snapshots.reset()
 
@@ -189,7 +189,7 @@ def test_one_that_is_cancelled_while_it_waits_leaves_nothing(service: Service, c
         lambda found: any("snapshot of claim site" in one.get("waits_for", "") for one in found["progress"].values()),
     )
     assert cluster.snapshots.left()
-    service.call("POST", f"/api/operations/{started['id']}/cancel", 202)
+    service.call("POST", f"/api/operations/{started['id']}/cancel")
     assert service.wait(started)["status"] == "cancelled"
     assert nothing_is_left(cluster)
 
@@ -214,6 +214,23 @@ def test_what_a_service_that_was_killed_has_left_goes_with_the_next_one(
     assert service.wait(started)["status"] == "completed"
     backup = service.call("GET", f"/api/backups/{started['backup_id']}")
     assert backup["components"][0]["place"]["snapshot"] != reading[0]
+    assert nothing_is_left(cluster)
+
+
+def test_one_whose_pod_is_evicted_is_made_again(service: Service, cluster: ClusterDouble) -> None:
+    gone: list[str] = []
+
+    def evict(pod: Pod, data: bytes) -> None:
+        if pod.asked and len(data) > 5000 and not gone:
+            gone.append(pod.name)
+            cluster.replace(pod, None)
+
+    cluster.hearing = evict
+    backup = service.backup(domain(service))
+    assert backup["status"] == "completed", backup
+    assert gone
+    assert told(backup, "tried_again")
+    assert backup["components"][0]["place"]["snapshot"] not in gone
     assert nothing_is_left(cluster)
 
 
