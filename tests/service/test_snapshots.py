@@ -188,7 +188,7 @@ def test_one_that_is_cancelled_while_it_waits_leaves_nothing(service: Service, c
         lambda: service.call("GET", f"/api/operations/{started['id']}"),
         lambda found: any("snapshot of claim site" in one.get("waits_for", "") for one in found["progress"].values()),
     )
-    assert cluster.snapshots.left()
+    service.until(cluster.snapshots.left, bool)
     service.call("POST", f"/api/operations/{started['id']}/cancel")
     assert service.wait(started)["status"] == "cancelled"
     assert nothing_is_left(cluster)
