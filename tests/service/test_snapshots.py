@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -198,16 +199,17 @@ def test_what_a_service_that_was_killed_has_left_goes_with_the_next_one(
     service: Service, cluster: ClusterDouble
 ) -> None:
     made = domain(service)
-    reading: list[str] = []
+    reading, killed = list[str](), threading.Event()
 
     def kill(pod: Pod, data: bytes) -> None:
         if pod.asked and not reading:
             reading.append(pod.name)
             service.kill()
+            killed.set()
 
     cluster.watching = kill
     started = service.call("POST", "/api/backups", 202, json={"domain_id": made["id"], "type": "files"})
-    service.until(lambda: reading, bool)
+    assert killed.wait(60)
     cluster.watching = None
     assert {kind for kind, _ in cluster.snapshots.left()} == {"volumesnapshots", "persistentvolumeclaims"}
     service.start()
