@@ -11,6 +11,7 @@ from kubernetes_asyncio import client
 
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
 from app.deployments.kubernetes_helper import Helper
+from app.deployments.kubernetes_pods import mount_at
 from app.deployments.kubernetes_snapshot import GROUP, VERSION, Copies, new_name
 from app.deployments.site import HelperImage, Role, Waits
 from app.errors import DeploymentRefused, TargetMissing
@@ -138,16 +139,15 @@ def claims_below(pod: Any, container: str, path: str | None) -> list[str]:
     folder, found = PurePosixPath(path), list[str]()
     spec = pod.spec
     there = next(one for one in [*spec.containers, *(spec.init_containers or [])] if one.name == container)
-    mounts = {PurePosixPath(mount.mount_path): mount for mount in there.volume_mounts or []}
-    around = [at for at in mounts if folder.is_relative_to(at)]
-    below = [at for at in mounts if at.is_relative_to(folder) and at != folder]
-    if not around:
+    around = mount_at(there, path)
+    if around is None:
         raise TargetMissing(f"{path} is in no volume")
-    for at in [max(around, key=lambda one: len(one.parts)), *below]:
-        volume = next((one for one in spec.volumes or [] if one.name == mounts[at].name), None)
+    for mount in [around, *(one for one in there.volume_mounts if folder in PurePosixPath(one.mount_path).parents)]:
+        at = PurePosixPath(mount.mount_path)
+        volume = next((one for one in spec.volumes or [] if one.name == mount.name), None)
         if volume is None or volume.persistent_volume_claim is None:
             raise TargetMissing(f"{at} is no claim")
-        if mounts[at].sub_path_expr:
+        if mount.sub_path_expr:
             raise TargetMissing(f"which folder of its claim {at} is, is told by an expression (subPathExpr)")
         if volume.persistent_volume_claim.claim_name not in found:
             found.append(volume.persistent_volume_claim.claim_name)

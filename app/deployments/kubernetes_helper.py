@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from app.deployments.kubernetes import Cluster, KubernetesDeployment, mapped
-from app.deployments.kubernetes_pods import ended, ends, state
+from app.deployments.kubernetes_pods import DOMAIN, MANAGED, ended, ends, state
 from app.deployments.site import HelperImage
 from app.errors import DeploymentError, TargetMissing
 
@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 CONTAINER = "helper"
 #: Of every helper; whose it is tells the annotation.
 LABEL = "liberu.helper"
-_DOMAIN = "liberu.domain"
 _TIMEOUT = 30
 _POLL_SECONDS = 1.0
 #: What no waiting helps against.
@@ -53,8 +52,8 @@ class Helper:
         self._container = container
         self._namespace = beside.metadata.namespace
         self.name = f"liberu-helper-{secrets.token_hex(6)}"
-        self._labels = {LABEL: "1", "app.kubernetes.io/managed-by": "liberu-backup"}
-        self._annotations = {_DOMAIN: domain}
+        self._labels = {LABEL: "1", **MANAGED}
+        self._annotations = {DOMAIN: domain}
         self._copies: Mapping[str, str] | None = None
 
     def mounts_copies(
@@ -114,7 +113,7 @@ class Helper:
                 self._namespace, label_selector=f"{LABEL}=1", _request_timeout=_TIMEOUT
             )
         for pod in found.items:
-            if (pod.metadata.annotations or {}).get(_DOMAIN) == self._domain and ended(pod) and not ends(pod):
+            if (pod.metadata.annotations or {}).get(DOMAIN) == self._domain and ended(pod) and not ends(pod):
                 await self._delete(pod.metadata.name)
 
     def _document(self, plain: Callable[[Any], Any]) -> dict[str, Any]:

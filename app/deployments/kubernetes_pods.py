@@ -37,6 +37,10 @@ _PRIMARY = {
 _ROLES = ("role", "app.kubernetes.io/component")
 _LEADERS = {"primary", "master"}
 _FOLLOWERS = {"replica", "secondary", "read", "slave", "standby", "standby_leader", "sync_standby"}
+#: A label or an annotation: whose a pod is, or another object.
+DOMAIN = "liberu.domain"
+#: Labels of what we have made.
+MANAGED = {"app.kubernetes.io/managed-by": "liberu-backup"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,8 @@ def container_of(pod: Any, wanted: str | None, known: Sequence[str], path: str |
         if wanted not in every:
             raise TargetMissing(f"Pod {pod.metadata.name} has no container {wanted}; it has {', '.join(names)}")
         return wanted
-    mounting = [container for container in containers if _mount(container, path)]
-    writing = [container for container in mounting if not _mount(container, path).read_only]
+    mounting = [container for container in containers if mount_at(container, path)]
+    writing = [container for container in mounting if not mount_at(container, path).read_only]
     names = [container.name for container in writing or mounting or containers]
     main = (pod.metadata.annotations or {}).get(_MAIN)
     for found in (
@@ -152,7 +156,7 @@ def container_of(pod: Any, wanted: str | None, known: Sequence[str], path: str |
     raise TargetAmbiguous(f"Pod {pod.metadata.name} has several containers ({', '.join(names)}): name one")
 
 
-def _mount(container: Any, path: str | None) -> Any:
+def mount_at(container: Any, path: str | None) -> Any:
     """The mount that a path lies on: the deepest of those around it. None: the image's own layer."""
     if path is None:
         return None
@@ -164,7 +168,7 @@ def volume_at(pod: Any, container: str | None, path: str) -> Volume:
     """What a path of a container lies on, or of any that mounts something there. `path` of the volume: where on it,
     below `subPath` of the mount."""
     every = [*pod.spec.containers, *(pod.spec.init_containers or [])]
-    mounts = [_mount(item, path) for item in every if container in (None, item.name)]
+    mounts = [mount_at(item, path) for item in every if container in (None, item.name)]
     mount = next(filter(None, mounts), None)
     volume = next((item for item in pod.spec.volumes or [] if mount and item.name == mount.name), None)
     pod_itself = f"pod {pod.metadata.uid or pod.metadata.name}"

@@ -21,6 +21,7 @@ from app.deployments.kubernetes_frozen import FrozenFiles
 from app.deployments.kubernetes_helper import Helper
 from app.deployments.kubernetes_objects import NamespaceObjects
 from app.deployments.kubernetes_pods import (
+    DOMAIN,
     Served,
     container_of,
     ended,
@@ -57,7 +58,6 @@ from app.errors import (
 )
 
 log = logging.getLogger(__name__)
-_DOMAIN = "liberu.domain"
 #: The panel's containers by role; without one of them a pod's only container is taken.
 _CONTAINERS: dict[Role, tuple[str, ...]] = {
     "files": ("php-fpm", "nginx", "web"),
@@ -155,7 +155,7 @@ class KubernetesSite(Site):
                 why = error.message
         raise TargetAmbiguous(
             f"Whether namespace {namespace} is {self._domain}'s cannot be told from its name, which other domains' "
-            f"names give too, and {why}. Label its pods, or annotate them, {_DOMAIN}={self._domain}, or set the "
+            f"names give too, and {why}. Label its pods, or annotate them, {DOMAIN}={self._domain}, or set the "
             "namespace in the domain's deployment"
         )
 
@@ -470,5 +470,5 @@ def _states(pods: list[Any]) -> str:
 
 def _domain(pod: Any) -> str | None:
     """Whose a pod says that it is: a label holds names of up to 63 letters."""
-    found: str | None = {**(pod.metadata.labels or {}), **(pod.metadata.annotations or {})}.get(_DOMAIN)
+    found: str | None = {**(pod.metadata.labels or {}), **(pod.metadata.annotations or {})}.get(DOMAIN)
     return found

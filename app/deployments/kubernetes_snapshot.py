@@ -18,6 +18,7 @@ from kubernetes_asyncio import client
 from kubernetes_asyncio.client.exceptions import ApiException
 
 from app.deployments.kubernetes import Cluster, mapped
+from app.deployments.kubernetes_pods import DOMAIN, MANAGED
 from app.errors import DeploymentError, DeploymentRefused, TargetMissing
 
 GROUP, VERSION, PLURAL = "snapshot.storage.k8s.io", "v1", "volumesnapshots"
@@ -25,7 +26,7 @@ _CLAIMS = "persistentvolumeclaims"
 #: Of each snapshot, claim and pod that we make; whose it is tell the annotations.
 LABEL = "liberu.snapshot"
 _NAME = re.compile(r"liberu-snapshot-[0-9a-f]{12}(-[0-9]{1,2})?")
-_DOMAIN, _INSTALLATION = "liberu.domain", "liberu.installation"
+_INSTALLATION = "liberu.installation"
 _TIMEOUT = 30
 _POLL_SECONDS = 1.0
 #: Until what was deleted is gone: a claim waits for its pod, a snapshot for the claims that are made of it.
@@ -47,8 +48,8 @@ class Copies:
     def __init__(self, cluster: Cluster, namespace: str, domain: str, installation: str) -> None:
         self._cluster = cluster
         self._namespace = namespace
-        self.labels = {LABEL: "1", "app.kubernetes.io/managed-by": "liberu-backup"}
-        self.annotations = {_DOMAIN: domain, _INSTALLATION: installation}
+        self.labels = {LABEL: "1", **MANAGED}
+        self.annotations = {DOMAIN: domain, _INSTALLATION: installation}
 
     async def make(self, name: str, claim: str, seconds: float, snapshot_class: str | None = None) -> None:
         """A snapshot and a claim of that, both called `name`. The claim may be bound only when a pod uses it.

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -37,6 +38,20 @@ _PAUSE = 1.0
 _GROWS = 3
 
 
+@dataclass(frozen=True, slots=True)
+class _Proving:
+    """One proof of one component. `stored`: of the component that was dumped; `left`: gets why a scratch database is
+    still there."""
+
+    run: BackupRun
+    item: Planned
+    component: Component
+    proof: Proof
+    stored: Result
+    context: JobContext
+    left: list[str] = field(default_factory=list)
+
+
 class Prover:
     """What cannot be proved, for whatever reason, is a warning: the backup is what it was without."""
 
@@ -60,25 +75,17 @@ class Prover:
     ) -> Result:
         """`stored`: of the component that was dumped. Returns what its result is with the proof; `proved` is in its
         facts. Raises JobError."""
-        left: list[str] = []
-        proved = await self._judged(run, item, component, proof, stored, context, left)
-        told = [Warning_(code="scratch_left", message=reason[:1000], subject=item.name) for reason in left[-1:]]
+        one = _Proving(run, item, component, proof, stored, context)
+        proved = await self._judged(one)
+        told = [Warning_(code="scratch_left", message=reason[:1000], subject=item.name) for reason in one.left[-1:]]
         return {**proved, "warnings": [*proved["warnings"], *(warning.model_dump() for warning in told)]}
 
-    async def _judged(
-        self,
-        run: BackupRun,
-        item: Planned,
-        component: Component,
-        proof: Proof,
-        stored: Result,
-        context: JobContext,
-        left: list[str],
-    ) -> Result:
-        """`left`: gets why a scratch database is still there."""
+    async def _judged(self, one: _Proving) -> Result:
+        """Raises JobError."""
+        item, stored = one.item, one.stored
         try:
             async with asyncio.timeout(self._settings.seconds + self._settings.wait_seconds):
-                report = await self._proved(run, item, component, proof, stored, context, left)
+                report = await self._proved(one)
         except JobError:
             raise
         except (ArchiveError, ObjectNotFound) as error:  # of what was stored, or of its bytes on the way back
@@ -92,23 +99,13 @@ class Prover:
         facts = stored["facts"] if report.incomplete else {**stored["facts"], "proved": "loaded"}
         return {**stored, "incomplete": incomplete, "facts": facts}
 
-    async def _proved(
-        self,
-        run: BackupRun,
-        item: Planned,
-        component: Component,
-        proof: Proof,
-        stored: Result,
-        context: JobContext,
-        left: list[str],
-    ) -> Report:
-        await self._affordable(proof, stored["plain_size"])
-        place = hashlib.sha256(server_of(run.domain, item.kind, item.name).encode()).hexdigest()
-        scratch = self._scratch(run, item, component, stored, context, left)
-        async with self._turn(place, item, context), scratch as restore_context:
+    async def _proved(self, one: _Proving) -> Report:
+        item, size = one.item, one.stored["plain_size"]
+        await self._affordable(one.proof, size)
+        place = hashlib.sha256(server_of(one.run.domain, item.kind, item.name).encode()).hexdigest()
+        async with self._turn(place, item, one.context), self._scratch(one) as restore_context:
             async with asyncio.timeout(self._settings.seconds):
-                source = self._read_back(run, stored)
-                return await proof.load(source, restore_context, stored["plain_size"])
+                return await one.proof.load(self._read_back(one.run, one.stored), restore_context, size)
 
     async def _affordable(self, proof: Proof, plain_size: int) -> None:
         """Raises ProofImpossible."""
@@ -168,27 +165,20 @@ class Prover:
             await ProofTurnRepository(session).give_back(*mine)
 
     @asynccontextmanager
-    async def _scratch(
-        self,
-        run: BackupRun,
-        item: Planned,
-        component: Component,
-        stored: Result,
-        context: JobContext,
-        left: list[str],
-    ) -> AsyncGenerator[RestoreContext, None]:
+    async def _scratch(self, one: _Proving) -> AsyncGenerator[RestoreContext, None]:
         """What is made on the server is recorded first and removed at the end; after a crash by this operation's next
         attempt, or when it is due (see Tidier)."""
-        uid, part = context.uid, str(item.number)
-        journal: dict[str, Any] = {"kind": item.kind, "name": item.name, "domain_id": run.domain.id}
+        item, domain_id = one.item, one.run.domain.id
+        uid, part = one.context.uid, str(item.number)
+        journal: dict[str, Any] = {"kind": item.kind, "name": item.name, "domain_id": domain_id}
         bound = timedelta(seconds=self._settings.seconds + self._settings.wait_seconds)
-        left += await self._removed(uid, part, component)
-        if left:  # what is known of it must not be forgotten for another one
+        one.left.extend(await self._removed(uid, part, one.component))
+        if one.left:  # what is known of it must not be forgotten for another one
             raise ProofImpossible("what an earlier try of it has made could not be removed")
 
         async def saved(journal: Mapping[str, Any]) -> None:
             row = RestoreRemains(
-                operation_uid=uid, part=part, domain_id=run.domain.id, kind=item.kind, name=item.name,
+                operation_uid=uid, part=part, domain_id=domain_id, kind=item.kind, name=item.name,
                 journal={**journal, "tidy": True},  # whatever it says: all of it goes
                 due_at=now() + bound,
             )  # fmt: skip
@@ -200,14 +190,14 @@ class Prover:
                 operation=f"{uid}-{part}",
                 clear_existing=True,
                 allow_in_place=False,
-                confirm=context.beat,
+                confirm=one.context.beat,
                 journal=journal,
                 record=recorder(journal, saved),
                 safety=_NoCopy(),
-                facts=stored["facts"],
+                facts=one.stored["facts"],
             )
         finally:
-            left += await asyncio.shield(self._removed(uid, part, component))
+            one.left.extend(await asyncio.shield(self._removed(uid, part, one.component)))
 
     async def _removed(self, uid: str, part: str, component: Component) -> list[str]:
         """What a proof of this part has made; what cannot be removed now is tried again by the Tidier, and told."""

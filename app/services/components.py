@@ -50,6 +50,8 @@ VOLUME = "volume"
 #: in the backup; `place`: namespace, pod, node and volume; `instance`: the pod's, where the volume goes with it;
 #: `absent`: for people, places that were not there when it began.
 REPLICA = "replica"
+#: Kinds of parts that lie in folders, and who serves them.
+_FOLDERS: dict[str, Role] = {"files": "files", "mail": "mail"}
 #: The kind, and the name, of a namespace's objects.
 OBJECTS = "kubernetes"
 _WANTED = {
@@ -241,7 +243,7 @@ class DomainSite:
 
     async def _read_frozen(self, kind: str) -> Component | None:
         """None: it is read as it is."""
-        role = _frozen_role(kind)
+        role = _FOLDERS.get(kind)
         deployment = None if role is None else await self._site.frozen(role)
         if role is None or deployment is None:
             return None
@@ -255,7 +257,7 @@ class DomainSite:
 
     async def thaw(self, kind: str, name: str) -> list[Warning_]:
         """After what was built `frozen` was read. Returns what stays of it. Raises nothing."""
-        role = _frozen_role(kind)
+        role = _FOLDERS.get(kind)
         stays = [] if role is None else await self._site.thaw(role)
         return [Warning_(code="snapshot_left", message=one[:1000], subject=name) for one in stays]
 
@@ -290,22 +292,20 @@ class DomainSite:
     async def replicas(self, kind: str) -> Replicas | None:
         """The places that files or mail are each restored into. None: into one. Raises DeploymentError,
         ReplicasDiffer."""
-        return (
-            await self._site.replicas("files" if kind == "files" else "mail") if kind in ("files", "mail") else None
-        )
+        role = _FOLDERS.get(kind)
+        return None if role is None else await self._site.replicas(role)
 
     async def gone(self, journal: Mapping[str, Any]) -> bool:
         """Whether the place that a part was restored into is gone for good, with its pod. Raises DeploymentError."""
         replica = journal.get(REPLICA)
         if not replica or not replica["instance"]:
             return False
-        role: Role = "files" if journal["kind"] == "files" else "mail"
-        return await self._site.gone(role, replica["place"], replica["instance"])
+        return await self._site.gone(_FOLDERS[journal["kind"]], replica["place"], replica["instance"])
 
     def _role(self, kind: str, name: str) -> Role | None:
         """Where commands for a component are run; None: a database that is reached by its host."""
-        if kind in ("files", "mail"):
-            return "files" if kind == "files" else "mail"
+        if kind in _FOLDERS:
+            return _FOLDERS[kind]
         database = self.database(kind, name)
         elsewhere = database is None or (database.host is not None and self._site.contained)
         return None if elsewhere else "database"
@@ -496,10 +496,6 @@ def tell_replicas(report: Report, serving: Serving | None, done: str) -> None:
         tell(
             f"replica_not_{done}", f"is not known to have what {serving.facts['pod']} has, and was not {done}", other
         )
-
-
-def _frozen_role(kind: str) -> Role | None:
-    return ("files" if kind == "files" else "mail") if kind in ("files", "mail") else None
 
 
 def _is_cache(database: DomainDatabase) -> bool:

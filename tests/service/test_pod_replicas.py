@@ -228,20 +228,31 @@ def test_pods_of_one_claim_are_one_place(cluster: ClusterDouble, service: Servic
     assert all(map(whole, roots(cluster).values()))
 
 
+def goes_in_its_swap(cluster: ClusterDouble, gone: Pod) -> None:
+    """For good, when what is live there is about to be replaced."""
+
+    def over(pod: Pod, data: bytes) -> None:
+        if pod is gone and b"hacked.php\0" in data:
+            cluster.watching = None
+            cluster.replace(gone, None)
+
+    cluster.watching = over
+
+
+def hurried(service: Service) -> None:
+    """It waits for no pod that is not there."""
+    service.stop()
+    service.env["LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS"] = "0"
+    service.start()
+
+
 def test_a_place_that_goes_away_fails_alone(cluster: ClusterDouble, service: Service, each: dict[str, Any]) -> None:
     """In the middle of its swap; its claim is there again later, in another pod."""
     html, second = roots(cluster), cluster.pods[1]
     before = snapshot(html["web-1"])
 
-    def over(pod: Pod, data: bytes) -> None:
-        if pod is second and b"hacked.php\0" in data:
-            cluster.watching = None
-            cluster.replace(second, None)
-
-    cluster.watching = over
-    service.stop()
-    service.env["LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS"] = "0"
-    service.start()
+    goes_in_its_swap(cluster, second)
+    hurried(service)
     ended = restored(service, each)
     assert ended["status"] == "partial", ended
     assert [(pod, state == "completed") for pod, _, state in told(ended)] == [("web-0", True), ("web-1", False)]
@@ -268,9 +279,7 @@ def test_a_place_that_is_not_there_when_it_begins_is_named(
     cluster: ClusterDouble, service: Service, each: dict[str, Any]
 ) -> None:
     cluster.pods[1].ready, cluster.pods[1].phase = False, "Pending"
-    service.stop()
-    service.env["LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS"] = "0"
-    service.start()
+    hurried(service)
     for dry_run in (True, False):
         ended = restored(service, each, dry_run=dry_run)
         assert (ended["status"], ended["error_code"]) == ("partial", "target_missing"), ended
@@ -398,15 +407,8 @@ def test_what_went_with_its_pod_is_not_waited_for(
         pod.volumes = {"site": {"emptyDir": {}}}
     second = cluster.pods[1]
 
-    def over(pod: Pod, data: bytes) -> None:
-        if pod is second and b"hacked.php\0" in data:
-            cluster.watching = None
-            cluster.replace(second, None)
-
-    cluster.watching = over
-    service.stop()
-    service.env["LIBERU_DEPLOYMENTS__ROLLOUT_SECONDS"] = "0"
-    service.start()
+    goes_in_its_swap(cluster, second)
+    hurried(service)
     ended = restored(service, each)
     assert (ended["status"], ended["result"]["components"][1]["place"]["pod"]) == ("partial", "web-1"), ended
     number = each["domain_id"]
